@@ -1,0 +1,80 @@
+/* Every bound of kvd, each with its reason, related by static assertions at the end. Sizes are in
+ * bytes, times in milliseconds. */
+#ifndef KV_COMMON_LIMITS_H
+#define KV_COMMON_LIMITS_H
+
+#define KV_KIB 1024ULL
+#define KV_MIB (1024ULL * 1024ULL)
+
+/* --- data model (docs/guide) --- */
+#define KV_KEY_BYTES_MAX 4096u              /* fits a page; longer keys are values in disguise */
+#define KV_VALUE_BYTES_DEFAULT (1 * KV_MIB) /* setting value-limit at bootstrap */
+#define KV_VALUE_BYTES_MAX (8 * KV_MIB)     /* highest setting: two fit one request frame */
+#define KV_WORK_ELEMENTS_DEFAULT 100000u    /* setting work-limit: about 10 ms of one core */
+#define KV_WORK_ELEMENTS_MAX 10000000u
+#define KV_REPLY_BYTES_DEFAULT (16 * KV_MIB) /* setting reply-limit: one frame */
+#define KV_REVISION_FIRST 1                  /* of the empty store */
+
+/* --- client protocol --- */
+#define KV_FRAME_HEADER_BYTES 8u
+#define KV_REQUEST_BYTES_MAX (16 * KV_MIB) /* one request frame */
+#define KV_REPLY_FRAME_BYTES_MAX (16 * KV_MIB)
+#define KV_NESTING_DEPTH_MAX 8u             /* messages in messages, scanned before unpacking */
+#define KV_DECODED_BYTES_MAX (64 * KV_MIB)  /* memory of one unpacked request */
+#define KV_STREAM_PIECE_BYTES (64 * KV_KIB) /* one item of a streamed range */
+#define KV_STREAM_CREDIT_MAX (16 * KV_MIB)  /* what a client may grant ahead */
+#define KV_LZ4_MIN_BYTES 1024u              /* below, compression costs more than it saves */
+#define KV_HELLO_TIMEOUT_MS 5000            /* strangers that stay silent are closed */
+#define KV_CONNECTIONS_MAX 4096u            /* setting max-connections' default */
+#define KV_CONNECTION_REQUESTS_MAX 1024u    /* not yet answered, per connection */
+#define KV_CONNECTION_OUT_BYTES_MAX \
+    (32 * KV_MIB)              /* replies not yet read by the client: then closed */
+#define KV_NAME_BYTES_MAX 255u /* client names, host names */
+
+/* --- admission on one node --- */
+#define KV_NODE_REQUESTS_MAX 65536u /* all that wait or are under way: BUSY beyond */
+#define KV_NODE_REQUEST_BYTES_MAX (256 * KV_MIB)
+#define KV_NODE_STREAMS_MAX 1024u
+#define KV_DEADLINE_DEFAULT_MS 5000 /* of a request that names none */
+#define KV_DEADLINE_MAX_MS 600000
+
+/* --- proposals and log --- */
+#define KV_BATCH_BYTES_MAX (1 * KV_MIB)  /* one entry of many commands */
+#define KV_ENTRY_BYTES_MAX (17 * KV_MIB) /* one entry of one largest command with its header */
+#define KV_BATCH_COMMANDS_MAX 8192u      /* commands of one entry */
+#define KV_INFLIGHT_ENTRIES_MAX 16u      /* guard 18: proposed, not committed */
+#define KV_INFLIGHT_BYTES_MAX (32 * KV_MIB)
+#define KV_APPEND_BYTES_MAX (4 * KV_MIB) /* entries of one AppendEntries, or one larger entry */
+#define KV_APPEND_ENTRIES_MAX 64u        /* raft_set_max_inflight_entries */
+#define KV_ENTRY_CACHE_BYTES_MAX (64 * KV_MIB) /* beyond it entries are read back from the log */
+#define KV_WAL_SEGMENT_BYTES (64 * KV_MIB)
+#define KV_WAL_QUEUE_BYTES_MAX (64 * KV_MIB) /* handed to the log thread, not yet synced */
+#define KV_DISK_RESERVE_BYTES (64 * KV_MIB)  /* kept free: below it what grows gets NO_SPACE */
+
+/* --- peers --- */
+#define KV_MEMBERS_MAX 15u
+#define KV_PEER_FRAGMENT_BYTES (64 * KV_KIB)
+#define KV_PEER_MESSAGE_BYTES_MAX \
+    (20 * KV_MIB) /* one entry at its largest with the rest of the message */
+#define KV_PEER_QUEUE_BYTES_MAX \
+    (64 * KV_MIB) /* per peer; beyond it messages are dropped, raft retries */
+#define KV_PEER_QUEUE_MESSAGES_MAX 4096u
+#define KV_PEER_BACKOFF_MIN_MS 20
+#define KV_PEER_BACKOFF_MAX_MS 1000
+#define KV_FORWARD_MAX 16384u      /* forwarded commands that wait for the leader's reply */
+#define KV_READS_MAX 65536u        /* reads that wait for a confirm round */
+#define KV_CONFIRM_TIMEOUT_MS 1000 /* a lost confirm or read-index request is NO_LEADER */
+#define KV_ELECTION_TIMEOUT_MS 300
+#define KV_HEARTBEAT_TIMEOUT_MS 50
+#define KV_TRANSFER_TIMEOUT_MS 1000 /* SIGTERM waits no longer for a successor */
+
+_Static_assert(KV_REQUEST_BYTES_MAX < KV_ENTRY_BYTES_MAX, "the largest request fits an entry");
+_Static_assert(KV_ENTRY_BYTES_MAX < KV_PEER_MESSAGE_BYTES_MAX,
+               "the largest entry fits a peer message");
+_Static_assert(KV_ENTRY_BYTES_MAX < KV_WAL_SEGMENT_BYTES, "the largest entry fits a segment");
+_Static_assert(KV_VALUE_BYTES_MAX * 2 <= KV_REQUEST_BYTES_MAX, "two largest values fit a request");
+_Static_assert(KV_BATCH_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a batch fits the window");
+_Static_assert(KV_ENTRY_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a largest entry fits the window");
+_Static_assert(KV_HEARTBEAT_TIMEOUT_MS * 3 <= KV_ELECTION_TIMEOUT_MS, "two heartbeats may be lost");
+
+#endif

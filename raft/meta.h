@@ -1,0 +1,24 @@
+/* Identity of a data directory: LOCK and meta (cluster id, node id, format version; written once).
+ * A second process, another node's or cluster's directory, or a newer format is refused by name. */
+#ifndef KV_RAFT_META_H
+#define KV_RAFT_META_H
+
+#include "common/status.h"
+#include "raft/env.h"
+
+#define KV_FORMAT_VERSION 1u
+
+struct kv_meta {
+    uint64_t cluster_id;
+    uint64_t node_id;
+    uint32_t format_version;
+};
+
+/* Locks the directory and reads meta, or writes it (synced, with the directory) when there is none
+ * and wal/ holds nothing. expected names the node that wants to start. KV_IN_USE: another process
+ * has it; KV_WRONG_NODE: of another node, cluster or newer format; KV_CORRUPT; KV_IO. */
+int kv_meta_open(const struct kv_disk *disk,
+                 const struct kv_meta *expected,
+                 struct kv_error *ret_error) KV_MUST_CHECK;
+
+#endif

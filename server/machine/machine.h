@@ -1,0 +1,116 @@
+/* The state machine: committed commands in, replies and events out. Pure: no clock, randomness,
+ * file, socket or thread; the same entries give the same state and the same replies on every node.
+ *
+ * Single writer: all functions run on the core's thread unless they say otherwise. Replies are
+ * built in protobuf-c structs that borrow the machine's memory and live only during the callback.
+ *
+ * Way of an entry: kv_machine_begin, kv_machine_execute for each of its requests in order,
+ * kv_machine_end. Reads are answered only between end and begin. */
+#ifndef KV_MACHINE_MACHINE_H
+#define KV_MACHINE_MACHINE_H
+
+#include "common/bytes.h"
+#include "common/status.h"
+#include "proto/kv.pb-c.h"
+
+#define KV_MACHINE_VERSION 1u
+
+struct kv_machine;
+
+/* Replicated settings (data-model.md): part of the state, changed by ConfigSet only. */
+struct kv_machine_settings {
+    uint64_t value_bytes;
+    uint64_t work_elements;
+    uint64_t reply_bytes;
+    uint64_t history_age_ms;
+    uint64_t history_bytes;
+};
+
+int kv_machine_open(struct kv_machine **ret_machine) KV_MUST_CHECK;
+void kv_machine_close(struct kv_machine *machine); /* takes NULL */
+
+/* What kind of command a request is: where it must go. */
+enum kv_command_class {
+    KV_COMMAND_NONE,        /* no command set: INVALID */
+    KV_COMMAND_UNSUPPORTED, /* known to the protocol, not to this server */
+    KV_COMMAND_WRITE,       /* through the log */
+    KV_COMMAND_READ,        /* kv_machine_read */
+    KV_COMMAND_STREAM,      /* kv_machine_range_piece until its end */
+    KV_COMMAND_NODE,        /* answered by the node: status, members, transfer */
+};
+/* Pure; any thread. */
+enum kv_command_class kv_command_classify(const Kv__Request *request);
+
+/* Checks all that can be told without the state: key and value sizes, ranges, option combinations,
+ * enums. settings may be older than the state's: apply checks what depends on them again. Pure; any
+ * thread. 0, KV_INVALID, KV_TOO_LARGE, KV_UNSUPPORTED; message names field, value and limit. */
+int kv_command_validate(const Kv__Request *request,
+                        const struct kv_machine_settings *settings,
+                        struct kv_error *ret_error) KV_MUST_CHECK;
+
+typedef void (*kv_machine_reply_fn)(void *arg, Kv__Reply *reply);
+
+/* index must be the last one's successor or later. Moves the clock (never back).
+ * KV_UNSUPPORTED: machine_version is newer than ours; the node must stop before applying. */
+int kv_machine_begin(struct kv_machine *machine,
+                     uint64_t index,
+                     uint32_t machine_version,
+                     int64_t cluster_time_ms) KV_MUST_CHECK;
+/* Runs one write. fn may be NULL (a follower does not need the reply); reply->id is request->id. A
+ * request that is no valid write gives an error reply and changes nothing. Out of memory aborts the
+ * process (skipping would diverge). */
+void kv_machine_execute(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        kv_machine_reply_fn fn,
+                        void *arg);
+/* Housekeeping in bounded steps: history over its retention goes. */
+void kv_machine_end(struct kv_machine *machine);
+
+/* Answers a command of class READ from the current state. */
+void kv_machine_read(struct kv_machine *machine,
+                     const Kv__Request *request,
+                     kv_machine_reply_fn fn,
+                     void *arg);
+
+/* A streamed range: state between two pieces; holds no pin, reads at a fixed revision.
+ * Zero-initialise. */
+struct kv_range_stream {
+    bool started;
+    int64_t revision;  /* of all pieces */
+    uint64_t returned; /* keys so far */
+    size_t position_size;
+    uint8_t position[4097]; /* next key (or last key returned when descending) */
+};
+/* Gives the next piece of at most max_bytes (at least one key). Returns 1 when more follow, 0 after
+ * the last, or a negative status (KV_COMPACTED, KV_INVALID ...): then fn is not called and
+ * *ret_error and ret_hint (may be NULL) say why. The RangeResult borrows the machine's memory. */
+typedef void (*kv_machine_piece_fn)(void *arg, Kv__RangeResult *result, int64_t revision);
+int kv_machine_range_piece(struct kv_machine *machine,
+                           const Kv__Range *range,
+                           struct kv_range_stream *stream,
+                           size_t max_bytes,
+                           kv_machine_piece_fn fn,
+                           void *arg,
+                           struct kv_error *ret_error) KV_MUST_CHECK;
+
+int64_t kv_machine_revision(const struct kv_machine *machine);
+int64_t kv_machine_oldest_revision(const struct kv_machine *machine); /* oldest that can be read */
+int64_t kv_machine_cluster_time_ms(const struct kv_machine *machine);
+uint64_t kv_machine_applied_index(const struct kv_machine *machine);
+const struct kv_machine_settings *kv_machine_settings_of(const struct kv_machine *machine);
+
+struct kv_machine_stats {
+    uint64_t keys;
+    uint64_t data_bytes;    /* keys and values, live */
+    uint64_t history_bytes; /* superseded versions and events */
+    uint64_t versions;      /* superseded versions kept */
+    uint64_t allocated_bytes;
+};
+void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats *ret_stats);
+
+/* Sum of the hashes of all live records: equal on all nodes at the same index. */
+uint64_t kv_machine_state_hash(const struct kv_machine *machine);
+/* Asserts every invariant (docs/internals.md, M*); for tests. */
+void kv_machine_check_invariants(const struct kv_machine *machine);
+
+#endif

@@ -1,0 +1,117 @@
+/* The core of a node: takes requests, batches writes into log entries, answers reads, forwards what
+ * a follower cannot do, applies what is committed. No thread, socket or file of its own: everything
+ * goes through struct kv_env.
+ *
+ * All functions run on the core's thread. The owner of the loop calls kv_node_turn() at the end of
+ * each loop iteration in which it called anything else here, and kv_node_on_timer() when the
+ * clock's timer fires. */
+#ifndef KV_NODE_NODE_H
+#define KV_NODE_NODE_H
+
+#include "common/bytes.h"
+#include "common/status.h"
+#include "proto/kv.pb-c.h"
+#include "raft/env.h"
+#include "server/machine/machine.h"
+
+struct kv_node;
+
+/* One request on its way. The submitter allocates it and keeps request and bytes alive until
+ * final(). */
+struct kv_op {
+    /* set by the submitter, validated by kv_command_validate and kv_command_classify */
+    const Kv__Request *request;
+    struct kv_slice bytes; /* the request as it was sent: what the log holds */
+    enum kv_command_class cls;
+    uint64_t deadline_ns; /* on the clock of kv_env */
+    /* the node's own */
+    struct kv_op *next;
+    struct kv_op *prev;
+    uint8_t state;
+    bool cancelled;
+    uint64_t index;
+    uint64_t term;
+    uint64_t credit;
+    struct kv_range_stream *stream;
+};
+
+/* How answers leave. Called on the core; what is passed is borrowed for the call. After a final
+ * answer the op belongs to the submitter again. */
+struct kv_node_ops {
+    /* Final. reply->id is the request's id. */
+    void (*reply)(void *arg, struct kv_op *op, const Kv__Reply *reply);
+    /* Final: a Reply already packed (a forwarded command's). */
+    void (*reply_packed)(void *arg, struct kv_op *op, struct kv_slice reply);
+    /* item->end says whether it is final. Returns the bytes it took from the stream's credit. */
+    size_t (*stream_item)(void *arg, struct kv_op *op, const Kv__StreamItem *item);
+    /* The node cannot go on (storage fault, divergence, newer machine version): stop the process
+     * with exit_code. */
+    void (*fatal)(void *arg, int exit_code, const struct kv_error *error);
+    /* kv_node_stop is complete. */
+    void (*stopped)(void *arg);
+    /* Leader, role or serving state changed: for hellos, metrics, goodbyes. */
+    void (*changed)(void *arg);
+};
+
+struct kv_node_member {
+    uint64_t id;
+    const char *peer_address; /* host:port */
+};
+
+struct kv_node_options {
+    uint64_t cluster_id;
+    uint64_t node_id;
+    const struct kv_node_member *members; /* all initial members, this one too */
+    size_t n_members;
+    const char *client_address; /* told to others: host:port */
+    const char *version;
+    unsigned election_timeout_ms; /* 0: defaults of limits.h */
+    unsigned heartbeat_ms;
+    uint64_t wal_segment_bytes;
+    const struct kv_node_ops *ops;
+    void *arg;
+};
+
+/* Locks and recovers the data directory, starts consensus. Errors as of kv_meta_open and
+ * kv_wal_open. */
+int kv_node_open(const struct kv_node_options *options,
+                 const struct kv_env *env,
+                 struct kv_node **ret_node,
+                 struct kv_error *ret_error) KV_MUST_CHECK;
+/* When no job is under way, or the process ends. */
+void kv_node_close(struct kv_node *node);
+
+/* Takes an op; it ends by reply, reply_packed or a final stream_item, maybe at once. */
+void kv_node_submit(struct kv_node *node, struct kv_op *op);
+/* The client wants no answer any more (Cancel, or the connection is gone): the op ends soon by a
+ * final answer. */
+void kv_node_cancel(struct kv_node *node, struct kv_op *op);
+void kv_node_credit(struct kv_node *node, struct kv_op *op, uint64_t bytes);
+
+void kv_node_turn(struct kv_node *node);
+void kv_node_on_timer(struct kv_node *node);
+/* Refuses new requests (SHUTTING_DOWN), hands leadership over, lets what is under way end, then
+ * ops->stopped. */
+void kv_node_stop(struct kv_node *node);
+
+/* A copy of what others may want to know; plain values, valid for ever. */
+struct kv_node_status {
+    uint64_t cluster_id, node_id;
+    uint64_t leader_id;
+    char leader_address[280]; /* client address; "" unknown */
+    char role[16];            /* leader follower candidate unavailable */
+    char state[16];           /* starting serving no-leader no-space stopping */
+    uint64_t term, commit_index, applied_index, last_index;
+    int64_t revision, oldest_revision, cluster_time_ms;
+    uint64_t keys, data_bytes, history_bytes, allocated_bytes;
+    uint64_t wal_bytes, wal_syncs, wal_sync_ns_total, wal_sync_ns_max;
+    uint64_t entries_proposed, commands_proposed, commands_applied, reads_served, confirm_rounds;
+    uint64_t forwarded, elections, requests_waiting, request_bytes_waiting, streams;
+    uint64_t turn_ns_max; /* longest turn since the last call of kv_node_status_get with reset */
+    uint64_t uptime_ms;
+    struct kv_machine_settings settings;
+    bool serving; /* linearizable reads now */
+};
+void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status);
+
+#endif
