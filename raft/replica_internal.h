@@ -1,0 +1,144 @@
+/* What the files of the replica share. */
+#ifndef KV_RAFT_REPLICA_INTERNAL_H
+#define KV_RAFT_REPLICA_INTERNAL_H
+
+#include "common/arena.h"
+#include "common/limits.h"
+#include "raft/entry_cache.h"
+#include "raft/guards.h"
+#include "raft/outbox.h"
+#include "raft/replica.h"
+#include "raft/terms.h"
+
+#include <raft.h>
+
+/* One write of entries that the log has not reported yet. */
+struct kv_pending_write {
+    uint64_t sequence;
+    uint64_t first_index;
+    uint64_t last_index;
+};
+
+/* Writes that wait for their sync; each turn adds few, group commit takes all. */
+#define KV_PENDING_WRITES_MAX 4096u
+
+struct kv_peer {
+    uint64_t id;
+    char address[280];
+    struct kv_outbox outbox;
+    uint64_t told_commit; /* commit index that it knows, or that is on its way to it */
+};
+
+/* Committed entries that are no longer cached, read back from the log to be applied. */
+struct kv_apply_reader {
+    struct kv_wal_read read;
+    bool active; /* the job runs */
+    bool ready;
+    size_t position;
+};
+
+struct kv_replica {
+    struct kv_replica_options options;
+    struct kv_env env;
+    struct raft raft;
+    bool raft_is_open;
+    bool started; /* the core has had its START */
+    bool stepping;
+    bool dead;
+    bool changed; /* tell the owner at the end of the turn */
+
+    struct kv_wal *wal;
+    struct kv_entry_cache cache;
+    struct kv_terms terms;
+    struct raft_entry *log_entries; /* as recovered, until START has taken them */
+    size_t n_log_entries;
+    uint64_t start_sequence; /* START waits until this is synced */
+    uint64_t start_term;
+    uint64_t start_vote;
+    uint64_t gate_sequence; /* newest term+vote record: messages wait for it */
+    uint64_t synced_sequence;
+    struct kv_pending_write pending[KV_PENDING_WRITES_MAX];
+    size_t pending_first;
+    size_t n_pending;
+
+    struct kv_peer peers[KV_MEMBERS_MAX];
+    size_t n_peers;
+
+    uint64_t applied_index;
+    struct kv_apply_reader apply_reader;
+
+    struct kv_confirm confirm;
+    struct kv_read_queue remote_waiting;
+    struct kv_read_queue remote_asking;
+    uint64_t remote_id; /* of the request under way; 0 none */
+    uint64_t remote_leader_id;
+    uint64_t remote_started_ms;
+    size_t n_remote_reads; /* of followers, being answered */
+    uint64_t term_start;   /* first index that proves this leader's term */
+
+    uint64_t last_now_ms;
+    uint64_t last_tick_ms;
+    uint64_t resent_ms;
+    uint64_t elections;
+    int last_state;
+    uint64_t last_leader;
+    uint64_t last_term;
+    struct kv_arena arena; /* of the message being received */
+    struct kv_buf buf;     /* of the message being sent */
+};
+
+/* replica.c */
+uint64_t kv_replica_now_ms(struct kv_replica *r);
+void kv_replica_die(struct kv_replica *r, int status, const char *format, ...) KV_PRINTF(3, 4);
+struct kv_peer *kv_replica_peer(struct kv_replica *r, uint64_t id);
+bool kv_replica_is_leader(const struct kv_replica *r);
+
+/* replica_start.c */
+int kv_replica_recover(struct kv_replica *r, struct kv_error *ret_error) KV_MUST_CHECK;
+void kv_replica_start_core(struct kv_replica *r);
+void kv_replica_unload_log(struct kv_replica *r); /* harmless when there is none */
+
+/* replica_step.c: feeds the core and carries out what it asks for. Returns the core's code. */
+int kv_replica_step(struct kv_replica *r, struct raft_event *event) KV_MUST_CHECK;
+void kv_replica_step_or_die(struct kv_replica *r, struct raft_event *event, const char *what);
+void kv_replica_send_append(struct kv_replica *r,
+                            struct kv_peer *peer,
+                            const struct raft_append_entries *append);
+/* Sends r->buf as the head. */
+void kv_replica_send_buf(struct kv_replica *r, struct kv_peer *peer, enum kv_net_class cls);
+void kv_replica_on_synced(void *arg, uint64_t sequence);
+void kv_replica_on_wal_failed(void *arg, const struct kv_error *error);
+
+/* replica_receive.c */
+void kv_replica_on_receive(void *arg, uint64_t from_id, const uint8_t *message, size_t size);
+void kv_replica_on_connected(void *arg, uint64_t peer_id);
+void kv_replica_on_disconnected(void *arg, uint64_t peer_id, bool reset);
+void kv_replica_on_peer_info(void *arg,
+                             uint64_t peer_id,
+                             const char *client_address,
+                             uint64_t machine_version);
+
+/* replica_apply.c */
+bool kv_replica_apply_some(struct kv_replica *r); /* true: more is ready */
+
+/* replica_read.c */
+void kv_replica_reads_turn(struct kv_replica *r);
+void kv_replica_reads_on_time(struct kv_replica *r, uint64_t now_ms);
+void kv_replica_reads_role_changed(struct kv_replica *r);
+void kv_replica_reads_peer_lost(struct kv_replica *r, uint64_t peer_id);
+void kv_replica_receive_confirm(struct kv_replica *r,
+                                struct kv_peer *peer,
+                                const Kv__Confirm *confirm);
+void kv_replica_receive_confirm_result(struct kv_replica *r,
+                                       uint64_t from_id,
+                                       const Kv__ConfirmResult *result);
+void kv_replica_receive_read_index(struct kv_replica *r,
+                                   struct kv_peer *peer,
+                                   const Kv__ReadIndex *request);
+void kv_replica_receive_read_index_result(struct kv_replica *r,
+                                          uint64_t from_id,
+                                          const Kv__ReadIndexResult *result);
+/* When kv_replica_reads_on_time wants to be called; UINT64_MAX: nothing waits. */
+uint64_t kv_replica_reads_deadline_ms(const struct kv_replica *r);
+
+#endif
