@@ -29,10 +29,11 @@ struct kv_op {
     struct kv_op *prev;
     uint8_t state;
     bool cancelled;
-    uint64_t index;
-    uint64_t term;
+    uint64_t index; /* of its entry, its read, or its forwarding */
+    uint32_t slot;  /* position in its entry */
     uint64_t credit;
     struct kv_range_stream *stream;
+    void *remote; /* not NULL: it came from another node */
 };
 
 /* How answers leave. Called on the core; what is passed is borrowed for the call. After a final

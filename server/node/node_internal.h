@@ -1,0 +1,151 @@
+/* What the files of the node share. An op is in exactly one list, by its state. */
+#ifndef KV_NODE_NODE_INTERNAL_H
+#define KV_NODE_NODE_INTERNAL_H
+
+#include "common/arena.h"
+#include "common/limits.h"
+#include "raft/replica.h"
+#include "server/node/node.h"
+
+enum kv_op_state {
+    KV_OP_NONE,
+    KV_OP_QUEUED,    /* a write that waits to be proposed, or forwarded */
+    KV_OP_PROPOSED,  /* in an entry of ours; also in its proposal's slot */
+    KV_OP_FORWARDED, /* sent to the leader; also in the forward table */
+    KV_OP_READ,      /* a read that waits for the next request for an index */
+    KV_OP_ASKED,     /* its index is being asked for */
+    KV_OP_INDEXED,   /* waits until its index is applied */
+    KV_OP_STREAM,    /* a stream under way */
+    KV_OP_TRANSFER,  /* waits until another leads */
+    KV_OP_STATES,
+};
+
+struct kv_op_list {
+    struct kv_op *first;
+    struct kv_op *last;
+    size_t count;
+};
+
+/* One entry of ours that is not applied yet. A slot is NULL when its op has ended early. */
+struct kv_proposal {
+    uint64_t index;
+    uint64_t term;
+    struct kv_op **slots;
+    uint32_t n_slots;
+};
+
+/* The window of guard 18 with room for entries of a former leadership that are not decided yet. */
+#define KV_PROPOSALS_MAX 64u
+_Static_assert(KV_PROPOSALS_MAX > 2 * KV_INFLIGHT_ENTRIES_MAX, "proposals of two leaderships fit");
+
+/* Reads of one turn that share a request for an index. */
+struct kv_read_batch {
+    struct kv_read read;
+    struct kv_node *node;
+    uint64_t number;
+    struct kv_read_batch *next;
+};
+
+struct kv_node_peer {
+    uint64_t id;
+    char client_address[280];
+    /* Replies to what it forwarded, gathered during a turn. */
+    struct kv_buf replies;
+    uint64_t *reply_ids;
+    uint32_t *reply_sizes;
+    size_t n_replies;
+};
+
+struct kv_node {
+    struct kv_node_options options;
+    struct kv_env env;
+    struct kv_replica *replica;
+    struct kv_machine *machine;
+    struct kv_replica_status replica_status; /* as of the start of the turn */
+
+    struct kv_op_list lists[KV_OP_STATES];
+    size_t n_ops;
+    size_t ops_bytes;
+
+    struct kv_proposal proposals[KV_PROPOSALS_MAX];
+    size_t proposals_first;
+    size_t n_proposals;
+
+    struct kv_op **forwards; /* KV_FORWARD_MAX slots by id */
+    uint64_t forward_next;   /* id of the next forwarded command */
+    uint64_t forward_leader; /* whom the forwarded ones went to */
+
+    uint64_t read_batch_number;
+    size_t n_read_batches;
+
+    struct kv_node_peer peers[KV_MEMBERS_MAX];
+    size_t n_peers;
+
+    int64_t time_base_ms; /* cluster time at time_base_ns */
+    uint64_t time_base_ns;
+    bool was_leader;
+
+    bool stopping;
+    bool stop_told;
+    bool dead;
+    bool again; /* something is left for another turn at once */
+    uint64_t stop_deadline_ms;
+    uint64_t started_ns;
+    uint64_t expire_ms; /* next look at deadlines */
+    uint64_t timer_ms;
+    struct kv_arena arena;
+    struct kv_buf reply_buf;
+
+    uint64_t entries_proposed;
+    uint64_t commands_proposed;
+    uint64_t commands_applied;
+    uint64_t reads_served;
+    uint64_t forwarded;
+    uint64_t turn_ns_max;
+};
+
+/* node.c */
+uint64_t kv_node_now_ns(const struct kv_node *node);
+struct kv_node_peer *kv_node_peer(struct kv_node *node, uint64_t id);
+const char *kv_node_client_address(struct kv_node *node, uint64_t id); /* "" unknown */
+void kv_node_die(struct kv_node *node, int status, const char *message);
+
+/* node_op.c */
+void kv_node_move(struct kv_node *node, struct kv_op *op, enum kv_op_state state);
+/* Ends the op by a reply; it is the submitter's again. */
+void kv_node_finish(struct kv_node *node, struct kv_op *op, Kv__Reply *reply);
+void kv_node_finish_packed(struct kv_node *node, struct kv_op *op, struct kv_slice reply);
+/* Ends it by an error, as a reply or the end of its stream. */
+void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char *format, ...)
+    KV_PRINTF(4, 5);
+/* Unlinks an op whose final stream item has been given. */
+void kv_node_release(struct kv_node *node, struct kv_op *op);
+void kv_node_expire(struct kv_node *node);
+
+/* node_write.c */
+void kv_node_propose(struct kv_node *node);
+void kv_node_apply(
+    void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data);
+void kv_node_truncated(void *arg, uint64_t first_index);
+
+/* node_forward.c */
+void kv_node_forward(struct kv_node *node);
+void kv_node_receive(void *arg,
+                     uint64_t from_id,
+                     const Kv__PeerMessage *message,
+                     struct kv_slice bulk);
+void kv_node_forward_lost(struct kv_node *node, uint64_t peer_id);
+void kv_node_remote_reply(struct kv_node *node, struct kv_op *op, struct kv_slice reply);
+void kv_node_flush_replies(struct kv_node *node);
+
+/* node_read.c */
+void kv_node_start_reads(struct kv_node *node);
+void kv_node_serve_reads(struct kv_node *node);
+void kv_node_serve_read(struct kv_node *node, struct kv_op *op);
+void kv_node_serve_streams(struct kv_node *node);
+
+/* node_admin.c */
+void kv_node_admin(struct kv_node *node, struct kv_op *op);
+void kv_node_transfers_changed(struct kv_node *node);
+
+#endif

@@ -1,0 +1,242 @@
+/* The way of a write: all that wait in this turn become one log entry; what is committed is applied
+ * and answered. */
+#include "common/assert.h"
+#include "proto/entry.h"
+#include "server/node/node_internal.h"
+
+#include <raft.h>
+#include <stdlib.h>
+
+enum { REQUEST_OVERHEAD_BYTES = 8 };
+
+/* Cluster time (data-model.md, Time): last logged time plus our own monotonic clock since. */
+static int64_t cluster_time(struct kv_node *node)
+{
+    return node->time_base_ms + (int64_t)((kv_node_now_ns(node) - node->time_base_ns) / 1000000);
+}
+
+/* How many queued writes make the next entry, and their bytes. */
+static uint32_t choose_batch(struct kv_node *node, size_t *ret_bytes)
+{
+    uint32_t n = 0;
+    size_t bytes = 0;
+
+    for (struct kv_op *op = node->lists[KV_OP_QUEUED].first; op && n < KV_BATCH_COMMANDS_MAX;
+         op = op->next) {
+        size_t more = op->bytes.size + REQUEST_OVERHEAD_BYTES;
+
+        if (n > 0 && bytes + more > KV_BATCH_BYTES_MAX) {
+            break;
+        }
+        bytes += more;
+        n++;
+    }
+    *ret_bytes = bytes;
+    return n;
+}
+
+/* Encodes the first n queued writes; returns raft_malloc memory or NULL. */
+static uint8_t *encode_batch(struct kv_node *node, uint32_t n, size_t bytes, size_t *ret_size)
+{
+    uint8_t *data = raft_malloc(kv_entry_size_max(bytes, n));
+    struct kv_op *op = node->lists[KV_OP_QUEUED].first;
+    size_t size;
+
+    if (!data) {
+        return NULL;
+    }
+    size = kv_entry_write_head(data, KV_MACHINE_VERSION, cluster_time(node));
+    for (uint32_t i = 0; i < n; i++, op = op->next) {
+        size += kv_entry_write_request(data + size, op->bytes);
+    }
+    *ret_size = size;
+    return data;
+}
+
+static void fill_proposal(struct kv_node *node, struct kv_proposal *proposal)
+{
+    for (uint32_t i = 0; i < proposal->n_slots; i++) {
+        struct kv_op *op = node->lists[KV_OP_QUEUED].first;
+
+        proposal->slots[i] = op;
+        kv_node_move(node, op, KV_OP_PROPOSED);
+        op->index = proposal->index;
+        op->slot = i;
+    }
+}
+
+/* False when nothing more can be proposed now. */
+static bool propose_batch(struct kv_node *node)
+{
+    struct kv_proposal proposal = {0};
+    size_t bytes;
+    size_t size;
+    uint8_t *data;
+    uint32_t n = choose_batch(node, &bytes);
+
+    if (n == 0 || node->n_proposals == KV_PROPOSALS_MAX ||
+        !kv_replica_can_propose(node->replica, bytes)) {
+        return false;
+    }
+    proposal.slots = malloc(n * sizeof *proposal.slots);
+    data = proposal.slots ? encode_batch(node, n, bytes, &size) : NULL;
+    if (!data) {
+        free(proposal.slots);
+        kv_node_fail(node, node->lists[KV_OP_QUEUED].first, KV_BUSY, "no memory for a log entry");
+        return true;
+    }
+    if (kv_replica_propose(node->replica, data, size, &proposal.index, &proposal.term) != 0) {
+        free(proposal.slots);
+        return false;
+    }
+    proposal.n_slots = n;
+    fill_proposal(node, &proposal);
+    node->proposals[(node->proposals_first + node->n_proposals++) % KV_PROPOSALS_MAX] = proposal;
+    node->entries_proposed++;
+    node->commands_proposed += n;
+    return true;
+}
+
+void kv_node_propose(struct kv_node *node)
+{
+    while (node->lists[KV_OP_QUEUED].first && propose_batch(node)) {
+    }
+}
+
+/* Ends what is left of a proposal that will not be applied as ours. */
+static void drop_proposal(struct kv_node *node, struct kv_proposal *proposal)
+{
+    for (uint32_t i = 0; i < proposal->n_slots; i++) {
+        struct kv_op *op = proposal->slots[i];
+
+        if (op) {
+            kv_node_fail(node,
+                         op,
+                         KV_OUTCOME_UNKNOWN,
+                         "leadership was lost after the write was proposed: it may or may not have "
+                         "been done");
+        }
+    }
+    free(proposal->slots);
+    proposal->slots = NULL;
+}
+
+void kv_node_truncated(void *arg, uint64_t first_index)
+{
+    struct kv_node *node = arg;
+
+    while (node->n_proposals > 0) {
+        size_t last = (node->proposals_first + node->n_proposals - 1) % KV_PROPOSALS_MAX;
+
+        if (node->proposals[last].index < first_index) {
+            return;
+        }
+        drop_proposal(node, &node->proposals[last]);
+        node->n_proposals--;
+    }
+}
+
+struct reply_target {
+    struct kv_node *node;
+    struct kv_op *op;
+};
+
+static void on_reply(void *arg, Kv__Reply *reply)
+{
+    struct reply_target *target = arg;
+
+    kv_node_finish(target->node, target->op, reply);
+}
+
+/* Finds the proposal of this entry, if it is one of ours, at the front of the queue; the caller
+ * removes it. */
+static bool
+take_proposal(struct kv_node *node, uint64_t index, uint64_t term, struct kv_proposal *ret_proposal)
+{
+    while (node->n_proposals > 0) {
+        struct kv_proposal *first = &node->proposals[node->proposals_first];
+
+        if (first->index > index) {
+            return false;
+        }
+        *ret_proposal = *first;
+        if (first->index == index && first->term == term) {
+            return true;
+        }
+        drop_proposal(node, first);
+        node->proposals_first = (node->proposals_first + 1) % KV_PROPOSALS_MAX;
+        node->n_proposals--;
+    }
+    return false;
+}
+
+static void execute(struct kv_node *node, struct kv_op *op, struct kv_slice bytes)
+{
+    struct reply_target target = {node, op};
+    ProtobufCAllocator allocator;
+    const Kv__Request *request;
+
+    node->commands_applied++;
+    if (op) {
+        kv_machine_execute(node->machine, op->request, on_reply, &target);
+        return;
+    }
+    kv_arena_reset(&node->arena);
+    kv_arena_protobuf_allocator(&node->arena, &allocator);
+    request = kv__request__unpack(&allocator, bytes.size, bytes.data);
+    if (request) {
+        kv_machine_execute(node->machine, request, NULL, NULL);
+    }
+}
+
+static void apply_command(struct kv_node *node,
+                          uint64_t index,
+                          struct kv_proposal *proposal,
+                          struct kv_slice data)
+{
+    struct kv_entry_reader reader;
+    struct kv_slice request;
+
+    /* Malformed entries change nothing, on every node alike. */
+    if (kv_entry_read_head(data, &reader) != 0) {
+        return;
+    }
+    if (kv_machine_begin(node->machine, index, reader.machine_version, reader.cluster_time_ms) !=
+        0) {
+        kv_node_die(node,
+                    KV_UNSUPPORTED,
+                    "the cluster's commands are of a newer version than this server knows: upgrade "
+                    "this node");
+        return;
+    }
+    for (uint32_t i = 0; kv_entry_read_request(&reader, &request) == 1; i++) {
+        struct kv_op *op = proposal && i < proposal->n_slots ? proposal->slots[i] : NULL;
+
+        execute(node, op, request);
+    }
+    kv_machine_end(node->machine);
+    if (kv_machine_cluster_time_ms(node->machine) > cluster_time(node)) {
+        node->time_base_ms = kv_machine_cluster_time_ms(node->machine);
+        node->time_base_ns = kv_node_now_ns(node);
+    }
+}
+
+void kv_node_apply(
+    void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data)
+{
+    struct kv_node *node = arg;
+    struct kv_proposal proposal;
+    bool ours = take_proposal(node, index, term, &proposal);
+
+    if (node->dead) {
+        return;
+    }
+    if (type == KV_ENTRY_COMMAND) {
+        apply_command(node, index, ours ? &proposal : NULL, data);
+    }
+    if (ours) {
+        drop_proposal(node, &proposal);
+        node->proposals_first = (node->proposals_first + 1) % KV_PROPOSALS_MAX;
+        node->n_proposals--;
+    }
+}
