@@ -57,11 +57,11 @@ class FirewallSaved:
             added = [line for line in after if line.startswith("-A ") and line not in before]
             chains = {line.split()[0][1:] for line in after if line.startswith(":")}
             chains -= {line.split()[0][1:] for line in before if line.startswith(":")}
+            chains = {chain for chain in chains if chain.startswith("DOCKER")}
             for line in added:
                 words = line.split()
                 if words[1] not in chains and re.search(r"DOCKER|docker0|br-[0-9a-f]{12}|172\.\d+\.0\.0/16", line):
                     self.iptables(table, "-D", *words[1:])
-            chains = {chain for chain in chains if chain.startswith("DOCKER")}
             for chain in chains:
                 self.iptables(table, "-F", chain)
             for chain in chains:
