@@ -1,0 +1,171 @@
+#include "raft/meta.h"
+
+#include "common/bytes.h"
+#include "common/crc32c.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* "kvdmeta1" | u32 format version | u32 zero | u64 cluster id | u64 node id | u32 crc of all before
+ * | u32 zero */
+enum { META_BYTES = 40, CRC_OFFSET = 32 };
+static const char magic[8] = {'k', 'v', 'd', 'm', 'e', 't', 'a', '1'};
+
+static int io_error(const struct kv_disk *disk,
+                    int errnum,
+                    const char *what,
+                    const char *path,
+                    struct kv_error *ret_error)
+{
+    const char *advice = "";
+
+    if (errnum == -EACCES || errnum == -EPERM) {
+        advice = ": give the directory to the user that kvd runs as";
+    } else if (errnum == -EROFS) {
+        advice = ": remount it writable, or choose another --data-dir";
+    } else if (errnum == -ENOSPC) {
+        advice = ": make room, or choose another --data-dir";
+    }
+    return kv_error_set(ret_error,
+                        KV_IO,
+                        "cannot %s %s/%s: %s%s",
+                        what,
+                        disk->name,
+                        path,
+                        strerror(-errnum),
+                        advice);
+}
+
+static void encode(uint8_t data[META_BYTES], const struct kv_meta *meta)
+{
+    memset(data, 0, META_BYTES);
+    memcpy(data, magic, sizeof magic);
+    kv_put_u32(data + 8, meta->format_version);
+    kv_put_u64(data + 16, meta->cluster_id);
+    kv_put_u64(data + 24, meta->node_id);
+    kv_put_u32(data + CRC_OFFSET, kv_crc32c(data, CRC_OFFSET, 0));
+}
+
+static int
+write_meta(const struct kv_disk *disk, const struct kv_meta *meta, struct kv_error *ret_error)
+{
+    uint8_t data[META_BYTES];
+    struct kv_file *file;
+    int status;
+
+    encode(data, meta);
+    status = disk->ops->open(disk->disk, "meta.tmp", KV_DISK_WRITE | KV_DISK_CREATE, &file);
+    if (status != 0) {
+        return io_error(disk, status, "create", "meta.tmp", ret_error);
+    }
+    status = disk->ops->pwrite(disk->disk, file, data, sizeof data, 0);
+    if (status == 0) {
+        status = disk->ops->sync(disk->disk, file);
+    }
+    disk->ops->close(disk->disk, file);
+    if (status == 0) {
+        status = disk->ops->rename(disk->disk, "meta.tmp", "meta");
+    }
+    if (status == 0) {
+        status = disk->ops->sync_dir(disk->disk, ".");
+    }
+    return status == 0 ? 0 : io_error(disk, status, "write", "meta", ret_error);
+}
+
+static int check_meta(const struct kv_disk *disk,
+                      const uint8_t *data,
+                      int64_t size,
+                      const struct kv_meta *expected,
+                      struct kv_error *ret_error)
+{
+    uint32_t version;
+    uint64_t cluster_id, node_id;
+
+    if (size != META_BYTES || memcmp(data, magic, sizeof magic) != 0 ||
+        kv_get_u32(data + CRC_OFFSET) != kv_crc32c(data, CRC_OFFSET, 0)) {
+        return kv_error_set(ret_error,
+                            KV_CORRUPT,
+                            "%s/meta is damaged: replace this member (docs/operations tells how)",
+                            disk->name);
+    }
+    version = kv_get_u32(data + 8);
+    cluster_id = kv_get_u64(data + 16);
+    node_id = kv_get_u64(data + 24);
+    if (version > expected->format_version) {
+        return kv_error_set(ret_error,
+                            KV_WRONG_NODE,
+                            "%s is of format %" PRIu32 ", this server knows up to %" PRIu32
+                            ": upgrade the server",
+                            disk->name,
+                            version,
+                            expected->format_version);
+    }
+    if (cluster_id != expected->cluster_id) {
+        return kv_error_set(ret_error,
+                            KV_WRONG_NODE,
+                            "%s belongs to cluster %" PRIu64 ", this node is of cluster %" PRIu64
+                            ": use the right --data-dir or --cluster-id",
+                            disk->name,
+                            cluster_id,
+                            expected->cluster_id);
+    }
+    if (node_id != expected->node_id) {
+        return kv_error_set(ret_error,
+                            KV_WRONG_NODE,
+                            "%s belongs to node %" PRIu64 ", this is node %" PRIu64
+                            ": use the right --data-dir or --node-id",
+                            disk->name,
+                            node_id,
+                            expected->node_id);
+    }
+    return 0;
+}
+
+static void count_name(void *arg, const char *name)
+{
+    (void)name;
+    ++*(unsigned *)arg;
+}
+
+int kv_meta_open(const struct kv_disk *disk,
+                 const struct kv_meta *expected,
+                 struct kv_error *ret_error)
+{
+    uint8_t data[META_BYTES + 1];
+    unsigned n_segments = 0;
+    struct kv_file *file;
+    int64_t size;
+    int status = disk->ops->lock(disk->disk, "LOCK");
+
+    if (status == -EWOULDBLOCK) {
+        return kv_error_set(ret_error,
+                            KV_IN_USE,
+                            "%s is in use by another process: one kvd per data directory",
+                            disk->name);
+    }
+    if (status != 0) {
+        return io_error(disk, status, "lock", "LOCK", ret_error);
+    }
+    status = disk->ops->open(disk->disk, "meta", KV_DISK_READ, &file);
+    if (status == -ENOENT) {
+        (void)disk->ops->list(disk->disk, "wal", count_name, &n_segments);
+        if (n_segments > 0) {
+            return kv_error_set(ret_error,
+                                KV_CORRUPT,
+                                "%s has a log but no meta: restore the file, or replace this "
+                                "member (docs/operations)",
+                                disk->name);
+        }
+        return write_meta(disk, expected, ret_error);
+    }
+    if (status != 0) {
+        return io_error(disk, status, "open", "meta", ret_error);
+    }
+    size = disk->ops->pread(disk->disk, file, data, sizeof data, 0);
+    disk->ops->close(disk->disk, file);
+    if (size < 0) {
+        return io_error(disk, (int)size, "read", "meta", ret_error);
+    }
+    return check_meta(disk, data, size, expected, ret_error);
+}
