@@ -270,9 +270,13 @@ static void job_done(struct kv_job *base)
     wal->stats.bytes_written += job->data.size;
     wal->synced_record = job->last_record;
     wal->synced_sequence = job->last_sequence;
+    wal->written_index = job->last_index;
     kv_buf_clear(&job->data);
     job->n_ops = 0;
-    if (!wal->spare_ready && !wal->file_job_under_way) {
+    if (job->takes_spare) {
+        wal->spare_taken = job->takes_spare = false;
+    }
+    if (!wal->spare_ready && !wal->spare_taken && !wal->file_job_under_way) {
         submit_file_job(wal, NULL, true);
     }
     kv_wal_flush(wal);
@@ -384,7 +388,10 @@ static void roll(struct kv_wal *wal, uint64_t first_index)
     op = add_op(gathering(wal), KV_WAL_OP_ROLL, segment);
     op->former = former;
     op->use_spare = wal->spare_ready;
-    wal->spare_ready = false;
+    if (wal->spare_ready) {
+        wal->spare_ready = false;
+        wal->spare_taken = gathering(wal)->takes_spare = true;
+    }
     if (former) {
         struct kv_wal_record record = {.type = KV_WAL_NEXT, .index = number};
 
@@ -422,6 +429,7 @@ static uint64_t written(struct kv_wal *wal)
     uint64_t sequence = wal->next_sequence++;
 
     gathering(wal)->last_sequence = sequence;
+    gathering(wal)->last_index = wal->last_index;
     return sequence;
 }
 
@@ -436,6 +444,21 @@ uint64_t kv_wal_write_vote(struct kv_wal *wal, uint64_t term, uint64_t voted_for
     return written(wal);
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Entries from index on are void; those that a job under way still writes, too. */
+static void forget_from(struct kv_wal *wal, uint64_t index)
+{
+    wal->last_index = index - 1;
+    wal->written_index = least(wal->written_index, index - 1);
+    wal->jobs[0].last_index = least(wal->jobs[0].last_index, index - 1);
+    wal->jobs[1].last_index = least(wal->jobs[1].last_index, index - 1);
+    kv_wal_points_truncate(wal, index);
+}
+
 uint64_t kv_wal_write_entries(struct kv_wal *wal,
                               uint64_t first_index,
                               const struct kv_wal_entry *entries,
@@ -444,8 +467,7 @@ uint64_t kv_wal_write_entries(struct kv_wal *wal,
     KV_ASSERT(first_index <= wal->last_index + 1);
     if (first_index <= wal->last_index && !wal->dead) {
         KV_ASSERT(first_index >= wal->first_index);
-        wal->last_index = first_index - 1;
-        kv_wal_points_truncate(wal, first_index);
+        forget_from(wal, first_index);
         write_simple(wal, KV_WAL_TRUNCATE, first_index, 0);
     }
     for (size_t i = 0; i < n_entries && !wal->dead; i++) {
@@ -470,9 +492,9 @@ uint64_t kv_wal_write_boundary(struct kv_wal *wal, uint64_t index, uint64_t term
     if (!wal->dead) {
         wal->boundary_index = index;
         wal->boundary_term = term;
+        forget_from(wal, 1);
         wal->first_index = index + 1;
         wal->last_index = index;
-        kv_wal_points_truncate(wal, 0);
         write_simple(wal, KV_WAL_BOUNDARY, index, term);
     }
     return written(wal);
@@ -517,7 +539,7 @@ void kv_wal_release(struct kv_wal *wal, uint64_t index)
         }
     }
     wal->first_index = wal->segments[0]->first_index;
-    submit_file_job(wal, old, !wal->spare_ready);
+    submit_file_job(wal, old, !wal->spare_ready && !wal->spare_taken);
 }
 
 /* ---------------------------------------------------------------- life */

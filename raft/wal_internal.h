@@ -47,6 +47,8 @@ struct kv_wal_job {
     size_t ops_capacity;
     uint64_t last_sequence; /* of write sequences */
     uint64_t last_record;
+    uint64_t last_index; /* newest entry that is in the files once the job is done */
+    bool takes_spare;
     int status; /* negative errno */
     char failed[96];
 };
@@ -78,7 +80,8 @@ struct kv_wal {
     uint64_t synced_record;
     uint64_t term, voted_for, boundary_index, boundary_term;
     uint64_t first_index, last_index;
-    bool truncated; /* the next entry gets a point */
+    uint64_t written_index; /* entries up to here can be read back */
+    bool truncated;         /* the next entry gets a point */
 
     uint64_t next_sequence; /* of writes, as kv_wal_write_* return them */
     uint64_t synced_sequence;
@@ -89,6 +92,7 @@ struct kv_wal {
     struct kv_wal_file_job file_job;
     bool file_job_under_way;
     bool spare_ready;
+    bool spare_taken; /* by a roll that is queued or under way: no new one may take its name */
     size_t n_reads;
     bool dead;
 

@@ -230,13 +230,13 @@ void kv_wal_read(struct kv_wal *wal, struct kv_wal_read *read)
     read->n_entries = 0;
     read->memory = NULL;
     read->plan = NULL;
-    if (read->first_index >= wal->first_index && read->first_index <= wal->last_index &&
+    if (read->first_index >= wal->first_index && read->first_index <= wal->written_index &&
         wal->n_points > 0 && wal->points[find_point(wal, read->first_index)].segment->file) {
         read->plan = malloc(sizeof(struct plan));
         if (read->plan) {
             make_plan(wal,
                       read->first_index,
-                      read->last_index < wal->last_index ? read->last_index : wal->last_index,
+                      read->last_index < wal->written_index ? read->last_index : wal->written_index,
                       read->max_bytes,
                       read->plan);
         }

@@ -437,6 +437,7 @@ int kv_wal_recover(struct kv_wal *wal, struct kv_error *ret_error)
     wal->recovered.boundary_term = wal->boundary_term;
     wal->recovered.first_index = wal->first_index;
     wal->recovered.last_index = wal->last_index;
+    wal->written_index = wal->last_index;
     if (status == 0 && scan.headless) {
         kv_wal_write_head(wal, wal->last_index + 1);
     }

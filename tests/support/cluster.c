@@ -411,9 +411,19 @@ void cluster_crash(struct cluster *cluster, unsigned id)
     KV_ASSERT(node->up);
     /* What closing answers is not heard by anybody. */
     for (int state = KV_OP_QUEUED; state < KV_OP_STATES; state++) {
-        while (node->node->lists[state].first) {
-            kv_node_release(node->node, node->node->lists[state].first);
+        struct kv_op *op = node->node->lists[state].first;
+
+        while (op) {
+            struct kv_op *next = op->next;
+
+            if (!op->remote) {
+                kv_node_release(node->node, op);
+            }
+            op = next;
         }
+    }
+    for (unsigned i = 1; i <= cluster->options.n_nodes; i++) {
+        cluster->links[id][i] = 0;
     }
     node->incarnation++; /* no job or message of the closing reaches anything */
     kv_node_close(node->node);

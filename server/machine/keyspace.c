@@ -1,0 +1,205 @@
+/* Records by key and revision. */
+#include "server/machine/machine_internal.h"
+
+#include "common/assert.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct kv_record *kv_keyspace_get(const struct kv_machine *machine, struct kv_slice key)
+{
+    struct kv_record *record = kv_tree_find(&machine->tree, key);
+
+    return record && !record->tombstone ? record : NULL;
+}
+
+const struct kv_record *kv_record_at(const struct kv_record *newest, int64_t revision)
+{
+    const struct kv_record *record = newest;
+
+    while (record && record->mod_revision > revision) {
+        record = record->older;
+    }
+    return record && !record->tombstone ? record : NULL;
+}
+
+const struct kv_record *
+kv_keyspace_get_at(const struct kv_machine *machine, struct kv_slice key, int64_t revision)
+{
+    if (revision == 0) {
+        return kv_keyspace_get(machine, key);
+    }
+    return kv_record_at(kv_tree_find(&machine->tree, key), revision);
+}
+
+int kv_keyspace_check_revision(const struct kv_machine *machine,
+                               int64_t revision,
+                               struct kv_answer *answer)
+{
+    if (revision == 0) {
+        return 0;
+    }
+    if (revision < 0) {
+        return kv_error_set(
+            &answer->error, KV_INVALID, "revision %" PRId64 " is negative", revision);
+    }
+    if (revision > machine->revision) {
+        answer->hint.newest_revision = machine->revision;
+        return kv_error_set(&answer->error,
+                            KV_FUTURE_REVISION,
+                            "revision %" PRId64 " is not reached, the newest is %" PRId64,
+                            revision,
+                            machine->revision);
+    }
+    if (revision < machine->history.oldest_revision) {
+        answer->hint.oldest_revision = machine->history.oldest_revision;
+        return kv_error_set(&answer->error,
+                            KV_COMPACTED,
+                            "revision %" PRId64
+                            " is compacted, the oldest that can be read is %" PRId64,
+                            revision,
+                            machine->history.oldest_revision);
+    }
+    return 0;
+}
+
+struct kv_record *kv_keyspace_begin(struct kv_machine *machine,
+                                    struct kv_slice key,
+                                    enum kv_type type,
+                                    size_t value_size)
+{
+    struct kv_record *record = kv_record_new(key, value_size);
+
+    record->type = type & 0xf;
+    record->mod_revision = machine->revision + 1;
+    return record;
+}
+
+static void uncount(struct kv_machine *machine, const struct kv_record *record)
+{
+    machine->data_bytes -= record->key_size + (uint64_t)record->value_size;
+    machine->state_hash -= kv_record_hash(record);
+}
+
+void kv_keyspace_commit(struct kv_machine *machine, struct kv_record *record)
+{
+    struct kv_record *older = kv_tree_put(&machine->tree, record);
+    bool was_live = older && !older->tombstone;
+
+    record->older = older;
+    if (!record->tombstone) {
+        record->create_revision = was_live ? older->create_revision : record->mod_revision;
+        record->version = was_live ? older->version + 1 : 1;
+        machine->data_bytes += record->key_size + (uint64_t)record->value_size;
+        machine->state_hash += kv_record_hash(record);
+    }
+    if (was_live) {
+        uncount(machine, older);
+    }
+    kv_history_note(&machine->history, record);
+    machine->changed = true;
+}
+
+void kv_keyspace_delete(struct kv_machine *machine, struct kv_slice key)
+{
+    struct kv_record *tombstone = kv_keyspace_begin(machine, key, KV_TYPE_NONE, 0);
+
+    tombstone->tombstone = 1;
+    kv_keyspace_commit(machine, tombstone);
+}
+
+void kv_key_value_fill(Kv__KeyValue *kv, const struct kv_record *record, bool keys_only)
+{
+    struct kv_slice key = kv_record_key(record);
+    struct kv_slice value = kv_record_value(record);
+
+    kv__key_value__init(kv);
+    kv->key = (ProtobufCBinaryData){key.size, (uint8_t *)(uintptr_t)key.data};
+    if (!keys_only) {
+        kv->value = (ProtobufCBinaryData){value.size, (uint8_t *)(uintptr_t)value.data};
+    }
+    kv->type = (Kv__Type)record->type;
+    kv->create_revision = record->create_revision;
+    kv->mod_revision = record->mod_revision;
+    kv->version = (int64_t)record->version;
+}
+
+/* The least key behind all that begin with the prefix; false: there is none. */
+static bool prefix_end(struct kv_slice prefix, struct kv_bounds *bounds)
+{
+    size_t size = prefix.size;
+
+    while (size > 0 && prefix.data[size - 1] == 0xff) {
+        size--;
+    }
+    if (size == 0) {
+        return false;
+    }
+    memcpy(bounds->end_memory, prefix.data, size);
+    bounds->end_memory[size - 1]++;
+    bounds->end = kv_slice_of(bounds->end_memory, size);
+    return true;
+}
+
+void kv_bounds_of(const Kv__KeyRange *range, struct kv_bounds *ret_bounds)
+{
+    ret_bounds->start = kv_slice_of_proto(range->start);
+    ret_bounds->has_end = false;
+    ret_bounds->end = kv_slice_of(NULL, 0);
+    switch (range->special) {
+    case KV__KEY_RANGE__SPECIAL__PREFIX:
+        ret_bounds->has_end = prefix_end(ret_bounds->start, ret_bounds);
+        return;
+    case KV__KEY_RANGE__SPECIAL__FROM_KEY:
+        return;
+    case KV__KEY_RANGE__SPECIAL__ALL:
+        ret_bounds->start = kv_slice_of(NULL, 0);
+        return;
+    default:
+        break;
+    }
+    ret_bounds->has_end = true;
+    if (range->end.len > 0) {
+        ret_bounds->end = kv_slice_of_proto(range->end);
+        return;
+    }
+    /* One key: up to its least successor. */
+    memcpy(ret_bounds->end_memory, range->start.data, range->start.len);
+    ret_bounds->end_memory[range->start.len] = 0;
+    ret_bounds->end = kv_slice_of(ret_bounds->end_memory, range->start.len + 1);
+}
+
+void kv_machine_reserve_kvs(struct kv_machine *machine, size_t n)
+{
+    size_t capacity = machine->kvs_capacity ? machine->kvs_capacity : 64;
+
+    if (n <= machine->kvs_capacity) {
+        return;
+    }
+    while (capacity < n) {
+        capacity *= 2;
+    }
+    machine->kvs = realloc(machine->kvs, capacity * sizeof *machine->kvs);
+    machine->kv_pointers = realloc(machine->kv_pointers, capacity * sizeof(Kv__KeyValue *));
+    KV_ASSERT(machine->kvs && machine->kv_pointers);
+    for (size_t i = 0; i < capacity; i++) {
+        machine->kv_pointers[i] = &machine->kvs[i];
+    }
+    machine->kvs_capacity = capacity;
+}
+
+void kv_machine_reserve_records(struct kv_machine *machine, size_t n)
+{
+    size_t capacity = machine->records_capacity ? machine->records_capacity : 64;
+
+    if (n <= machine->records_capacity) {
+        return;
+    }
+    while (capacity < n) {
+        capacity *= 2;
+    }
+    machine->records = realloc(machine->records, capacity * sizeof(struct kv_record *));
+    KV_ASSERT(machine->records);
+    machine->records_capacity = capacity;
+}

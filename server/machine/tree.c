@@ -1,0 +1,789 @@
+/* Invariants, checked by kv_tree_check_invariants:
+ * M1 keys of a leaf ascend; all keys under a child lie between the separators at its sides.
+ * M2 a node's live count is the sum of its children's, a leaf's the number of its records that are
+ * no tombstones. M3 all leaves are at the same depth. M4 no node is empty but the root of an empty
+ * tree. M5 a slot's prefix is the first 8 bytes of its key. */
+#include "server/machine/tree.h"
+
+#include "common/assert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LEAF_SLOTS = 62, INNER_CHILDREN = 62 };
+
+struct slot {
+    uint64_t prefix; /* first bytes of the key, big endian: compares like memcmp */
+    struct kv_record *record;
+};
+
+/* Least key of a child; several versions of an inner node may share one. */
+struct separator {
+    uint32_t references;
+    uint32_t size;
+    uint64_t prefix;
+    uint8_t bytes[];
+};
+
+struct child {
+    struct separator *separator; /* of the first child: not used, NULL */
+    struct kv_tree_node *node;
+    uint64_t live;
+};
+
+struct kv_tree_node {
+    uint64_t born;
+    uint32_t n;
+    bool is_leaf;
+    union {
+        struct slot slots[LEAF_SLOTS];
+        struct child *children; /* INNER_CHILDREN of them */
+    };
+};
+
+struct kv_tree_retired {
+    struct kv_tree_retired *next;
+    uint64_t epoch; /* seen by pins up to this one */
+    struct kv_tree_node *node;
+    struct kv_record *record;
+};
+
+/* The way from the root to a leaf. */
+struct path {
+    struct {
+        struct kv_tree_node *node;
+        unsigned at;
+    } steps[KV_TREE_DEPTH_MAX];
+    unsigned depth;
+};
+
+static uint64_t prefix_of(struct kv_slice key)
+{
+    uint64_t prefix = 0;
+    size_t size = key.size < 8 ? key.size : 8;
+
+    for (size_t i = 0; i < size; i++) {
+        prefix |= (uint64_t)key.data[i] << (56 - 8 * i);
+    }
+    return prefix;
+}
+
+static int compare(uint64_t a_prefix, struct kv_slice a, uint64_t b_prefix, struct kv_slice b)
+{
+    if (a_prefix != b_prefix) {
+        return a_prefix < b_prefix ? -1 : 1;
+    }
+    return kv_slice_compare(a, b);
+}
+
+/* ---------------------------------------------------------------- nodes and their memory */
+
+static struct kv_tree_node *new_node(struct kv_tree *tree, bool is_leaf)
+{
+    struct kv_tree_node *node;
+
+    if (is_leaf) {
+        node = kv_machine_alloc(sizeof *node);
+    } else {
+        node = kv_machine_alloc(offsetof(struct kv_tree_node, slots) + sizeof(struct child *));
+        node->children = kv_machine_alloc(INNER_CHILDREN * sizeof(struct child));
+    }
+    node->born = tree->epoch;
+    node->n = 0;
+    node->is_leaf = is_leaf;
+    tree->n_nodes++;
+    return node;
+}
+
+static struct separator *new_separator(struct kv_slice key)
+{
+    struct separator *separator = kv_machine_alloc(sizeof *separator + key.size);
+
+    separator->references = 1;
+    separator->size = (uint32_t)key.size;
+    separator->prefix = prefix_of(key);
+    memcpy(separator->bytes, key.data, key.size);
+    return separator;
+}
+
+static void release_separator(struct separator *separator)
+{
+    if (separator && --separator->references == 0) {
+        free(separator);
+    }
+}
+
+static void free_node(struct kv_tree *tree, struct kv_tree_node *node)
+{
+    if (!node->is_leaf) {
+        for (unsigned i = 0; i < node->n; i++) {
+            release_separator(node->children[i].separator);
+        }
+        free(node->children);
+    }
+    free(node);
+    tree->n_nodes--;
+}
+
+static void retire(struct kv_tree *tree, struct kv_tree_node *node, struct kv_record *record)
+{
+    struct kv_tree_retired *retired = kv_machine_alloc(sizeof *retired);
+
+    *retired = (struct kv_tree_retired){.epoch = tree->newest_pin, .node = node, .record = record};
+    if (tree->retired_last) {
+        tree->retired_last->next = retired;
+    } else {
+        tree->retired_first = retired;
+    }
+    tree->retired_last = retired;
+}
+
+static void drop_node(struct kv_tree *tree, struct kv_tree_node *node)
+{
+    if (node->born > tree->newest_pin) {
+        free_node(tree, node);
+    } else {
+        retire(tree, node, NULL);
+    }
+}
+
+void kv_tree_retire_record(struct kv_tree *tree, struct kv_record *record)
+{
+    if (tree->newest_pin == 0) {
+        kv_record_free(record);
+    } else {
+        retire(tree, NULL, record);
+    }
+}
+
+/* The node itself, or a copy that may be changed. */
+static struct kv_tree_node *own(struct kv_tree *tree, struct kv_tree_node *node)
+{
+    struct kv_tree_node *copy;
+
+    if (node->born > tree->newest_pin) {
+        return node;
+    }
+    copy = new_node(tree, node->is_leaf);
+    copy->n = node->n;
+    if (node->is_leaf) {
+        memcpy(copy->slots, node->slots, node->n * sizeof node->slots[0]);
+    } else {
+        memcpy(copy->children, node->children, node->n * sizeof node->children[0]);
+        for (unsigned i = 0; i < node->n; i++) {
+            if (node->children[i].separator) {
+                node->children[i].separator->references++;
+            }
+        }
+    }
+    retire(tree, node, NULL);
+    return copy;
+}
+
+void kv_tree_init(struct kv_tree *tree)
+{
+    *tree = (struct kv_tree){.epoch = 1};
+    tree->root = new_node(tree, true);
+}
+
+static void free_subtree(struct kv_tree *tree, struct kv_tree_node *node)
+{
+    if (!node->is_leaf) {
+        for (unsigned i = 0; i < node->n; i++) {
+            free_subtree(tree, node->children[i].node);
+        }
+    } else {
+        for (unsigned i = 0; i < node->n; i++) {
+            struct kv_record *record = node->slots[i].record;
+
+            while (record) {
+                struct kv_record *older = record->older;
+
+                kv_record_free(record);
+                record = older;
+            }
+        }
+    }
+    free_node(tree, node);
+}
+
+void kv_tree_deinit(struct kv_tree *tree)
+{
+    KV_ASSERT(!tree->pins);
+    if (tree->root) {
+        free_subtree(tree, tree->root);
+    }
+    tree->root = NULL;
+    KV_ASSERT(!tree->retired_first && tree->n_nodes == 0);
+}
+
+/* ---------------------------------------------------------------- searching */
+
+/* First slot whose key is at or behind `key`; *ret_equal: it is that key. */
+static unsigned leaf_position(const struct kv_tree_node *leaf,
+                              uint64_t prefix,
+                              struct kv_slice key,
+                              bool *ret_equal)
+{
+    unsigned low = 0;
+    unsigned high = leaf->n;
+
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        const struct slot *slot = &leaf->slots[middle];
+        int order = slot->prefix != prefix ? (slot->prefix < prefix ? -1 : 1)
+                                           : kv_slice_compare(kv_record_key(slot->record), key);
+
+        if (order == 0) {
+            *ret_equal = true;
+            return middle;
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    *ret_equal = false;
+    return low;
+}
+
+/* The child that the key belongs to. */
+static unsigned
+child_position(const struct kv_tree_node *node, uint64_t prefix, struct kv_slice key)
+{
+    unsigned low = 1;
+    unsigned high = node->n;
+
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        const struct separator *separator = node->children[middle].separator;
+
+        if (compare(
+                separator->prefix, kv_slice_of(separator->bytes, separator->size), prefix, key) <=
+            0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low - 1;
+}
+
+struct kv_record *kv_tree_find(const struct kv_tree *tree, struct kv_slice key)
+{
+    const struct kv_tree_node *node = tree->root;
+    uint64_t prefix = prefix_of(key);
+    bool equal;
+    unsigned at;
+
+    while (!node->is_leaf) {
+        node = node->children[child_position(node, prefix, key)].node;
+    }
+    at = leaf_position(node, prefix, key, &equal);
+    return equal ? node->slots[at].record : NULL;
+}
+
+static uint64_t live_count(const struct kv_tree_node *node)
+{
+    uint64_t live = 0;
+
+    if (node->is_leaf) {
+        for (unsigned i = 0; i < node->n; i++) {
+            live += !node->slots[i].record->tombstone;
+        }
+    } else {
+        for (unsigned i = 0; i < node->n; i++) {
+            live += node->children[i].live;
+        }
+    }
+    return live;
+}
+
+uint64_t kv_tree_count(const struct kv_tree *tree)
+{
+    return live_count(tree->root);
+}
+
+uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key)
+{
+    const struct kv_tree_node *node = tree->root;
+    uint64_t prefix = prefix_of(key);
+    uint64_t rank = 0;
+    bool equal;
+    unsigned at;
+
+    while (!node->is_leaf) {
+        at = child_position(node, prefix, key);
+        for (unsigned i = 0; i < at; i++) {
+            rank += node->children[i].live;
+        }
+        node = node->children[at].node;
+    }
+    at = leaf_position(node, prefix, key, &equal);
+    for (unsigned i = 0; i < at; i++) {
+        rank += !node->slots[i].record->tombstone;
+    }
+    return rank;
+}
+
+struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)
+{
+    const struct kv_tree_node *node = tree->root;
+
+    while (!node->is_leaf) {
+        unsigned i = 0;
+
+        while (i < node->n && n >= node->children[i].live) {
+            n -= node->children[i].live;
+            i++;
+        }
+        if (i == node->n) {
+            return NULL;
+        }
+        node = node->children[i].node;
+    }
+    for (unsigned i = 0; i < node->n; i++) {
+        if (!node->slots[i].record->tombstone && n-- == 0) {
+            return node->slots[i].record;
+        }
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- changing */
+
+/* Walks to the key's leaf; every node on the way may be changed afterwards. */
+static void
+descend_owned(struct kv_tree *tree, uint64_t prefix, struct kv_slice key, struct path *ret_path)
+{
+    struct kv_tree_node *node = tree->root = own(tree, tree->root);
+
+    ret_path->depth = 0;
+    while (!node->is_leaf) {
+        unsigned at = child_position(node, prefix, key);
+
+        KV_ASSERT(ret_path->depth + 1 < KV_TREE_DEPTH_MAX);
+        ret_path->steps[ret_path->depth].node = node;
+        ret_path->steps[ret_path->depth++].at = at;
+        node->children[at].node = own(tree, node->children[at].node);
+        node = node->children[at].node;
+    }
+    ret_path->steps[ret_path->depth++].node = node;
+}
+
+static void add_live(struct path *path, int64_t more)
+{
+    for (unsigned i = 0; more != 0 && i + 1 < path->depth; i++) {
+        path->steps[i].node->children[path->steps[i].at].live += (uint64_t)more;
+    }
+}
+
+/* Puts a child behind position `at` of an inner node that has room. */
+static void insert_child(struct kv_tree_node *node,
+                         unsigned at,
+                         struct kv_tree_node *child,
+                         struct separator *separator)
+{
+    memmove(
+        node->children + at + 1, node->children + at, (node->n - at) * sizeof node->children[0]);
+    node->children[at] = (struct child){separator, child, live_count(child)};
+    node->n++;
+}
+
+/* Moves the upper part of a full node into a new one, from `keep` on; *ret_separator is its least
+ * key. */
+static struct kv_tree_node *split_node(struct kv_tree *tree,
+                                       struct kv_tree_node *node,
+                                       unsigned keep,
+                                       struct separator **ret_separator)
+{
+    struct kv_tree_node *right = new_node(tree, node->is_leaf);
+
+    right->n = node->n - keep;
+    if (node->is_leaf) {
+        memcpy(right->slots, node->slots + keep, right->n * sizeof node->slots[0]);
+        *ret_separator = new_separator(kv_record_key(right->slots[0].record));
+    } else {
+        memcpy(right->children, node->children + keep, right->n * sizeof node->children[0]);
+        *ret_separator = right->children[0].separator;
+        right->children[0].separator = NULL;
+    }
+    node->n = keep;
+    return right;
+}
+
+/* Hangs the new right sibling of path level `level` into its parent, splitting upwards as needed.
+ */
+static void hang_sibling(struct kv_tree *tree,
+                         struct path *path,
+                         unsigned level,
+                         struct kv_tree_node *right,
+                         struct separator *separator)
+{
+    while (level > 0) {
+        struct kv_tree_node *parent = path->steps[level - 1].node;
+        unsigned at = path->steps[level - 1].at;
+        struct kv_tree_node *target = parent;
+        struct kv_tree_node *upper = NULL;
+        struct separator *upper_separator = NULL;
+
+        parent->children[at].live = live_count(parent->children[at].node);
+        if (parent->n == INNER_CHILDREN) {
+            unsigned keep = at + 1 == parent->n ? parent->n - 1 : parent->n / 2;
+
+            upper = split_node(tree, parent, keep, &upper_separator);
+            if (at >= keep) {
+                target = upper;
+                at -= keep;
+            }
+        }
+        insert_child(target, at + 1, right, separator);
+        if (!upper) {
+            return;
+        }
+        right = upper;
+        separator = upper_separator;
+        level--;
+    }
+    {
+        struct kv_tree_node *root = new_node(tree, false);
+
+        insert_child(root, 0, tree->root, NULL);
+        insert_child(root, 1, right, separator);
+        tree->root = root;
+    }
+}
+
+static void insert_slot(struct kv_tree_node *leaf, unsigned at, struct slot slot)
+{
+    memmove(leaf->slots + at + 1, leaf->slots + at, (leaf->n - at) * sizeof leaf->slots[0]);
+    leaf->slots[at] = slot;
+    leaf->n++;
+}
+
+struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record)
+{
+    struct kv_slice key = kv_record_key(record);
+    struct slot slot = {prefix_of(key), record};
+    struct kv_tree_node *leaf;
+    struct kv_tree_node *right;
+    struct separator *separator;
+    struct path path;
+    unsigned at;
+    bool equal;
+
+    descend_owned(tree, slot.prefix, key, &path);
+    leaf = path.steps[path.depth - 1].node;
+    at = leaf_position(leaf, slot.prefix, key, &equal);
+    if (equal) {
+        struct kv_record *former = leaf->slots[at].record;
+
+        leaf->slots[at].record = record;
+        add_live(&path, (int64_t)former->tombstone - (int64_t)record->tombstone);
+        return former;
+    }
+    add_live(&path, !record->tombstone);
+    if (leaf->n < LEAF_SLOTS) {
+        insert_slot(leaf, at, slot);
+        return NULL;
+    }
+    /* Keys that come in order fill their leaves whole. */
+    if (at == leaf->n) {
+        right = new_node(tree, true);
+        insert_slot(right, 0, slot);
+        separator = new_separator(key);
+    } else {
+        right = split_node(tree, leaf, leaf->n / 2, &separator);
+        if (at <= leaf->n) {
+            insert_slot(leaf, at, slot);
+        } else {
+            insert_slot(right, at - leaf->n, slot);
+        }
+    }
+    hang_sibling(tree, &path, path.depth - 1, right, separator);
+    return NULL;
+}
+
+/* Takes child `at` out of an inner node. */
+static void remove_child(struct kv_tree_node *node, unsigned at)
+{
+    release_separator(node->children[at].separator);
+    memmove(node->children + at,
+            node->children + at + 1,
+            (node->n - at - 1) * sizeof node->children[0]);
+    node->n--;
+    if (at == 0 && node->n > 0) {
+        release_separator(node->children[0].separator);
+        node->children[0].separator = NULL;
+    }
+}
+
+/* Moves everything of child at + 1 into child at, when they fit one node with room to spare. */
+static bool merge_children(struct kv_tree *tree, struct kv_tree_node *parent, unsigned at)
+{
+    struct kv_tree_node *left = parent->children[at].node;
+    struct kv_tree_node *right = parent->children[at + 1].node;
+    unsigned room = (left->is_leaf ? LEAF_SLOTS : INNER_CHILDREN) * 3 / 4;
+
+    if (left->n + right->n > room) {
+        return false;
+    }
+    left = parent->children[at].node = own(tree, left);
+    right = parent->children[at + 1].node = own(tree, right);
+    if (left->is_leaf) {
+        memcpy(left->slots + left->n, right->slots, right->n * sizeof left->slots[0]);
+    } else {
+        memcpy(left->children + left->n, right->children, right->n * sizeof left->children[0]);
+        left->children[left->n].separator = parent->children[at + 1].separator;
+        left->children[left->n].separator->references++;
+    }
+    left->n += right->n;
+    right->n = 0; /* its separators moved along */
+    parent->children[at].live += parent->children[at + 1].live;
+    remove_child(parent, at + 1);
+    drop_node(tree, right);
+    return true;
+}
+
+/* After a removal: empty nodes go, small ones join a neighbour, a root with one child gives way to
+ * it. */
+static void tidy(struct kv_tree *tree, struct path *path)
+{
+    for (unsigned level = path->depth - 1; level > 0; level--) {
+        struct kv_tree_node *node = path->steps[level].node;
+        struct kv_tree_node *parent = path->steps[level - 1].node;
+        unsigned at = path->steps[level - 1].at;
+
+        if (node->n == 0) {
+            remove_child(parent, at);
+            drop_node(tree, node);
+        } else if (node->n < (node->is_leaf ? LEAF_SLOTS : INNER_CHILDREN) / 4) {
+            if (at + 1 < parent->n) {
+                (void)merge_children(tree, parent, at);
+            } else if (at > 0) {
+                (void)merge_children(tree, parent, at - 1);
+            }
+        }
+    }
+    while (!tree->root->is_leaf && tree->root->n <= 1) {
+        struct kv_tree_node *root = tree->root;
+
+        tree->root = root->n == 1 ? root->children[0].node : new_node(tree, true);
+        root->n = 0;
+        drop_node(tree, root);
+    }
+}
+
+struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
+{
+    uint64_t prefix = prefix_of(key);
+    struct kv_record *record;
+    struct kv_tree_node *leaf;
+    struct path path;
+    unsigned at;
+    bool equal;
+
+    if (!kv_tree_find(tree, key)) {
+        return NULL;
+    }
+    descend_owned(tree, prefix, key, &path);
+    leaf = path.steps[path.depth - 1].node;
+    at = leaf_position(leaf, prefix, key, &equal);
+    record = leaf->slots[at].record;
+    memmove(leaf->slots + at, leaf->slots + at + 1, (leaf->n - at - 1) * sizeof leaf->slots[0]);
+    leaf->n--;
+    add_live(&path, -(int64_t)!record->tombstone);
+    tidy(tree, &path);
+    return record;
+}
+
+/* ---------------------------------------------------------------- cursors */
+
+static void go_down(struct kv_tree_cursor *cursor, const struct kv_tree_node *node, bool to_last)
+{
+    for (;;) {
+        KV_ASSERT(cursor->depth < KV_TREE_DEPTH_MAX);
+        cursor->path[cursor->depth].node = node;
+        cursor->path[cursor->depth].at = to_last && node->n > 0 ? node->n - 1 : 0;
+        cursor->depth++;
+        if (node->is_leaf) {
+            return;
+        }
+        node = node->children[cursor->path[cursor->depth - 1].at].node;
+    }
+}
+
+struct kv_record *kv_tree_cursor_get(const struct kv_tree_cursor *cursor)
+{
+    if (cursor->depth == 0) {
+        return NULL;
+    }
+    return cursor->path[cursor->depth - 1].node->slots[cursor->path[cursor->depth - 1].at].record;
+}
+
+/* The present position is no slot of its leaf: on to the next leaf, or to the end. */
+static void step_up(struct kv_tree_cursor *cursor, bool forward)
+{
+    while (--cursor->depth > 0) {
+        const struct kv_tree_node *node = cursor->path[cursor->depth - 1].node;
+        unsigned at = cursor->path[cursor->depth - 1].at;
+
+        if (forward ? at + 1 < node->n : at > 0) {
+            at = forward ? at + 1 : at - 1;
+            cursor->path[cursor->depth - 1].at = at;
+            go_down(cursor, node->children[at].node, !forward);
+            return;
+        }
+    }
+}
+
+void kv_tree_next(struct kv_tree_cursor *cursor)
+{
+    if (cursor->depth > 0 &&
+        ++cursor->path[cursor->depth - 1].at >= cursor->path[cursor->depth - 1].node->n) {
+        step_up(cursor, true);
+    }
+}
+
+void kv_tree_previous(struct kv_tree_cursor *cursor)
+{
+    if (cursor->depth > 0 && cursor->path[cursor->depth - 1].at-- == 0) {
+        step_up(cursor, false);
+    }
+}
+
+/* To the first slot at or behind the key, which may lie one beyond its leaf's end. */
+static void
+seek_slot(const struct kv_tree *tree, struct kv_slice key, struct kv_tree_cursor *cursor)
+{
+    const struct kv_tree_node *node = tree->root;
+    uint64_t prefix = prefix_of(key);
+    bool equal;
+
+    cursor->depth = 0;
+    for (;;) {
+        cursor->path[cursor->depth].node = node;
+        if (node->is_leaf) {
+            cursor->path[cursor->depth++].at = leaf_position(node, prefix, key, &equal);
+            return;
+        }
+        cursor->path[cursor->depth].at = child_position(node, prefix, key);
+        node = node->children[cursor->path[cursor->depth++].at].node;
+    }
+}
+
+void kv_tree_seek(const struct kv_tree *tree,
+                  struct kv_slice key,
+                  struct kv_tree_cursor *ret_cursor)
+{
+    seek_slot(tree, key, ret_cursor);
+    if (ret_cursor->path[ret_cursor->depth - 1].at >=
+        ret_cursor->path[ret_cursor->depth - 1].node->n) {
+        step_up(ret_cursor, true);
+    }
+}
+
+void kv_tree_seek_before(const struct kv_tree *tree,
+                         struct kv_slice key,
+                         bool has_key,
+                         struct kv_tree_cursor *ret_cursor)
+{
+    if (has_key) {
+        seek_slot(tree, key, ret_cursor);
+        kv_tree_previous(ret_cursor);
+        return;
+    }
+    ret_cursor->depth = 0;
+    if (tree->root->n > 0) {
+        go_down(ret_cursor, tree->root, true);
+    }
+}
+
+/* ---------------------------------------------------------------- pins */
+
+void kv_tree_pin(struct kv_tree *tree, struct kv_tree_pin *pin)
+{
+    pin->view = *tree;
+    pin->epoch = tree->epoch;
+    pin->next = tree->pins;
+    tree->pins = pin;
+    tree->newest_pin = tree->epoch++;
+}
+
+void kv_tree_unpin(struct kv_tree *tree, struct kv_tree_pin *pin)
+{
+    struct kv_tree_pin **link = &tree->pins;
+    uint64_t oldest = UINT64_MAX;
+
+    while (*link != pin) {
+        link = &(*link)->next;
+    }
+    *link = pin->next;
+    tree->newest_pin = tree->pins ? tree->pins->epoch : 0;
+    for (const struct kv_tree_pin *left = tree->pins; left; left = left->next) {
+        oldest = left->epoch < oldest ? left->epoch : oldest;
+    }
+    /* What was retired under pin e is seen by pins up to e; the list is in that order. */
+    while (tree->retired_first && tree->retired_first->epoch < oldest) {
+        struct kv_tree_retired *retired = tree->retired_first;
+
+        tree->retired_first = retired->next;
+        if (!retired->next) {
+            tree->retired_last = NULL;
+        }
+        if (retired->node) {
+            free_node(tree, retired->node);
+        }
+        kv_record_free(retired->record);
+        free(retired);
+    }
+}
+
+/* ---------------------------------------------------------------- checks */
+
+static unsigned check_node(const struct kv_tree_node *node,
+                           struct kv_slice low,
+                           bool has_low,
+                           struct kv_slice high,
+                           bool has_high,
+                           bool is_root)
+{
+    unsigned depth = 0;
+
+    KV_ASSERT(is_root || node->n > 0);
+    if (node->is_leaf) {
+        for (unsigned i = 0; i < node->n; i++) {
+            struct kv_slice key = kv_record_key(node->slots[i].record);
+
+            KV_ASSERT(node->slots[i].prefix == prefix_of(key));
+            KV_ASSERT(i == 0 ||
+                      kv_slice_compare(kv_record_key(node->slots[i - 1].record), key) < 0);
+            KV_ASSERT(!has_low || kv_slice_compare(low, key) <= 0);
+            KV_ASSERT(!has_high || kv_slice_compare(key, high) < 0);
+        }
+        return 1;
+    }
+    for (unsigned i = 0; i < node->n; i++) {
+        const struct separator *mine = node->children[i].separator;
+        const struct separator *next = i + 1 < node->n ? node->children[i + 1].separator : NULL;
+        unsigned below;
+
+        KV_ASSERT((i == 0) == !mine);
+        KV_ASSERT(node->children[i].live == live_count(node->children[i].node));
+        below = check_node(node->children[i].node,
+                           mine ? kv_slice_of(mine->bytes, mine->size) : low,
+                           mine || has_low,
+                           next ? kv_slice_of(next->bytes, next->size) : high,
+                           next || has_high,
+                           false);
+        KV_ASSERT(depth == 0 || depth == below);
+        depth = below;
+    }
+    return depth + 1;
+}
+
+void kv_tree_check_invariants(const struct kv_tree *tree)
+{
+    (void)check_node(tree->root, kv_slice_of(NULL, 0), false, kv_slice_of(NULL, 0), false, true);
+}

@@ -1,0 +1,86 @@
+/* Counted B+tree of byte keys over immutable records, with pinned roots.
+ *
+ * Single writer. A reader that needs a stable view pins the root: nodes born after the newest pin
+ * are changed in place, older ones are copied on write; what a pin can still see is freed when it
+ * goes. Without pins nothing is copied.
+ *
+ * Each subtree keeps the count of its live records (those that are no tombstones), so that count,
+ * rank and n-th are O(log n). A leaf slot holds 8 bytes of the key and the record's pointer. */
+#ifndef KV_MACHINE_TREE_H
+#define KV_MACHINE_TREE_H
+
+#include "server/machine/record.h"
+
+#include <stddef.h>
+
+#define KV_TREE_DEPTH_MAX \
+    12u /* 64^12 keys are never reached; splits keep every level at least half full */
+
+struct kv_tree_node;
+struct kv_tree_retired;
+
+struct kv_tree {
+    struct kv_tree_node *root;
+    uint64_t epoch;      /* birth of nodes made now; grows with each pin */
+    uint64_t newest_pin; /* 0: none */
+    struct kv_tree_pin *pins;
+    struct kv_tree_retired *retired_first; /* oldest first */
+    struct kv_tree_retired *retired_last;
+    size_t n_nodes;
+};
+
+/* A stable view. Read it with kv_tree_view_*() or a cursor on `view`. */
+struct kv_tree_pin {
+    struct kv_tree view;
+    uint64_t epoch;
+    struct kv_tree_pin *next;
+};
+
+void kv_tree_init(struct kv_tree *tree);
+/* Frees nodes, and every record through its `older` chain. No pin may be left. */
+void kv_tree_deinit(struct kv_tree *tree);
+
+struct kv_record *kv_tree_find(const struct kv_tree *tree, struct kv_slice key); /* NULL: none */
+/* Puts the record in place of its key's; returns that, or NULL. */
+struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record);
+/* Takes the key out; returns its record, or NULL. */
+struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key);
+
+uint64_t kv_tree_count(const struct kv_tree *tree);
+/* Live records with keys below. */
+uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key);
+/* The n-th live record from 0; NULL: there are not so many. */
+struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n);
+
+/* Walks records, tombstones too, in key order. Valid until the tree changes (a pin's view: until it
+ * goes). */
+struct kv_tree_cursor {
+    struct {
+        const struct kv_tree_node *node;
+        unsigned at;
+    } path[KV_TREE_DEPTH_MAX];
+    unsigned depth; /* 0: at the end */
+};
+/* To the first record with a key at or behind `key`. */
+void kv_tree_seek(const struct kv_tree *tree,
+                  struct kv_slice key,
+                  struct kv_tree_cursor *ret_cursor);
+/* To the last record with a key below `key`; has_key false: the very last. */
+void kv_tree_seek_before(const struct kv_tree *tree,
+                         struct kv_slice key,
+                         bool has_key,
+                         struct kv_tree_cursor *ret_cursor);
+/* NULL: beyond the end. */
+struct kv_record *kv_tree_cursor_get(const struct kv_tree_cursor *cursor);
+void kv_tree_next(struct kv_tree_cursor *cursor);
+void kv_tree_previous(struct kv_tree_cursor *cursor);
+
+void kv_tree_pin(struct kv_tree *tree, struct kv_tree_pin *pin);
+void kv_tree_unpin(struct kv_tree *tree, struct kv_tree_pin *pin);
+/* Frees the record as soon as no pin can see it. */
+void kv_tree_retire_record(struct kv_tree *tree, struct kv_record *record);
+
+/* Asserts M1 to M5. */
+void kv_tree_check_invariants(const struct kv_tree *tree);
+
+#endif
