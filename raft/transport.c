@@ -1,0 +1,424 @@
+#include "raft/transport.h"
+
+#include "common/assert.h"
+#include "common/log.h"
+#include "raft/transport_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TICK_MS = 50,
+    PING_MS = 250,
+    SILENCE_MS = 2000, /* a link without a sign of life is dead */
+    CONNECT_MS = 1000,
+    ACCEPTED_MAX = 4 * KV_MEMBERS_MAX + 64,
+    BACKLOG = 64,
+};
+
+uint64_t kv_transport_now_ms(const struct kv_transport *transport)
+{
+    return uv_now(transport->loop);
+}
+
+int kv_address_split(const char *address, char host[256], char port[8])
+{
+    const char *colon = strrchr(address, ':');
+    const char *start = address;
+    size_t size;
+
+    if (!colon || strlen(colon + 1) == 0 || strlen(colon + 1) > 5 ||
+        strspn(colon + 1, "0123456789") != strlen(colon + 1) || atoi(colon + 1) > 65535) {
+        return KV_INVALID;
+    }
+    size = (size_t)(colon - address);
+    if (size >= 2 && address[0] == '[' && address[size - 1] == ']') {
+        start++;
+        size -= 2;
+    } else if (memchr(address, ':', size)) {
+        return KV_INVALID;
+    }
+    if (size > 255) {
+        return KV_INVALID;
+    }
+    memcpy(host, start, size);
+    host[size] = '\0';
+    snprintf(port, 8, "%s", colon + 1);
+    return 0;
+}
+
+struct kv_peer_link *kv_transport_link(const struct kv_transport *transport, uint64_t id)
+{
+    for (struct kv_peer_link *link = transport->links; link; link = link->next) {
+        if (link->id == id && !link->removed) {
+            return link;
+        }
+    }
+    return NULL;
+}
+
+void kv_transport_refuse(struct kv_transport *transport, const char *remote, const char *reason)
+{
+    char text[200];
+
+    snprintf(text, sizeof text, "%s: %s", remote, reason);
+    /* Once for each in a row: strangers knock again and again. */
+    if (strcmp(text, transport->last_refusal) != 0) {
+        memcpy(transport->last_refusal, text, sizeof text);
+        KV_LOG(WARN, "peer", "refused", "from=%s reason=\"%s\"", remote, reason);
+    }
+}
+
+void kv_transport_link_lost(struct kv_peer_link *link, bool reset)
+{
+    const struct kv_net_handler *handler = &link->transport->handler;
+
+    link->stats.connected = false;
+    if (link->connected) {
+        link->connected = false;
+        /* First attempt at once: most often the peer was only restarted. */
+        link->retry_ms = 0;
+        handler->disconnected(handler->arg, link->id, reset);
+    }
+}
+
+/* ---------------------------------------------------------------- struct kv_net */
+
+static int net_start(void *arg, const struct kv_net_handler *handler)
+{
+    struct kv_transport *transport = arg;
+
+    transport->handler = *handler;
+    transport->started = true;
+    return 0;
+}
+
+static int net_add_peer(void *arg, uint64_t peer_id, const char *address)
+{
+    struct kv_transport *transport = arg;
+    struct kv_peer_link *link = calloc(1, sizeof *link);
+
+    if (!link || strlen(address) >= sizeof link->address) {
+        free(link);
+        return KV_INVALID;
+    }
+    link->transport = transport;
+    link->id = peer_id;
+    snprintf(link->address, sizeof link->address, "%s", address);
+    link->next = transport->links;
+    transport->links = link;
+    kv_peer_link_dial(link);
+    return 0;
+}
+
+static void net_remove_peer(void *arg, uint64_t peer_id)
+{
+    struct kv_peer_link *link = kv_transport_link(arg, peer_id);
+
+    if (!link) {
+        return;
+    }
+    link->removed = true;
+    if (link->in) {
+        kv_conn_close(link->in, false);
+    }
+    if (link->out) {
+        kv_conn_close(link->out, false);
+    }
+}
+
+static int net_send(void *arg,
+                    uint64_t peer_id,
+                    enum kv_net_class cls,
+                    struct kv_slice head,
+                    const struct kv_slice *bulk,
+                    size_t n_bulk)
+{
+    struct kv_transport *transport = arg;
+    struct kv_peer_link *link = kv_transport_link(transport, peer_id);
+    struct kv_slice pieces[KV_BATCH_COMMANDS_MAX / 4];
+    struct kv_conn *conn;
+    int status;
+
+    if (!link || !link->connected) {
+        if (link) {
+            link->stats.messages_dropped++;
+        }
+        return KV_CLOSED;
+    }
+    conn = link->out;
+    if (n_bulk + 1 > sizeof pieces / sizeof pieces[0]) {
+        return KV_TOO_LARGE;
+    }
+    if (conn->ordered.size - conn->ordered_sent + conn->urgent.size + conn->writing.size >
+        KV_PEER_QUEUE_BYTES_MAX) {
+        link->stats.messages_dropped++;
+        return KV_BUSY;
+    }
+    if (conn->ordered_sent > KV_PEER_QUEUE_BYTES_MAX / 2) {
+        kv_buf_consume(&conn->ordered, conn->ordered_sent);
+        conn->ordered_sent = 0;
+    }
+    pieces[0] = head;
+    if (n_bulk > 0) {
+        memcpy(pieces + 1, bulk, n_bulk * sizeof *bulk);
+    }
+    status = kv_peer_frame_append(cls == KV_NET_URGENT ? &conn->urgent : &conn->ordered,
+                                  (enum kv_peer_frame_kind)(KV_PEER_FRAME_ORDERED + (int)cls),
+                                  pieces,
+                                  n_bulk + 1,
+                                  transport->options.compress && cls == KV_NET_ORDERED);
+    link->stats.messages_sent += status == 0;
+    link->stats.messages_dropped += status != 0;
+    return status == KV_TOO_LARGE ? KV_BUSY : status;
+}
+
+static const struct kv_net_ops net_ops = {net_start, net_add_peer, net_remove_peer, net_send};
+
+struct kv_net kv_transport_net(struct kv_transport *transport)
+{
+    return (struct kv_net){&net_ops, transport};
+}
+
+int kv_transport_port(const struct kv_transport *transport)
+{
+    return transport->port;
+}
+
+int kv_transport_peer_stats(const struct kv_transport *transport,
+                            uint64_t peer_id,
+                            struct kv_transport_peer_stats *ret_stats)
+{
+    const struct kv_peer_link *link = kv_transport_link(transport, peer_id);
+
+    if (!link) {
+        return KV_NOT_FOUND;
+    }
+    *ret_stats = link->stats;
+    return 0;
+}
+
+/* ---------------------------------------------------------------- the loop's side */
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct kv_transport *transport = prepare->data;
+
+    for (struct kv_conn *conn = transport->conns; conn; conn = conn->next) {
+        if (!conn->closing && conn->state != KV_CONN_CONNECTING) {
+            kv_conn_flush(conn);
+        }
+    }
+}
+
+static void tend_conn(struct kv_conn *conn, uint64_t now_ms)
+{
+    if (conn->closing) {
+        return;
+    }
+    if (conn->state != KV_CONN_READY) {
+        if (now_ms - conn->opened_ms >= (conn->accepted ? KV_HELLO_TIMEOUT_MS : CONNECT_MS)) {
+            if (conn->accepted) {
+                kv_transport_refuse(conn->transport, conn->remote, "it sent no hello in time");
+            } else if (conn->link) {
+                kv_peer_link_failed(conn->link, "no answer in time");
+            }
+            kv_conn_close(conn, false);
+        }
+        return;
+    }
+    if (now_ms - conn->last_received_ms >= SILENCE_MS) {
+        if (conn->link && !conn->accepted) {
+            kv_peer_link_failed(conn->link, "no sign of life for two seconds");
+        }
+        kv_conn_close(conn, false);
+    } else if (!conn->accepted && now_ms - conn->last_received_ms >= PING_MS) {
+        (void)!kv_peer_frame_append(&conn->urgent, KV_PEER_FRAME_PING, NULL, 0, false);
+    }
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct kv_transport *transport = timer->data;
+    uint64_t now_ms = kv_transport_now_ms(transport);
+
+    for (struct kv_conn *conn = transport->conns; conn; conn = conn->next) {
+        /* Looked at every PING_MS or so: each conn in its own tick. */
+        tend_conn(conn, now_ms);
+    }
+    for (struct kv_peer_link *link = transport->links; link; link = link->next) {
+        kv_peer_link_dial(link);
+    }
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+    struct kv_transport *transport = listener->data;
+    struct kv_conn *conn;
+
+    if (status != 0) {
+        return;
+    }
+    conn = kv_conn_new(transport, true);
+    if (!conn) {
+        return;
+    }
+    if (uv_accept(listener, (uv_stream_t *)&conn->tcp) != 0 ||
+        transport->n_accepted > ACCEPTED_MAX || !transport->started ||
+        kv_conn_start_reading(conn) != 0) {
+        kv_conn_close(conn, false);
+    }
+}
+
+static int resolve_listen(struct kv_transport *transport,
+                          struct sockaddr_storage *ret_address,
+                          struct kv_error *ret_error)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    uv_getaddrinfo_t request;
+    char host[256];
+    char port[8];
+    int rv;
+
+    if (kv_address_split(transport->options.listen, host, port) != 0) {
+        return kv_error_set(ret_error,
+                            KV_INVALID,
+                            "\"%s\" is no address to listen on for peers: want host:port",
+                            transport->options.listen);
+    }
+    /* Before the loop runs: blocking does no harm. */
+    rv = uv_getaddrinfo(transport->loop, &request, NULL, host[0] ? host : "0.0.0.0", port, &hints);
+    if (rv != 0) {
+        return kv_error_set(ret_error,
+                            KV_INVALID,
+                            "cannot resolve %s, to listen on for peers: %s",
+                            transport->options.listen,
+                            uv_strerror(rv));
+    }
+    memcpy(ret_address, request.addrinfo->ai_addr, request.addrinfo->ai_addrlen);
+    uv_freeaddrinfo(request.addrinfo);
+    return 0;
+}
+
+static int start_listening(struct kv_transport *transport, struct kv_error *ret_error)
+{
+    struct sockaddr_storage address;
+    int size = sizeof address;
+    int status = resolve_listen(transport, &address, ret_error);
+    int rv;
+
+    if (status != 0) {
+        return status;
+    }
+    rv = uv_tcp_bind(&transport->listener, (const struct sockaddr *)&address, 0);
+    if (rv == 0) {
+        rv = uv_listen((uv_stream_t *)&transport->listener, BACKLOG, on_connection);
+    }
+    if (rv == UV_EADDRINUSE) {
+        return kv_error_set(
+            ret_error,
+            KV_IN_USE,
+            "cannot listen for peers on %s: the port is taken; choose another --listen-peer",
+            transport->options.listen);
+    }
+    if (rv != 0) {
+        return kv_error_set(ret_error,
+                            KV_IO,
+                            "cannot listen for peers on %s: %s",
+                            transport->options.listen,
+                            uv_strerror(rv));
+    }
+    rv = uv_tcp_getsockname(&transport->listener, (struct sockaddr *)&address, &size);
+    if (rv == 0) {
+        transport->port =
+            ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                                : ((struct sockaddr_in *)&address)->sin_port);
+    }
+    return 0;
+}
+
+static void start_handles(struct kv_transport *transport)
+{
+    KV_ASSERT(uv_tcp_init(transport->loop, &transport->listener) == 0);
+    KV_ASSERT(uv_prepare_init(transport->loop, &transport->prepare) == 0);
+    KV_ASSERT(uv_timer_init(transport->loop, &transport->timer) == 0);
+    transport->listener.data = transport->prepare.data = transport->timer.data = transport;
+    transport->n_handles = 3;
+    uv_prepare_start(&transport->prepare, on_prepare);
+    uv_timer_start(&transport->timer, on_timer, TICK_MS, TICK_MS);
+}
+
+int kv_transport_open(const struct kv_transport_options *options,
+                      struct kv_transport **ret_transport,
+                      struct kv_error *ret_error)
+{
+    struct kv_transport *transport = calloc(1, sizeof *transport);
+    int status;
+
+    if (!transport) {
+        return kv_error_set(ret_error, KV_NO_MEMORY, "no memory for the peer network");
+    }
+    transport->options = *options;
+    transport->loop = options->loop;
+    snprintf(
+        transport->client_address, sizeof transport->client_address, "%s", options->client_address);
+    start_handles(transport);
+    status = start_listening(transport, ret_error);
+    if (status != 0) {
+        kv_transport_close(transport, NULL, NULL);
+        return status;
+    }
+    *ret_transport = transport;
+    return 0;
+}
+
+void kv_transport_handle_closed(struct kv_transport *transport)
+{
+    if (--transport->n_handles > 0) {
+        return;
+    }
+    while (transport->links) {
+        struct kv_peer_link *next = transport->links->next;
+
+        free(transport->links);
+        transport->links = next;
+    }
+    if (transport->on_closed) {
+        transport->on_closed(transport->on_closed_arg);
+    }
+    free(transport);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    kv_transport_handle_closed(handle->data);
+}
+
+static void ignore_disconnected(void *arg, uint64_t peer_id, bool reset)
+{
+    (void)arg;
+    (void)peer_id;
+    (void)reset;
+}
+
+void kv_transport_close(struct kv_transport *transport, void (*cb)(void *arg), void *arg)
+{
+    if (!transport) {
+        return;
+    }
+    transport->closing = true;
+    transport->on_closed = cb;
+    transport->on_closed_arg = arg;
+    transport->handler.disconnected = ignore_disconnected;
+    for (struct kv_conn *conn = transport->conns; conn; conn = conn->next) {
+        if (!conn->closing && conn->state == KV_CONN_READY) {
+            kv_conn_flush(conn);
+        }
+        kv_conn_close(conn, false);
+    }
+    uv_close((uv_handle_t *)&transport->listener, on_handle_closed);
+    uv_close((uv_handle_t *)&transport->prepare, on_handle_closed);
+    uv_close((uv_handle_t *)&transport->timer, on_handle_closed);
+}
