@@ -1,0 +1,75 @@
+/* libkv without blocking, on a libuv loop of yours.
+ *
+ * Threads: everything runs on the loop's thread: call from there only, callbacks come there. Many
+ * requests may be under way at the same time on one kv_async (they are pipelined on one
+ * connection); many kv_async may share a loop. Retries, deadlines and errors as of kv/client.h. */
+#ifndef KV_ASYNC_H
+#define KV_ASYNC_H
+
+#include <kv/client.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct uv_loop_s;
+struct Kv__StreamItem;
+struct kv_async;
+
+/* The end of a request. status: 0 or negative; reply: what the server answered, NULL when none did
+ * (then error->message says which endpoints were tried); error: code and text, empty when status is
+ * 0. All borrowed for the call. New requests may be made and kv_async_close called from here. */
+typedef void (*kv_async_fn)(void *arg,
+                            int status,
+                            const struct Kv__Reply *reply,
+                            const struct kv_error *error);
+/* One item of a stream that is not its last answer, or its last with content. Borrowed for the
+ * call; the server's credit for it is renewed afterwards. */
+typedef void (*kv_async_item_fn)(void *arg, const struct Kv__StreamItem *item);
+
+/* KV_INVALID, KV_NO_MEMORY. Connects with the first request. */
+int kv_async_open(struct uv_loop_s *loop,
+                  const struct kv_client_options *options,
+                  struct kv_async **ret_async,
+                  struct kv_error *ret_error) KV_MUST_CHECK;
+/* Ends what is under way with KV_CLOSED (callbacks come before this returns); closed(arg) comes
+ * from the loop when nothing of the client is left on it. closed may be NULL. Takes NULL. */
+void kv_async_close(struct kv_async *async, void (*closed)(void *arg), void *arg);
+
+/* Sends a request; it is packed at once, so it need not live longer than the call. fn is called
+ * once, never before this returns. *ret_id (may be NULL) is for kv_async_cancel. KV_BUSY: 65536
+ * requests or 256 MiB wait already; KV_TOO_LARGE: over the 16 MiB of a frame; KV_INVALID;
+ * KV_NO_MEMORY: then fn is not called. */
+int kv_async_call(struct kv_async *async,
+                  const struct Kv__Request *request,
+                  const struct kv_call_options *options,
+                  kv_async_fn fn,
+                  void *arg,
+                  uint64_t *ret_id) KV_MUST_CHECK;
+
+/* The same for a request that is answered as a stream (Range with stream = true; its credit is set
+ * by libkv). Items come in order; fn ends it, its reply is NULL when items were the answer. A lost
+ * connection before the first item is retried, after it the stream ends with KV_OUTCOME_UNKNOWN:
+ * begin again behind the last key at the items' revision. */
+int kv_async_stream(struct kv_async *async,
+                    const struct Kv__Request *request,
+                    const struct kv_call_options *options,
+                    kv_async_item_fn item_fn,
+                    kv_async_fn fn,
+                    void *arg,
+                    uint64_t *ret_id) KV_MUST_CHECK;
+
+/* The caller waits no longer: fn is called with KV_OUTCOME_UNKNOWN before this returns, and the
+ * server is told. A write may still be done. Unknown ids are ignored. */
+void kv_async_cancel(struct kv_async *async, uint64_t id);
+
+/* Requests that have no answer yet. */
+size_t kv_async_pending(const struct kv_async *async);
+/* The endpoint that is used now, "host:port"; "" without one. Borrowed until the next turn. */
+const char *kv_async_endpoint(const struct kv_async *async);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
