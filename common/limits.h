@@ -68,6 +68,21 @@
 #define KV_HEARTBEAT_TIMEOUT_MS 50
 #define KV_TRANSFER_TIMEOUT_MS 1000 /* SIGTERM waits no longer for a successor */
 
+/* --- libkv --- */
+#define KV_CLIENT_ENDPOINTS_MAX 16u   /* given and learned: all members with one to spare */
+#define KV_CLIENT_REQUESTS_MAX 65536u /* that have no answer yet, of one client: KV_BUSY beyond */
+#define KV_CLIENT_BYTES_MAX (256 * KV_MIB) /* their requests together */
+#define KV_CLIENT_OUT_BYTES_MAX \
+    (32 * KV_MIB) /* packed for one connection and not yet taken; the rest waits its turn */
+#define KV_CLIENT_CONNECT_TIMEOUT_MS 2000 /* connection and hello; then it counts as failed */
+#define KV_CLIENT_TRY_NEXT_MS 150  /* a connection that takes longer is overtaken by another */
+#define KV_CLIENT_STALL_MS 1000    /* requests and no byte for so long: try another endpoint */
+#define KV_CLIENT_RETRY_MIN_MS 5   /* backoff of one request, with jitter */
+#define KV_CLIENT_RETRY_MAX_MS 100 /* an election takes a few hundred */
+#define KV_CLIENT_RECONNECT_MIN_MS 20
+#define KV_CLIENT_RECONNECT_MAX_MS 1000
+#define KV_CLIENT_STREAM_CREDIT_BYTES (1 * KV_MIB) /* of one stream ahead of its reader */
+
 _Static_assert(KV_REQUEST_BYTES_MAX < KV_ENTRY_BYTES_MAX, "the largest request fits an entry");
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_PEER_MESSAGE_BYTES_MAX,
                "the largest entry fits a peer message");
@@ -76,5 +91,9 @@ _Static_assert(KV_VALUE_BYTES_MAX * 2 <= KV_REQUEST_BYTES_MAX, "two largest valu
 _Static_assert(KV_BATCH_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a batch fits the window");
 _Static_assert(KV_ENTRY_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a largest entry fits the window");
 _Static_assert(KV_HEARTBEAT_TIMEOUT_MS * 3 <= KV_ELECTION_TIMEOUT_MS, "two heartbeats may be lost");
+_Static_assert(KV_REQUEST_BYTES_MAX < KV_CLIENT_OUT_BYTES_MAX, "the largest request can be sent");
+_Static_assert(KV_CLIENT_STREAM_CREDIT_BYTES <= KV_STREAM_CREDIT_MAX,
+               "a stream's credit is granted");
+_Static_assert(KV_MEMBERS_MAX < KV_CLIENT_ENDPOINTS_MAX, "every member can be an endpoint");
 
 #endif
