@@ -115,13 +115,24 @@ static size_t compress_body(uint8_t *p, size_t size, uint8_t *ret_flags)
     return size;
 }
 
+/* The body of `size` bytes stands behind the header's place at p. */
+static void finish_frame(struct kv_buf *buf, uint8_t *p, enum kv_frame_kind kind, size_t size, bool lz4)
+{
+    uint8_t flags = 0;
+
+    if (lz4 && size > KV_LZ4_MIN_BYTES) {
+        size = compress_body(p + KV_FRAME_HEADER_BYTES, size, &flags);
+    }
+    kv_frame_write_header(p, kind, flags, size);
+    buf->size += KV_FRAME_HEADER_BYTES + size;
+}
+
 int kv_frame_append(struct kv_buf *buf,
                     enum kv_frame_kind kind,
                     const struct ProtobufCMessage *message,
                     bool lz4)
 {
     size_t size = protobuf_c_message_get_packed_size(message);
-    uint8_t flags = 0;
     uint8_t *p;
 
     if (size > UINT32_MAX || size + KV_FRAME_HEADER_BYTES > buf->max_size - buf->size) {
@@ -132,11 +143,28 @@ int kv_frame_append(struct kv_buf *buf,
         return KV_NO_MEMORY;
     }
     protobuf_c_message_pack(message, p + KV_FRAME_HEADER_BYTES);
-    if (lz4 && size > KV_LZ4_MIN_BYTES) {
-        size = compress_body(p + KV_FRAME_HEADER_BYTES, size, &flags);
+    finish_frame(buf, p, kind, size, lz4);
+    return 0;
+}
+
+int kv_frame_append_packed(struct kv_buf *buf,
+                           enum kv_frame_kind kind,
+                           struct kv_slice body,
+                           bool lz4)
+{
+    uint8_t *p;
+
+    if (body.size > UINT32_MAX || body.size + KV_FRAME_HEADER_BYTES > buf->max_size - buf->size) {
+        return KV_TOO_LARGE;
     }
-    kv_frame_write_header(p, kind, flags, size);
-    buf->size += KV_FRAME_HEADER_BYTES + size;
+    p = kv_buf_reserve(buf, KV_FRAME_HEADER_BYTES + body.size);
+    if (!p) {
+        return KV_NO_MEMORY;
+    }
+    if (body.size > 0) {
+        memcpy(p + KV_FRAME_HEADER_BYTES, body.data, body.size);
+    }
+    finish_frame(buf, p, kind, body.size, lz4);
     return 0;
 }
 

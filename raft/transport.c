@@ -122,10 +122,10 @@ static void net_remove_peer(void *arg, uint64_t peer_id)
     }
     link->removed = true;
     if (link->in) {
-        kv_conn_close(link->in, false);
+        kv_peer_conn_close(link->in, false);
     }
     if (link->out) {
-        kv_conn_close(link->out, false);
+        kv_peer_conn_close(link->out, false);
     }
 }
 
@@ -139,7 +139,7 @@ static int net_send(void *arg,
     struct kv_transport *transport = arg;
     struct kv_peer_link *link = kv_transport_link(transport, peer_id);
     struct kv_slice pieces[KV_BATCH_COMMANDS_MAX / 4];
-    struct kv_conn *conn;
+    struct kv_peer_conn *conn;
     int status;
 
     if (!link || !link->connected) {
@@ -206,26 +206,26 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct kv_transport *transport = prepare->data;
 
-    for (struct kv_conn *conn = transport->conns; conn; conn = conn->next) {
-        if (!conn->closing && conn->state != KV_CONN_CONNECTING) {
-            kv_conn_flush(conn);
+    for (struct kv_peer_conn *conn = transport->conns; conn; conn = conn->next) {
+        if (!conn->closing && conn->state != KV_PEER_CONN_CONNECTING) {
+            kv_peer_conn_flush(conn);
         }
     }
 }
 
-static void tend_conn(struct kv_conn *conn, uint64_t now_ms)
+static void tend_conn(struct kv_peer_conn *conn, uint64_t now_ms)
 {
     if (conn->closing) {
         return;
     }
-    if (conn->state != KV_CONN_READY) {
+    if (conn->state != KV_PEER_CONN_READY) {
         if (now_ms - conn->opened_ms >= (conn->accepted ? KV_HELLO_TIMEOUT_MS : CONNECT_MS)) {
             if (conn->accepted) {
                 kv_transport_refuse(conn->transport, conn->remote, "it sent no hello in time");
             } else if (conn->link) {
                 kv_peer_link_failed(conn->link, "no answer in time");
             }
-            kv_conn_close(conn, false);
+            kv_peer_conn_close(conn, false);
         }
         return;
     }
@@ -233,7 +233,7 @@ static void tend_conn(struct kv_conn *conn, uint64_t now_ms)
         if (conn->link && !conn->accepted) {
             kv_peer_link_failed(conn->link, "no sign of life for two seconds");
         }
-        kv_conn_close(conn, false);
+        kv_peer_conn_close(conn, false);
     } else if (!conn->accepted && now_ms - conn->last_received_ms >= PING_MS) {
         (void)!kv_peer_frame_append(&conn->urgent, KV_PEER_FRAME_PING, NULL, 0, false);
     }
@@ -244,7 +244,7 @@ static void on_timer(uv_timer_t *timer)
     struct kv_transport *transport = timer->data;
     uint64_t now_ms = kv_transport_now_ms(transport);
 
-    for (struct kv_conn *conn = transport->conns; conn; conn = conn->next) {
+    for (struct kv_peer_conn *conn = transport->conns; conn; conn = conn->next) {
         /* Looked at every PING_MS or so: each conn in its own tick. */
         tend_conn(conn, now_ms);
     }
@@ -256,19 +256,19 @@ static void on_timer(uv_timer_t *timer)
 static void on_connection(uv_stream_t *listener, int status)
 {
     struct kv_transport *transport = listener->data;
-    struct kv_conn *conn;
+    struct kv_peer_conn *conn;
 
     if (status != 0) {
         return;
     }
-    conn = kv_conn_new(transport, true);
+    conn = kv_peer_conn_new(transport, true);
     if (!conn) {
         return;
     }
     if (uv_accept(listener, (uv_stream_t *)&conn->tcp) != 0 ||
         transport->n_accepted > ACCEPTED_MAX || !transport->started ||
-        kv_conn_start_reading(conn) != 0) {
-        kv_conn_close(conn, false);
+        kv_peer_conn_start_reading(conn) != 0) {
+        kv_peer_conn_close(conn, false);
     }
 }
 
@@ -412,11 +412,11 @@ void kv_transport_close(struct kv_transport *transport, void (*cb)(void *arg), v
     transport->on_closed = cb;
     transport->on_closed_arg = arg;
     transport->handler.disconnected = ignore_disconnected;
-    for (struct kv_conn *conn = transport->conns; conn; conn = conn->next) {
-        if (!conn->closing && conn->state == KV_CONN_READY) {
-            kv_conn_flush(conn);
+    for (struct kv_peer_conn *conn = transport->conns; conn; conn = conn->next) {
+        if (!conn->closing && conn->state == KV_PEER_CONN_READY) {
+            kv_peer_conn_flush(conn);
         }
-        kv_conn_close(conn, false);
+        kv_peer_conn_close(conn, false);
     }
     uv_close((uv_handle_t *)&transport->listener, on_handle_closed);
     uv_close((uv_handle_t *)&transport->prepare, on_handle_closed);

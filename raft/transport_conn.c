@@ -17,9 +17,9 @@ enum {
     HELLO_BYTES_MAX = 4096,
 };
 
-struct kv_conn *kv_conn_new(struct kv_transport *transport, bool accepted)
+struct kv_peer_conn *kv_peer_conn_new(struct kv_transport *transport, bool accepted)
 {
-    struct kv_conn *conn = calloc(1, sizeof *conn);
+    struct kv_peer_conn *conn = calloc(1, sizeof *conn);
 
     if (!conn || uv_tcp_init(transport->loop, &conn->tcp) != 0) {
         free(conn);
@@ -28,7 +28,7 @@ struct kv_conn *kv_conn_new(struct kv_transport *transport, bool accepted)
     conn->transport = transport;
     conn->accepted = accepted;
     conn->tcp.data = conn;
-    conn->state = KV_CONN_HELLO;
+    conn->state = KV_PEER_CONN_HELLO;
     conn->opened_ms = conn->last_received_ms = conn->last_sent_ms = kv_transport_now_ms(transport);
     kv_buf_init(&conn->in, IN_BYTES_MAX);
     kv_buf_init(&conn->urgent, KV_PEER_QUEUE_BYTES_MAX);
@@ -45,9 +45,9 @@ struct kv_conn *kv_conn_new(struct kv_transport *transport, bool accepted)
 
 static void on_closed(uv_handle_t *handle)
 {
-    struct kv_conn *conn = handle->data;
+    struct kv_peer_conn *conn = handle->data;
     struct kv_transport *transport = conn->transport;
-    struct kv_conn **at = &transport->conns;
+    struct kv_peer_conn **at = &transport->conns;
 
     while (*at != conn) {
         at = &(*at)->next;
@@ -64,7 +64,7 @@ static void on_closed(uv_handle_t *handle)
     kv_transport_handle_closed(transport);
 }
 
-void kv_conn_close(struct kv_conn *conn, bool reset)
+void kv_peer_conn_close(struct kv_peer_conn *conn, bool reset)
 {
     struct kv_peer_link *link = conn->link;
 
@@ -96,19 +96,20 @@ static size_t frames_end(const struct kv_buf *buf, size_t offset, size_t limit)
 
 static void on_written(uv_write_t *write, int status)
 {
-    struct kv_conn *conn = write->data;
+    struct kv_peer_conn *conn = write->data;
 
     conn->write_under_way = false;
     kv_buf_clear(&conn->writing);
     if (status < 0) {
-        kv_conn_close(conn, status == UV_ECONNRESET || status == UV_EPIPE);
+        kv_peer_conn_close(conn, status == UV_ECONNRESET || status == UV_EPIPE);
     } else {
-        kv_conn_flush(conn);
+        kv_peer_conn_flush(conn);
     }
 }
 
 /* What the socket did not take at once is copied, so that the queues may go on growing. */
-static void write_rest(struct kv_conn *conn, const uv_buf_t *bufs, unsigned n_bufs, size_t done)
+static void
+write_rest(struct kv_peer_conn *conn, const uv_buf_t *bufs, unsigned n_bufs, size_t done)
 {
     uv_buf_t rest;
 
@@ -117,7 +118,7 @@ static void write_rest(struct kv_conn *conn, const uv_buf_t *bufs, unsigned n_bu
 
         done -= skip;
         if (kv_buf_append(&conn->writing, bufs[i].base + skip, bufs[i].len - skip) != 0) {
-            kv_conn_close(conn, false);
+            kv_peer_conn_close(conn, false);
             return;
         }
     }
@@ -126,13 +127,13 @@ static void write_rest(struct kv_conn *conn, const uv_buf_t *bufs, unsigned n_bu
     conn->write_under_way = true;
     if (uv_write(&conn->write, (uv_stream_t *)&conn->tcp, &rest, 1, on_written) != 0) {
         conn->write_under_way = false;
-        kv_conn_close(conn, true);
+        kv_peer_conn_close(conn, true);
     }
 }
 
 /* Urgent frames first, then a piece of the ordered ones. False: nothing is left, or the socket is
  * full. */
-static bool flush_some(struct kv_conn *conn)
+static bool flush_some(struct kv_peer_conn *conn)
 {
     size_t end =
         frames_end(&conn->ordered, conn->ordered_sent, conn->ordered_sent + WRITE_PIECE_BYTES);
@@ -149,7 +150,7 @@ static bool flush_some(struct kv_conn *conn)
     }
     done = uv_try_write((uv_stream_t *)&conn->tcp, bufs, 2);
     if (done < 0 && done != UV_EAGAIN) {
-        kv_conn_close(conn, done == UV_ECONNRESET || done == UV_EPIPE);
+        kv_peer_conn_close(conn, done == UV_ECONNRESET || done == UV_EPIPE);
         return false;
     }
     conn->last_sent_ms = kv_transport_now_ms(conn->transport);
@@ -168,14 +169,15 @@ static bool flush_some(struct kv_conn *conn)
     return !conn->write_under_way;
 }
 
-void kv_conn_flush(struct kv_conn *conn)
+void kv_peer_conn_flush(struct kv_peer_conn *conn)
 {
     while (!conn->closing && !conn->write_under_way && flush_some(conn)) {
     }
 }
 
-static int
-send_message(struct kv_conn *conn, enum kv_peer_frame_kind kind, const ProtobufCMessage *message)
+static int send_message(struct kv_peer_conn *conn,
+                        enum kv_peer_frame_kind kind,
+                        const ProtobufCMessage *message)
 {
     uint8_t packed[HELLO_BYTES_MAX];
     struct kv_slice piece = {packed, protobuf_c_message_get_packed_size(message)};
@@ -187,7 +189,7 @@ send_message(struct kv_conn *conn, enum kv_peer_frame_kind kind, const ProtobufC
     return kv_peer_frame_append(&conn->urgent, kind, &piece, 1, false);
 }
 
-int kv_conn_send_hello(struct kv_conn *conn)
+int kv_peer_conn_send_hello(struct kv_peer_conn *conn)
 {
     const struct kv_transport *transport = conn->transport;
     Kv__PeerHello hello = KV__PEER_HELLO__INIT;
@@ -201,7 +203,7 @@ int kv_conn_send_hello(struct kv_conn *conn)
     return send_message(conn, KV_PEER_FRAME_HELLO, &hello.base);
 }
 
-static void send_ping_or_pong(struct kv_conn *conn, enum kv_peer_frame_kind kind)
+static void send_ping_or_pong(struct kv_peer_conn *conn, enum kv_peer_frame_kind kind)
 {
     (void)!kv_peer_frame_append(&conn->urgent, kind, NULL, 0, false);
 }
@@ -209,7 +211,7 @@ static void send_ping_or_pong(struct kv_conn *conn, enum kv_peer_frame_kind kind
 /* ---------------------------------------------------------------- hello */
 
 /* Answers a hello with a refusal, then closes. */
-static void refuse_hello(struct kv_conn *conn, const char *reason)
+static void refuse_hello(struct kv_peer_conn *conn, const char *reason)
 {
     Kv__PeerHelloReply reply = KV__PEER_HELLO_REPLY__INIT;
 
@@ -218,8 +220,8 @@ static void refuse_hello(struct kv_conn *conn, const char *reason)
     reply.cluster_id = conn->transport->options.cluster_id;
     reply.node_id = conn->transport->options.node_id;
     (void)!send_message(conn, KV_PEER_FRAME_HELLO_REPLY, &reply.base);
-    kv_conn_flush(conn);
-    kv_conn_close(conn, false);
+    kv_peer_conn_flush(conn);
+    kv_peer_conn_close(conn, false);
 }
 
 /* NULL: accepted, *ret_link is who; else why not. */
@@ -271,28 +273,28 @@ tell_peer_info(struct kv_peer_link *link, const char *client_address, uint64_t m
 }
 
 static void
-accept_hello(struct kv_conn *conn, struct kv_peer_link *link, const Kv__PeerHello *hello)
+accept_hello(struct kv_peer_conn *conn, struct kv_peer_link *link, const Kv__PeerHello *hello)
 {
     Kv__PeerHelloReply reply = KV__PEER_HELLO_REPLY__INIT;
     const struct kv_transport *transport = conn->transport;
 
     /* Nothing that came on an older connection may be delivered after this. */
     if (link->in) {
-        kv_conn_close(link->in, false);
+        kv_peer_conn_close(link->in, false);
     }
     link->in = conn;
     conn->link = link;
-    conn->state = KV_CONN_READY;
+    conn->state = KV_PEER_CONN_READY;
     reply.accepted = true;
     reply.cluster_id = transport->options.cluster_id;
     reply.node_id = transport->options.node_id;
     reply.client_address = (char *)(uintptr_t)transport->client_address;
     reply.machine_version = transport->options.machine_version;
     if (send_message(conn, KV_PEER_FRAME_HELLO_REPLY, &reply.base) != 0) {
-        kv_conn_close(conn, false);
+        kv_peer_conn_close(conn, false);
         return;
     }
-    kv_conn_flush(conn);
+    kv_peer_conn_flush(conn);
     tell_peer_info(link, hello->client_address, hello->machine_version);
     /* It is back: do not wait out the backoff. */
     link->retry_ms = 0;
@@ -312,7 +314,7 @@ static ProtobufCMessage *unpack(const ProtobufCMessageDescriptor *descriptor, st
     return protobuf_c_message_unpack(descriptor, NULL, body.size, body.data);
 }
 
-static void receive_hello(struct kv_conn *conn, struct kv_slice body)
+static void receive_hello(struct kv_peer_conn *conn, struct kv_slice body)
 {
     Kv__PeerHello *hello = (Kv__PeerHello *)unpack(&kv__peer_hello__descriptor, body);
     struct kv_peer_link *link = NULL;
@@ -332,7 +334,7 @@ static void receive_hello(struct kv_conn *conn, struct kv_slice body)
     kv__peer_hello__free_unpacked(hello, NULL);
 }
 
-static void receive_hello_reply(struct kv_conn *conn, struct kv_slice body)
+static void receive_hello_reply(struct kv_peer_conn *conn, struct kv_slice body)
 {
     Kv__PeerHelloReply *reply =
         (Kv__PeerHelloReply *)unpack(&kv__peer_hello_reply__descriptor, body);
@@ -348,9 +350,9 @@ static void receive_hello_reply(struct kv_conn *conn, struct kv_slice body)
                  link->address,
                  reply && !reply->accepted ? reply->reason : "another node answers there");
         kv_peer_link_failed(link, text);
-        kv_conn_close(conn, false);
+        kv_peer_conn_close(conn, false);
     } else {
-        conn->state = KV_CONN_READY;
+        conn->state = KV_PEER_CONN_READY;
         link->connected = true;
         link->stats.connected = true;
         link->stats.connects++;
@@ -366,7 +368,7 @@ static void receive_hello_reply(struct kv_conn *conn, struct kv_slice body)
 
 /* ---------------------------------------------------------------- reading */
 
-static void receive_message(struct kv_conn *conn, const struct kv_peer_frame *frame)
+static void receive_message(struct kv_peer_conn *conn, const struct kv_peer_frame *frame)
 {
     const struct kv_net_handler *handler = &conn->transport->handler;
     struct kv_slice message;
@@ -376,7 +378,7 @@ static void receive_message(struct kv_conn *conn, const struct kv_peer_frame *fr
 
     if (status < 0) {
         kv_transport_refuse(conn->transport, conn->remote, error.message);
-        kv_conn_close(conn, false);
+        kv_peer_conn_close(conn, false);
     } else if (status == 1) {
         conn->link->stats.messages_received++;
         handler->receive(handler->arg, conn->link->id, message.data, message.size);
@@ -384,9 +386,9 @@ static void receive_message(struct kv_conn *conn, const struct kv_peer_frame *fr
 }
 
 /* False: the frame does not belong here. */
-static bool receive_frame(struct kv_conn *conn, const struct kv_peer_frame *frame)
+static bool receive_frame(struct kv_peer_conn *conn, const struct kv_peer_frame *frame)
 {
-    if (conn->state == KV_CONN_HELLO) {
+    if (conn->state == KV_PEER_CONN_HELLO) {
         if (conn->accepted && frame->kind == KV_PEER_FRAME_HELLO) {
             receive_hello(conn, frame->body);
             return true;
@@ -414,7 +416,7 @@ static bool receive_frame(struct kv_conn *conn, const struct kv_peer_frame *fram
     }
 }
 
-static void receive_bytes(struct kv_conn *conn)
+static void receive_bytes(struct kv_peer_conn *conn)
 {
     size_t offset = 0;
 
@@ -432,7 +434,7 @@ static void receive_bytes(struct kv_conn *conn)
             kv_transport_refuse(conn->transport,
                                 conn->remote,
                                 size < 0 ? error.message : "a frame that does not belong there");
-            kv_conn_close(conn, false);
+            kv_peer_conn_close(conn, false);
             return;
         }
         offset += (size_t)size;
@@ -441,7 +443,7 @@ static void receive_bytes(struct kv_conn *conn)
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buf)
 {
-    struct kv_conn *conn = handle->data;
+    struct kv_peer_conn *conn = handle->data;
     size_t room = conn->in.max_size - conn->in.size;
     uint8_t *p = room ? kv_buf_reserve(&conn->in, suggested < room ? suggested : room) : NULL;
 
@@ -450,11 +452,11 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buf)
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
-    struct kv_conn *conn = stream->data;
+    struct kv_peer_conn *conn = stream->data;
 
     (void)buf;
     if (n < 0) {
-        kv_conn_close(conn, n == UV_EOF || n == UV_ECONNRESET);
+        kv_peer_conn_close(conn, n == UV_EOF || n == UV_ECONNRESET);
         return;
     }
     conn->in.size += (size_t)n;
@@ -465,7 +467,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     receive_bytes(conn);
 }
 
-int kv_conn_start_reading(struct kv_conn *conn)
+int kv_peer_conn_start_reading(struct kv_peer_conn *conn)
 {
     struct sockaddr_storage address;
     int size = sizeof address;

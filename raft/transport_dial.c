@@ -34,30 +34,30 @@ void kv_peer_link_failed(struct kv_peer_link *link, const char *reason)
 
 static void on_connected(uv_connect_t *request, int status)
 {
-    struct kv_conn *conn = request->data;
+    struct kv_peer_conn *conn = request->data;
     struct kv_peer_link *link = conn->link;
 
     if (status == UV_ECANCELED || conn->closing || !link) {
         return;
     }
     if (status == 0) {
-        conn->state = KV_CONN_HELLO;
-        status = kv_conn_start_reading(conn);
-        status = status ? status : kv_conn_send_hello(conn);
+        conn->state = KV_PEER_CONN_HELLO;
+        status = kv_peer_conn_start_reading(conn);
+        status = status ? status : kv_peer_conn_send_hello(conn);
         if (status == 0) {
-            kv_conn_flush(conn);
+            kv_peer_conn_flush(conn);
             return;
         }
         kv_peer_link_failed(link, kv_status_text(status));
     } else {
         kv_peer_link_failed(link, uv_strerror(status));
     }
-    kv_conn_close(conn, status == UV_ECONNREFUSED);
+    kv_peer_conn_close(conn, status == UV_ECONNREFUSED);
 }
 
 static void connect_to(struct kv_peer_link *link, const struct sockaddr *address)
 {
-    struct kv_conn *conn = kv_conn_new(link->transport, false);
+    struct kv_peer_conn *conn = kv_peer_conn_new(link->transport, false);
     int status;
 
     if (!conn) {
@@ -65,13 +65,13 @@ static void connect_to(struct kv_peer_link *link, const struct sockaddr *address
         return;
     }
     conn->link = link;
-    conn->state = KV_CONN_CONNECTING;
+    conn->state = KV_PEER_CONN_CONNECTING;
     conn->connect.data = conn;
     link->out = conn;
     status = uv_tcp_connect(&conn->connect, &conn->tcp, address, on_connected);
     if (status != 0) {
         kv_peer_link_failed(link, uv_strerror(status));
-        kv_conn_close(conn, false);
+        kv_peer_conn_close(conn, false);
     }
 }
 

@@ -8,22 +8,22 @@
 
 #include <uv.h>
 
-enum kv_conn_state {
-    KV_CONN_IDLE,
-    KV_CONN_RESOLVING,
-    KV_CONN_CONNECTING,
-    KV_CONN_HELLO,
-    KV_CONN_READY
+enum kv_peer_conn_state {
+    KV_PEER_CONN_IDLE,
+    KV_PEER_CONN_RESOLVING,
+    KV_PEER_CONN_CONNECTING,
+    KV_PEER_CONN_HELLO,
+    KV_PEER_CONN_READY
 };
 
 /* A socket with its buffers: dialed or accepted. Freed when its handle is closed. */
-struct kv_conn {
+struct kv_peer_conn {
     struct kv_transport *transport;
     uv_tcp_t tcp;
     struct kv_peer_link *link; /* of the peer, once known; NULL: a stranger so far */
     bool accepted;
     bool closing;
-    enum kv_conn_state state;
+    enum kv_peer_conn_state state;
     struct kv_buf in;
     struct kv_peer_assembly assemblies[2]; /* by class; accepted ones only */
     struct kv_buf urgent;                  /* frames to be sent; whole ones only */
@@ -35,7 +35,7 @@ struct kv_conn {
     uint64_t last_received_ms, last_sent_ms, opened_ms;
     uv_connect_t connect;
     char remote[64];
-    struct kv_conn *next;
+    struct kv_peer_conn *next;
 };
 
 /* A peer that we know by id. */
@@ -43,9 +43,9 @@ struct kv_peer_link {
     struct kv_transport *transport;
     uint64_t id;
     char address[280];
-    struct kv_conn *out; /* we dialed */
-    struct kv_conn *in;  /* it dialed */
-    bool connected;      /* told to the handler */
+    struct kv_peer_conn *out; /* we dialed */
+    struct kv_peer_conn *in;  /* it dialed */
+    bool connected;           /* told to the handler */
     bool resolving;
     uv_getaddrinfo_t resolver;
     uint64_t retry_ms; /* when to dial again; 0: now */
@@ -67,7 +67,7 @@ struct kv_transport {
     bool started;
     bool closing;
     struct kv_peer_link *links;
-    struct kv_conn *conns;
+    struct kv_peer_conn *conns;
     size_t n_accepted;
     size_t n_handles; /* that keep the transport alive */
     int port;
@@ -78,12 +78,12 @@ struct kv_transport {
 };
 
 /* transport_conn.c */
-struct kv_conn *kv_conn_new(struct kv_transport *transport, bool accepted);
+struct kv_peer_conn *kv_peer_conn_new(struct kv_transport *transport, bool accepted);
 /* reset: the other side closed or refused, as a process that ended does. */
-void kv_conn_close(struct kv_conn *conn, bool reset);
-int kv_conn_start_reading(struct kv_conn *conn) KV_MUST_CHECK;
-void kv_conn_flush(struct kv_conn *conn);
-int kv_conn_send_hello(struct kv_conn *conn) KV_MUST_CHECK;
+void kv_peer_conn_close(struct kv_peer_conn *conn, bool reset);
+int kv_peer_conn_start_reading(struct kv_peer_conn *conn) KV_MUST_CHECK;
+void kv_peer_conn_flush(struct kv_peer_conn *conn);
+int kv_peer_conn_send_hello(struct kv_peer_conn *conn) KV_MUST_CHECK;
 
 /* transport.c */
 uint64_t kv_transport_now_ms(const struct kv_transport *transport);

@@ -535,6 +535,8 @@ static bool handle_event(struct cluster *cluster, struct event *event)
         on_connect_event(cluster, event);
         return true;
     case EVENT_DISCONNECT:
+        /* A connection made meanwhile goes, too: the node knows only one. */
+        cluster->links[event->node][event->peer] = 0;
         node->handler.disconnected(node->handler.arg, event->peer, !cluster->nodes[event->peer].up);
         try_connect(cluster, event->node, event->peer);
         return true;
@@ -733,7 +735,7 @@ static bool all_applied_the_same(struct cluster *cluster, void *arg)
             continue;
         }
         kv_replica_status(cluster->nodes[i].node->replica, &status);
-        if (status.applied_index != status.last_index ||
+        if (status.applied_index != status.commit_index ||
             (applied && applied != status.applied_index)) {
             return false;
         }

@@ -1,0 +1,59 @@
+/* The client side of a node: network threads that accept, frame, decode and validate; and the
+ * core's end of the rings between them and the node.
+ *
+ * A request travels in a batch (everything that a thread decoded in one turn) to the core, and its
+ * answer in a batch back. Requests and their connection live until the answer has been taken by
+ * their thread. */
+#ifndef KV_NET_SERVER_H
+#define KV_NET_SERVER_H
+
+#include "server/node/node.h"
+
+struct kv_server;
+struct uv_loop_s;
+
+struct kv_server_options {
+    struct uv_loop_s *loop; /* the core's */
+    const char *listen;     /* host:port; port 0: any */
+    unsigned n_threads;
+    unsigned max_connections;
+    const char *version;
+    uint64_t (*now_ns)(void);
+};
+
+/* Binds the port. KV_INVALID, KV_IN_USE, KV_IO: say which address and what to do. Serves once
+ * kv_server_start is called. */
+int kv_server_open(const struct kv_server_options *options,
+                   struct kv_server **ret_server,
+                   struct kv_error *ret_error) KV_MUST_CHECK;
+int kv_server_start(struct kv_server *server,
+                    struct kv_node *node,
+                    struct kv_error *ret_error) KV_MUST_CHECK;
+/* Sends what is answered, says goodbye, closes every connection and joins the threads. Then
+ * kv_server_free. */
+void kv_server_stop(struct kv_server *server, const char *leader_address);
+void kv_server_free(struct kv_server *server); /* takes NULL */
+int kv_server_port(const struct kv_server *server);
+
+/* The answers' way out: struct kv_node_ops' first three, arg is the server. */
+void kv_server_on_reply(void *server, struct kv_op *op, const Kv__Reply *reply);
+void kv_server_on_reply_packed(void *server, struct kv_op *op, struct kv_slice reply);
+size_t kv_server_on_stream_item(void *server, struct kv_op *op, const Kv__StreamItem *item);
+
+/* Core: hands the answers of this turn to their threads. */
+void kv_server_flush(struct kv_server *server);
+/* Core: what hellos and admission tell from now on. */
+void kv_server_publish(struct kv_server *server, const struct kv_node_status *status);
+
+struct kv_server_stats {
+    uint64_t connections;       /* open now */
+    uint64_t connections_total; /* accepted */
+    uint64_t refused;           /* over the limit, or strangers */
+    uint64_t requests;
+    uint64_t replies;
+    uint64_t bytes_in, bytes_out;
+};
+void kv_server_stats(const struct kv_server *server,
+                     struct kv_server_stats *ret_stats); /* any thread */
+
+#endif
