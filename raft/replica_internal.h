@@ -73,6 +73,7 @@ struct kv_replica {
     uint64_t remote_id; /* of the request under way; 0 none */
     uint64_t remote_leader_id;
     uint64_t remote_started_ms;
+    uint64_t remote_sent_ms;
     size_t n_remote_reads; /* of followers, being answered */
     uint64_t term_start;   /* first index that proves this leader's term */
 

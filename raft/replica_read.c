@@ -84,25 +84,30 @@ static void start_round(struct kv_replica *r)
     finish_round_if_majority(r);
 }
 
-static void send_read_index(struct kv_replica *r)
+/* Asks the leader, or asks again: what was lost is not told to us. */
+static void send_read_index(struct kv_replica *r, uint64_t now_ms)
 {
     Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
     Kv__ReadIndex request = KV__READ_INDEX__INIT;
-    struct kv_peer *peer = kv_replica_peer(r, r->last_leader);
+    struct kv_peer *peer = kv_replica_peer(r, r->remote_leader_id);
 
-    if (!peer) {
-        kv_read_queue_finish(&r->remote_waiting, KV_NO_LEADER, 0);
-        return;
-    }
-    r->remote_asking = r->remote_waiting;
-    r->remote_waiting = (struct kv_read_queue){0};
-    r->remote_id++;
-    r->remote_leader_id = peer->id;
-    r->remote_started_ms = kv_replica_now_ms(r);
+    r->remote_sent_ms = now_ms;
     request.id = r->remote_id;
     message.body_case = KV__PEER_MESSAGE__BODY_READ_INDEX;
     message.read_index = &request;
-    send_peer_message(r, peer, &message);
+    if (peer) {
+        send_peer_message(r, peer, &message);
+    }
+}
+
+static void start_read_index(struct kv_replica *r)
+{
+    r->remote_asking = r->remote_waiting;
+    r->remote_waiting = (struct kv_read_queue){0};
+    r->remote_id++;
+    r->remote_leader_id = r->last_leader;
+    r->remote_started_ms = kv_replica_now_ms(r);
+    send_read_index(r, r->remote_started_ms);
 }
 
 void kv_replica_reads_turn(struct kv_replica *r)
@@ -113,8 +118,9 @@ void kv_replica_reads_turn(struct kv_replica *r)
                raft_commit_index(&r->raft) >= r->term_start) {
             start_round(r);
         }
-    } else if (r->remote_waiting.first && !r->remote_asking.first) {
-        send_read_index(r);
+    } else if (r->remote_waiting.first && !r->remote_asking.first &&
+               kv_replica_is_connected(r, r->last_leader)) {
+        start_read_index(r);
     }
 }
 
@@ -142,6 +148,11 @@ void kv_replica_reads_peer_lost(struct kv_replica *r, uint64_t peer_id)
     }
 }
 
+static bool is_overdue(const struct kv_read_queue *queue, uint64_t now_ms)
+{
+    return queue->first && now_ms >= queue->first->queued_ms + KV_CONFIRM_TIMEOUT_MS;
+}
+
 void kv_replica_reads_on_time(struct kv_replica *r, uint64_t now_ms)
 {
     if (r->confirm.under_way && now_ms >= r->confirm.started_ms + KV_CONFIRM_TIMEOUT_MS) {
@@ -150,13 +161,20 @@ void kv_replica_reads_on_time(struct kv_replica *r, uint64_t now_ms)
         r->resent_ms = now_ms;
         send_confirms(r);
     }
-    if (r->confirm.waiting.first && !r->confirm.under_way &&
-        now_ms >= r->confirm.waiting.first->queued_ms + KV_CONFIRM_TIMEOUT_MS) {
+    if (!r->confirm.under_way && is_overdue(&r->confirm.waiting, now_ms)) {
         kv_confirm_fail(&r->confirm);
     }
-    if (r->remote_asking.first && now_ms >= r->remote_started_ms + KV_CONFIRM_TIMEOUT_MS) {
+    if (is_overdue(&r->remote_waiting, now_ms) ||
+        (r->remote_asking.first && now_ms >= r->remote_started_ms + KV_CONFIRM_TIMEOUT_MS)) {
         fail_remote(r);
+    } else if (r->remote_asking.first && now_ms >= r->remote_sent_ms + RESEND_MS) {
+        send_read_index(r, now_ms);
     }
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 uint64_t kv_replica_reads_deadline_ms(const struct kv_replica *r)
@@ -168,8 +186,11 @@ uint64_t kv_replica_reads_deadline_ms(const struct kv_replica *r)
     } else if (r->confirm.waiting.first) {
         deadline = r->confirm.waiting.first->queued_ms + KV_CONFIRM_TIMEOUT_MS;
     }
-    if (r->remote_asking.first && r->remote_started_ms + KV_CONFIRM_TIMEOUT_MS < deadline) {
-        deadline = r->remote_started_ms + KV_CONFIRM_TIMEOUT_MS;
+    if (r->remote_asking.first) {
+        deadline = least(deadline, r->remote_sent_ms + RESEND_MS);
+    }
+    if (r->remote_waiting.first) {
+        deadline = least(deadline, r->remote_waiting.first->queued_ms + KV_CONFIRM_TIMEOUT_MS);
     }
     return deadline;
 }
