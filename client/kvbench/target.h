@@ -1,0 +1,55 @@
+/* What kvbench can load: kvd, etcd (gRPC) and redis (RESP). A target turns operations into bytes of
+ * one connection and the bytes that come back into completed slots. */
+#ifndef KVBENCH_TARGET_H
+#define KVBENCH_TARGET_H
+
+#include "common/bytes.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum operation { OPERATION_PUT, OPERATION_GET };
+
+struct bench_conn;
+
+/* Called for each completed operation. ok false: `text` says what the server answered. */
+typedef void (*completed_fn)(struct bench_conn *conn, unsigned slot, bool ok, const char *text);
+
+struct target {
+    const char *name;
+    /* Bytes to send first; state is the target's own memory for this connection. */
+    int (*open)(struct bench_conn *conn);
+    void (*close)(struct bench_conn *conn);
+    /* Appends one operation to conn->out. */
+    int (*encode)(struct bench_conn *conn,
+                  unsigned slot,
+                  enum operation operation,
+                  struct kv_slice key,
+                  struct kv_slice value);
+    /* Takes what is whole from conn->in. Negative: protocol error, conn->error says what. */
+    int (*parse)(struct bench_conn *conn, completed_fn completed);
+};
+
+struct bench_conn {
+    const struct target *target;
+    int fd;
+    bool ready; /* operations may be sent */
+    bool serializable;
+    struct kv_buf in;
+    struct kv_buf out;
+    size_t sent;
+    bool writable_wanted;
+    void *state;
+    unsigned depth;
+    uint64_t *started_ns; /* per slot; 0: free */
+    unsigned char *operations;
+    char leader[280]; /* kvd: where the server says that its leader is */
+    char error[200];
+    unsigned number;
+};
+
+extern const struct target target_kvd;
+extern const struct target target_redis;
+extern const struct target target_etcd;
+
+#endif
