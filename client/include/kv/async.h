@@ -2,7 +2,8 @@
  *
  * Threads: everything runs on the loop's thread: call from there only, callbacks come there. Many
  * requests may be under way at the same time on one kv_async (they are pipelined on one
- * connection); many kv_async may share a loop. Retries, deadlines and errors as of kv/client.h. */
+ * connection); many kv_async may share a loop. The process should ignore SIGPIPE. Retries,
+ * deadlines and errors as of kv/client.h. */
 #ifndef KV_ASYNC_H
 #define KV_ASYNC_H
 
@@ -32,8 +33,9 @@ int kv_async_open(struct uv_loop_s *loop,
                   const struct kv_client_options *options,
                   struct kv_async **ret_async,
                   struct kv_error *ret_error) KV_MUST_CHECK;
-/* Ends what is under way with KV_CLOSED (callbacks come before this returns); closed(arg) comes
- * from the loop when nothing of the client is left on it. closed may be NULL. Takes NULL. */
+/* Ends what is under way with KV_CLOSED or KV_OUTCOME_UNKNOWN (the callbacks come from here, or
+ * right after the callback in which this is called); closed(arg) comes from the loop when nothing
+ * of the client is left on it. closed may be NULL. Takes NULL. The loop does not end before. */
 void kv_async_close(struct kv_async *async, void (*closed)(void *arg), void *arg);
 
 /* Sends a request; it is packed at once, so it need not live longer than the call. fn is called
@@ -48,9 +50,9 @@ int kv_async_call(struct kv_async *async,
                   uint64_t *ret_id) KV_MUST_CHECK;
 
 /* The same for a request that is answered as a stream (Range with stream = true; its credit is set
- * by libkv). Items come in order; fn ends it, its reply is NULL when items were the answer. A lost
- * connection before the first item is retried, after it the stream ends with KV_OUTCOME_UNKNOWN:
- * begin again behind the last key at the items' revision. */
+ * by libkv). Items come in order; fn ends it, its reply has code, message, hint and revision only.
+ * A lost connection before the first item is retried, after it the stream ends with
+ * KV_OUTCOME_UNKNOWN: begin again behind the last key at the items' revision. */
 int kv_async_stream(struct kv_async *async,
                     const struct Kv__Request *request,
                     const struct kv_call_options *options,

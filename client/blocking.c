@@ -1,0 +1,224 @@
+/* Blocking calls: a thread of the client's own runs the asynchronous one; callers hand it their
+ * requests and sleep. */
+#include "client/blocking.h"
+#include "common/assert.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+struct kv_client {
+    uv_loop_t loop;
+    uv_thread_t thread;
+    uv_async_t wakeup;
+    struct kv_async *async;
+    uv_mutex_t mutex; /* guards what follows */
+    struct job *first;
+    struct job *last;
+    bool closing;
+};
+
+/* A call under way; on its caller's stack. */
+struct job {
+    struct job *next;
+    struct kv_client *client;
+    const Kv__Request *request; /* borrowed: the caller sleeps */
+    const struct kv_call_options *options;
+    uv_sem_t done;
+    int status;
+    struct kv_error error;
+    Kv__Reply *reply; /* owned */
+};
+
+/* A reply that outlives the callback. */
+static Kv__Reply *copy_reply(const Kv__Reply *reply)
+{
+    size_t size = kv__reply__get_packed_size(reply);
+    uint8_t *packed = malloc(size ? size : 1);
+    Kv__Reply *copy = NULL;
+
+    if (packed) {
+        kv__reply__pack(reply, packed);
+        copy = kv__reply__unpack(NULL, size, packed);
+    }
+    free(packed);
+    return copy;
+}
+
+static void
+on_end(void *arg, int status, const struct Kv__Reply *reply, const struct kv_error *error)
+{
+    struct job *job = arg;
+
+    job->status = status;
+    job->error = *error;
+    if (reply) {
+        job->reply = copy_reply(reply);
+        if (!job->reply) {
+            job->status = kv_error_set(&job->error, KV_NO_MEMORY, "out of memory for the reply");
+        }
+    }
+    uv_sem_post(&job->done);
+}
+
+static void start_job(struct kv_client *client, struct job *job)
+{
+    int status = kv_async_call(client->async, job->request, job->options, on_end, job, NULL);
+
+    if (status < 0) {
+        job->status = kv_error_set(
+            &job->error, status, "the request cannot be sent: %s", kv_status_text(status));
+        uv_sem_post(&job->done);
+    }
+}
+
+static void on_wakeup(uv_async_t *wakeup)
+{
+    struct kv_client *client = wakeup->data;
+    struct job *job;
+    bool closing;
+
+    uv_mutex_lock(&client->mutex);
+    job = client->first;
+    client->first = NULL;
+    client->last = NULL;
+    closing = client->closing;
+    uv_mutex_unlock(&client->mutex);
+    while (job) {
+        /* Its caller may go on, and take it away, as soon as it is started. */
+        struct job *next = job->next;
+
+        start_job(client, job);
+        job = next;
+    }
+    if (closing) {
+        kv_async_close(client->async, NULL, NULL);
+        client->async = NULL;
+        uv_close((uv_handle_t *)wakeup, NULL);
+    }
+}
+
+static void run(void *arg)
+{
+    struct kv_client *client = arg;
+
+    uv_run(&client->loop, UV_RUN_DEFAULT);
+}
+
+/* Signals are for the threads of the program, not for this one. */
+static int start_thread(struct kv_client *client)
+{
+    sigset_t all;
+    sigset_t before;
+    int status;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    status = uv_thread_create(&client->thread, run, client);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return status;
+}
+
+int kv_client_open(const struct kv_client_options *options,
+                   struct kv_client **ret_client,
+                   struct kv_error *ret_error)
+{
+    struct kv_client *client = calloc(1, sizeof *client);
+    int status;
+
+    if (!client) {
+        return kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
+    }
+    status = uv_loop_init(&client->loop);
+    if (status < 0) {
+        free(client);
+        return kv_error_set(ret_error, KV_IO, "no event loop: %s", uv_strerror(status));
+    }
+    status = kv_async_open(&client->loop, options, &client->async, ret_error);
+    if (status < 0) {
+        goto close_loop;
+    }
+    if (uv_mutex_init(&client->mutex) < 0) {
+        status = kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
+        goto close_async;
+    }
+    status = uv_async_init(&client->loop, &client->wakeup, on_wakeup);
+    client->wakeup.data = client;
+    if (status == 0) {
+        status = start_thread(client);
+        if (status < 0) {
+            uv_close((uv_handle_t *)&client->wakeup, NULL);
+        }
+    }
+    if (status == 0) {
+        *ret_client = client;
+        return 0;
+    }
+    status = kv_error_set(ret_error, KV_IO, "no thread for the client: %s", uv_strerror(status));
+    uv_mutex_destroy(&client->mutex);
+close_async:
+    kv_async_close(client->async, NULL, NULL);
+    uv_run(&client->loop, UV_RUN_DEFAULT);
+close_loop:
+    KV_ASSERT(uv_loop_close(&client->loop) == 0);
+    free(client);
+    return status;
+}
+
+void kv_client_close(struct kv_client *client)
+{
+    if (!client) {
+        return;
+    }
+    uv_mutex_lock(&client->mutex);
+    client->closing = true;
+    uv_mutex_unlock(&client->mutex);
+    uv_async_send(&client->wakeup);
+    uv_thread_join(&client->thread);
+    KV_ASSERT(uv_loop_close(&client->loop) == 0);
+    uv_mutex_destroy(&client->mutex);
+    free(client);
+}
+
+int kv_call(struct kv_client *client,
+            const struct Kv__Request *request,
+            const struct kv_call_options *options,
+            struct Kv__Reply **ret_reply,
+            struct kv_error *ret_error)
+{
+    struct job job = {.client = client, .request = request, .options = options};
+
+    if (ret_reply) {
+        *ret_reply = NULL;
+    }
+    if (uv_sem_init(&job.done, 0) < 0) {
+        return kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
+    }
+    uv_mutex_lock(&client->mutex);
+    if (client->last) {
+        client->last->next = &job;
+    } else {
+        client->first = &job;
+    }
+    client->last = &job;
+    uv_mutex_unlock(&client->mutex);
+    uv_async_send(&client->wakeup);
+    uv_sem_wait(&job.done);
+    uv_sem_destroy(&job.done);
+    if (job.status < 0 && ret_error) {
+        *ret_error = job.error;
+    }
+    if (ret_reply) {
+        *ret_reply = job.reply;
+    } else {
+        kv_reply_free(job.reply);
+    }
+    return job.status;
+}
+
+void kv_reply_free(struct Kv__Reply *reply)
+{
+    kv__reply__free_unpacked(reply, NULL);
+}

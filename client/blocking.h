@@ -1,0 +1,20 @@
+/* Inside libkv: what the typed calls share. */
+#ifndef KV_CLIENT_BLOCKING_H
+#define KV_CLIENT_BLOCKING_H
+
+#include "proto/kv.pb-c.h"
+
+#include <kv/async.h>
+#include <kv/client.h>
+
+/* Fills *ret_range, which borrows the specification's bytes. KV_INVALID. */
+int kv_range_to_proto(const struct kv_range_spec *spec,
+                      Kv__KeyRange *ret_range,
+                      struct kv_error *ret_error) KV_MUST_CHECK;
+/* Borrows. */
+struct kv_pair kv_pair_of_proto(const Kv__KeyValue *kv, int64_t revision);
+ProtobufCBinaryData kv_bytes_to_proto(struct kv_bytes bytes);
+/* A reply of code OK without the result that its request has: KV_INTERNAL. */
+int kv_missing_result(struct kv_error *ret_error);
+
+#endif

@@ -1,0 +1,171 @@
+/* Inside of the session core, shared by session.c (requests) and session_link.c (connections). */
+#ifndef KV_CLIENT_SESSION_INTERNAL_H
+#define KV_CLIENT_SESSION_INTERNAL_H
+
+#include "client/session.h"
+#include "common/arena.h"
+#include "common/assert.h"
+
+#define KV_SESSION_NONE UINT32_MAX
+#define KV_NS_PER_MS 1000000ULL
+
+enum kv_request_state {
+    KV_REQUEST_QUEUED,  /* waits for a connection; in session->queue */
+    KV_REQUEST_WAITING, /* backs off until retry_at_ns; in session->waiting */
+    KV_REQUEST_SENT,    /* in the sent list of its endpoint */
+};
+
+struct kv_request {
+    struct kv_request *next;
+    struct kv_request *prev;
+    struct kv_request_list *list;
+    enum kv_request_state state;
+    uint64_t handle;  /* what the caller knows */
+    uint64_t wire_id; /* new with every send, so that late answers are told apart */
+    uint64_t deadline_ns;
+    uint64_t retry_at_ns;
+    uint64_t sent_at_ns;
+    uint64_t out_end;  /* endpoint->out_bytes behind its frame */
+    unsigned endpoint; /* of the last send */
+    unsigned failures; /* in a row, for the backoff */
+    bool repeatable;   /* may be sent again when the outcome is unknown */
+    bool read;         /* and then nothing is unknown to the caller */
+    bool maybe_done;   /* a write that was sent and had no clear answer */
+    bool had_items;
+    struct kv_error *last; /* why it is not done yet; NULL: no reason known */
+    kv_session_item_fn item_fn;
+    kv_session_end_fn end_fn;
+    void *arg;
+    size_t body_size;
+    uint8_t body[]; /* packed, without id and deadline */
+};
+
+struct kv_request_list {
+    struct kv_request *first;
+    struct kv_request *last;
+    size_t count;
+};
+
+enum kv_link_state {
+    KV_LINK_IDLE,
+    KV_LINK_CONNECTING,
+    KV_LINK_GREETING, /* hello sent */
+    KV_LINK_READY,
+    KV_LINK_DRAINING, /* answers still come, nothing new is sent */
+};
+
+struct kv_endpoint {
+    char address[KV_CLIENT_ADDRESS_BYTES];
+    enum kv_link_state state;
+    bool learned; /* from a hint; may be forgotten */
+    bool stalled; /* silent for too long with requests under way */
+    bool connect_wanted;
+    bool close_wanted;
+    unsigned failures; /* in a row; 0 after a hello */
+    uint64_t node_id;  /* 0: not known */
+    uint64_t since_ns; /* of the state */
+    uint64_t heard_ns;
+    uint64_t retry_at_ns;
+    char error[160]; /* why it failed last; "" never */
+    struct kv_buf in;
+    struct kv_buf out;
+    uint64_t out_bytes;   /* ever appended to out */
+    uint64_t taken_bytes; /* ever taken by the driver */
+    struct kv_request_list sent;
+    size_t n_abandoned; /* under way at the server, wanted by nobody here */
+    size_t requests_max;
+};
+
+struct kv_session {
+    char name[KV_NAME_BYTES_MAX + 1];
+    uint64_t deadline_default_ns;
+    bool stay;
+    bool impatient;
+    bool compress;
+    bool closing;
+    bool steering_held; /* inside an input: its end steers */
+    uint64_t random;
+    uint64_t cluster_id; /* of the first hello; 0: none yet */
+    uint64_t wake_ns;
+    struct kv_endpoint endpoints[KV_CLIENT_ENDPOINTS_MAX];
+    unsigned n_endpoints;
+    unsigned current; /* where new requests go; KV_SESSION_NONE */
+    unsigned want;    /* where they should go (the leader); KV_SESSION_NONE */
+    unsigned next_try;
+    struct kv_request **slots;
+    size_t n_slots;
+    uint32_t *free_slots;
+    size_t n_free;
+    uint64_t next_id;
+    size_t n_requests;
+    size_t request_bytes;
+    struct kv_request_list queue;
+    struct kv_request_list waiting;
+    struct kv_arena arena;
+};
+
+/* --- session.c --- */
+void kv_request_list_push(struct kv_request_list *list, struct kv_request *request);
+void kv_request_list_push_front(struct kv_request_list *list, struct kv_request *request);
+void kv_request_list_remove(struct kv_request *request);
+
+/* The request of a wire id; NULL when it is nobody's any more. */
+struct kv_request *kv_session_find(struct kv_session *session, uint64_t wire_id);
+/* Gives it the id of its next send. */
+void kv_session_stamp(struct kv_session *session, struct kv_request *request);
+/* Calls end_fn and frees the request. */
+void kv_session_end(struct kv_session *session,
+                    struct kv_request *request,
+                    const struct kv_session_answer *answer);
+void kv_session_end_error(struct kv_session *session,
+                          struct kv_request *request,
+                          int status,
+                          const char *format,
+                          ...) KV_PRINTF(4, 5);
+/* Remembers why the last try did not do it. */
+void kv_request_note(struct kv_session *session,
+                     struct kv_request *request,
+                     int status,
+                     const char *reason);
+/* Not done yet, for this reason. wait: back off first. */
+void kv_session_again(struct kv_session *session,
+                      uint64_t now_ns,
+                      struct kv_request *request,
+                      bool wait,
+                      int status,
+                      const char *reason);
+/* What to do after a final answer of a server: end, or again. */
+void kv_session_answered(struct kv_session *session,
+                         uint64_t now_ns,
+                         struct kv_request *request,
+                         const Kv__Reply *reply,
+                         struct kv_slice packed);
+void kv_session_wake_at(struct kv_session *session, uint64_t at_ns);
+/* min_ms doubled per failure up to max_ms, of which a random part between half and all. */
+uint64_t kv_session_backoff_ns(struct kv_session *session,
+                               unsigned failures,
+                               unsigned min_ms,
+                               unsigned max_ms);
+/* "address: reason; address: reason". */
+void kv_session_describe(const struct kv_session *session, char *text, size_t size);
+
+/* --- session_link.c --- */
+/* Chooses where requests go, makes connections, sends what waits. At the end of every input. */
+void kv_session_steer(struct kv_session *session, uint64_t now_ns);
+/* Closes the connection; what was sent on it is sent again or ends. */
+void kv_endpoint_lose(struct kv_session *session,
+                      uint64_t now_ns,
+                      struct kv_endpoint *endpoint,
+                      const char *reason);
+/* Nothing new goes there; what waits in its buffer goes elsewhere. */
+void kv_endpoint_drain(struct kv_session *session, uint64_t now_ns, struct kv_endpoint *endpoint);
+/* The leader is (or may be) there: want it. Learns a new address. */
+void kv_session_hint(struct kv_session *session, uint64_t leader_id, const char *address);
+/* Somebody else may know better than this endpoint: want the next one. */
+void kv_session_turn_away(struct kv_session *session, const struct kv_endpoint *endpoint);
+void kv_endpoint_send_cancel(struct kv_session *session, struct kv_request *request);
+void kv_endpoint_on_timer(struct kv_session *session,
+                          uint64_t now_ns,
+                          struct kv_endpoint *endpoint);
+
+#endif
