@@ -8,6 +8,7 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,88 +101,122 @@ metric(struct page *page, const char *name, const char *type, const char *help, 
         value);
 }
 
+enum scale { SCALE_1, SCALE_NS, SCALE_MS };
+
+/* Metrics that are one field of the node's status. */
+static const struct {
+    const char *name;
+    const char *type;
+    const char *help;
+    size_t offset; /* of a 64-bit number in struct kv_node_status */
+    enum scale scale;
+} node_metrics[] = {
+    {"raft_term", "gauge", "Current term.", offsetof(struct kv_node_status, term), SCALE_1},
+    {"raft_commit_index",
+     "gauge",
+     "Newest committed entry.",
+     offsetof(struct kv_node_status, commit_index),
+     SCALE_1},
+    {"raft_applied_index",
+     "gauge",
+     "Newest applied entry.",
+     offsetof(struct kv_node_status, applied_index),
+     SCALE_1},
+    {"raft_elections_total",
+     "counter",
+     "Elections that this node started.",
+     offsetof(struct kv_node_status, elections),
+     SCALE_1},
+    {"raft_confirm_rounds_total",
+     "counter",
+     "Rounds that confirmed reads.",
+     offsetof(struct kv_node_status, confirm_rounds),
+     SCALE_1},
+    {"revision",
+     "gauge",
+     "Revision of the store.",
+     offsetof(struct kv_node_status, revision),
+     SCALE_1},
+    {"oldest_revision",
+     "gauge",
+     "Oldest revision that can be read.",
+     offsetof(struct kv_node_status, oldest_revision),
+     SCALE_1},
+    {"keys", "gauge", "Live keys.", offsetof(struct kv_node_status, keys), SCALE_1},
+    {"history_bytes",
+     "gauge",
+     "Bytes of replaced versions and events.",
+     offsetof(struct kv_node_status, history_bytes),
+     SCALE_1},
+    {"allocated_bytes",
+     "gauge",
+     "Memory allocated by the process.",
+     offsetof(struct kv_node_status, allocated_bytes),
+     SCALE_1},
+    {"wal_bytes",
+     "gauge",
+     "Size of the log's files.",
+     offsetof(struct kv_node_status, wal_bytes),
+     SCALE_1},
+    {"wal_syncs_total",
+     "counter",
+     "Group commits.",
+     offsetof(struct kv_node_status, wal_syncs),
+     SCALE_1},
+    {"entries_proposed_total",
+     "counter",
+     "Log entries proposed by this node.",
+     offsetof(struct kv_node_status, entries_proposed),
+     SCALE_1},
+    {"commands_proposed_total",
+     "counter",
+     "Commands in those.",
+     offsetof(struct kv_node_status, commands_proposed),
+     SCALE_1},
+    {"commands_applied_total",
+     "counter",
+     "Commands applied.",
+     offsetof(struct kv_node_status, commands_applied),
+     SCALE_1},
+    {"commands_forwarded_total",
+     "counter",
+     "Commands sent on to the leader.",
+     offsetof(struct kv_node_status, forwarded),
+     SCALE_1},
+    {"reads_total",
+     "counter",
+     "Reads answered.",
+     offsetof(struct kv_node_status, reads_served),
+     SCALE_1},
+    {"requests_waiting",
+     "gauge",
+     "Requests under way in the core.",
+     offsetof(struct kv_node_status, requests_waiting),
+     SCALE_1},
+    {"streams", "gauge", "Streams under way.", offsetof(struct kv_node_status, streams), SCALE_1},
+    {"core_turn_max_seconds",
+     "gauge",
+     "Longest turn of the core since the last scrape.",
+     offsetof(struct kv_node_status, turn_ns_max),
+     SCALE_NS},
+};
+
 static void add_node_metrics(struct page *page, const struct kv_node_status *status)
 {
+    static const double divisors[] = {[SCALE_1] = 1, [SCALE_NS] = 1e9, [SCALE_MS] = 1e3};
+
     metric(page, "leader", "gauge", "1 when this node leads.", strcmp(status->role, "leader") == 0);
     metric(page, "serving", "gauge", "1 when linearizable reads are served.", status->serving);
-    metric(page, "raft_term", "gauge", "Current term.", (double)status->term);
-    metric(page,
-           "raft_commit_index",
-           "gauge",
-           "Newest committed entry.",
-           (double)status->commit_index);
-    metric(page,
-           "raft_applied_index",
-           "gauge",
-           "Newest applied entry.",
-           (double)status->applied_index);
-    metric(
-        page, "raft_last_index", "gauge", "Newest entry of the log.", (double)status->last_index);
-    metric(page,
-           "raft_elections_total",
-           "counter",
-           "Elections that this node started.",
-           (double)status->elections);
-    metric(page,
-           "raft_confirm_rounds_total",
-           "counter",
-           "Rounds that confirmed reads.",
-           (double)status->confirm_rounds);
-    metric(page, "revision", "gauge", "Revision of the store.", (double)status->revision);
-    metric(page,
-           "oldest_revision",
-           "gauge",
-           "Oldest revision that can be read.",
-           (double)status->oldest_revision);
-    metric(page, "keys", "gauge", "Live keys.", (double)status->keys);
-    metric(
-        page, "data_bytes", "gauge", "Bytes of live keys and values.", (double)status->data_bytes);
-    metric(page,
-           "history_bytes",
-           "gauge",
-           "Bytes of replaced versions and events.",
-           (double)status->history_bytes);
-    metric(page,
-           "allocated_bytes",
-           "gauge",
-           "Memory allocated by the process.",
-           (double)status->allocated_bytes);
-    metric(page, "wal_bytes", "gauge", "Size of the log's files.", (double)status->wal_bytes);
-    metric(page, "wal_syncs_total", "counter", "Group commits.", (double)status->wal_syncs);
-    metric(page,
-           "entries_proposed_total",
-           "counter",
-           "Log entries proposed by this node.",
-           (double)status->entries_proposed);
-    metric(page,
-           "commands_proposed_total",
-           "counter",
-           "Commands in those.",
-           (double)status->commands_proposed);
-    metric(page,
-           "commands_applied_total",
-           "counter",
-           "Commands applied.",
-           (double)status->commands_applied);
-    metric(page,
-           "commands_forwarded_total",
-           "counter",
-           "Commands sent on to the leader.",
-           (double)status->forwarded);
-    metric(page, "reads_total", "counter", "Reads answered.", (double)status->reads_served);
-    metric(page,
-           "requests_waiting",
-           "gauge",
-           "Requests under way in the core.",
-           (double)status->requests_waiting);
-    metric(page, "streams", "gauge", "Streams under way.", (double)status->streams);
-    metric(page,
-           "core_turn_max_seconds",
-           "gauge",
-           "Longest turn of the core since the last scrape.",
-           (double)status->turn_ns_max / 1e9);
-    metric(
-        page, "uptime_seconds", "gauge", "Time since the start.", (double)status->uptime_ms / 1e3);
+    for (size_t i = 0; i < sizeof node_metrics / sizeof node_metrics[0]; i++) {
+        uint64_t value;
+
+        memcpy(&value, (const char *)status + node_metrics[i].offset, sizeof value);
+        metric(page,
+               node_metrics[i].name,
+               node_metrics[i].type,
+               node_metrics[i].help,
+               (double)value / divisors[node_metrics[i].scale]);
+    }
 }
 
 static void add_server_metrics(struct page *page, const struct kv_server *server)

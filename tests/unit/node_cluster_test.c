@@ -222,7 +222,7 @@ static void storm(uint64_t seed, unsigned n_nodes)
                                               .n_nodes = n_nodes,
                                               .delay_max_us = 3000,
                                               .sync_max_us = 5000,
-                                              .drop_percent = seed % 3,
+                                              .drop_percent = (unsigned)(seed % 3),
                                               .wal_segment_bytes = 256 * KV_KIB});
     enum { WRITES = 300 };
     struct cluster_request *requests[WRITES] = {0};
