@@ -47,8 +47,9 @@ static void encode(uint8_t data[META_BYTES], const struct kv_meta *meta)
     kv_put_u32(data + CRC_OFFSET, kv_crc32c(data, CRC_OFFSET, 0));
 }
 
-static int
-write_meta(const struct kv_disk *disk, const struct kv_meta *meta, struct kv_error *ret_error)
+int kv_meta_write(const struct kv_disk *disk,
+                  const struct kv_meta *meta,
+                  struct kv_error *ret_error)
 {
     uint8_t data[META_BYTES];
     struct kv_file *file;
@@ -122,22 +123,17 @@ static int check_meta(const struct kv_disk *disk,
     return 0;
 }
 
-static void count_name(void *arg, const char *name)
-{
-    (void)name;
-    ++*(unsigned *)arg;
-}
-
 int kv_meta_open(const struct kv_disk *disk,
                  const struct kv_meta *expected,
+                 bool *ret_missing,
                  struct kv_error *ret_error)
 {
     uint8_t data[META_BYTES + 1];
-    unsigned n_segments = 0;
     struct kv_file *file;
     int64_t size;
     int status = disk->ops->lock(disk->disk, "LOCK");
 
+    *ret_missing = false;
     if (status == -EWOULDBLOCK) {
         return kv_error_set(ret_error,
                             KV_IN_USE,
@@ -149,15 +145,8 @@ int kv_meta_open(const struct kv_disk *disk,
     }
     status = disk->ops->open(disk->disk, "meta", KV_DISK_READ, &file);
     if (status == -ENOENT) {
-        (void)disk->ops->list(disk->disk, "wal", count_name, &n_segments);
-        if (n_segments > 0) {
-            return kv_error_set(ret_error,
-                                KV_CORRUPT,
-                                "%s has a log but no meta: restore the file, or replace this "
-                                "member (docs/operations)",
-                                disk->name);
-        }
-        return write_meta(disk, expected, ret_error);
+        *ret_missing = true;
+        return 0;
     }
     if (status != 0) {
         return io_error(disk, status, "open", "meta", ret_error);

@@ -14,11 +14,17 @@ struct kv_meta {
     uint32_t format_version;
 };
 
-/* Locks the directory and reads meta, or writes it (synced, with the directory) when there is none
- * and wal/ holds nothing. expected names the node that wants to start. KV_IN_USE: another process
- * has it; KV_WRONG_NODE: of another node, cluster or newer format; KV_CORRUPT; KV_IO. */
+/* Locks the directory and checks its meta against the node that wants to start; *ret_missing when
+ * there is none yet. KV_IN_USE: another process has it; KV_WRONG_NODE: of another node, cluster or
+ * newer format; KV_CORRUPT; KV_IO. */
 int kv_meta_open(const struct kv_disk *disk,
                  const struct kv_meta *expected,
+                 bool *ret_missing,
                  struct kv_error *ret_error) KV_MUST_CHECK;
+/* Writes it, synced with the directory: once, when the log's first records are on disk. So a
+ * directory with meta but without a log has lost its log. */
+int kv_meta_write(const struct kv_disk *disk,
+                  const struct kv_meta *meta,
+                  struct kv_error *ret_error) KV_MUST_CHECK;
 
 #endif

@@ -42,6 +42,7 @@ struct kv_replica {
     struct kv_env env;
     struct raft raft;
     bool raft_is_open;
+    bool meta_missing; /* to be written once the log has begun */
     bool started; /* the core has had its START */
     bool stepping;
     bool dead;

@@ -172,12 +172,23 @@ void kv_replica_unload_log(struct kv_replica *r)
     r->n_log_entries = 0;
 }
 
+/* A node that has forgotten what it acknowledged must not vote as if it were new. */
+static int log_is_missing(struct kv_replica *r, struct kv_error *ret_error)
+{
+    return kv_error_set(
+        ret_error,
+        KV_CORRUPT,
+        "%s belongs to this node, but its log (wal/) is missing or empty: replace this "
+        "member (docs/operations tells how)",
+        r->env.disk.name);
+}
+
 int kv_replica_recover(struct kv_replica *r, struct kv_error *ret_error)
 {
     struct kv_meta meta = {r->options.cluster_id, r->options.node_id, KV_FORMAT_VERSION};
     const struct kv_wal_state *state;
     static const struct kv_wal_ops ops = {kv_replica_on_synced, kv_replica_on_wal_failed};
-    int status = kv_meta_open(&r->env.disk, &meta, ret_error);
+    int status = kv_meta_open(&r->env.disk, &meta, &r->meta_missing, ret_error);
 
     if (status != 0) {
         return status;
@@ -202,7 +213,15 @@ int kv_replica_recover(struct kv_replica *r, struct kv_error *ret_error)
     r->start_term = state->term;
     r->start_vote = state->voted_for;
     if (state->last_index == 0 && state->boundary_index == 0) {
-        return bootstrap(r, ret_error);
+        return r->meta_missing ? bootstrap(r, ret_error) : log_is_missing(r, ret_error);
+    }
+    /* Only the first configuration may be there without meta: the first start was cut short. */
+    if (r->meta_missing && state->last_index > 1) {
+        return kv_error_set(ret_error,
+                            KV_CORRUPT,
+                            "%s has a log but no meta: restore the file, or replace this member "
+                            "(docs/operations tells how)",
+                            r->env.disk.name);
     }
     status = load_log(r, ret_error);
     return status ? status : inspect_configuration(r, ret_error);
@@ -225,6 +244,13 @@ static int init_core(struct kv_replica *r)
     return 0;
 }
 
+static int write_meta(struct kv_replica *r, struct kv_error *ret_error)
+{
+    const struct kv_meta meta = {r->options.cluster_id, r->options.node_id, KV_FORMAT_VERSION};
+
+    return kv_meta_write(&r->env.disk, &meta, ret_error);
+}
+
 void kv_replica_start_core(struct kv_replica *r)
 {
     struct raft_event event = {.type = RAFT_START};
@@ -232,7 +258,10 @@ void kv_replica_start_core(struct kv_replica *r)
     int status = 0;
 
     KV_ASSERT(!r->started);
-    if (!r->log_entries) {
+    if (r->meta_missing) {
+        status = write_meta(r, &error);
+    }
+    if (status == 0 && !r->log_entries) {
         status = load_log(r, &error);
     }
     if (status != 0 || init_core(r) != 0) {

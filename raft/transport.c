@@ -320,7 +320,7 @@ static int start_listening(struct kv_transport *transport, struct kv_error *ret_
         return kv_error_set(
             ret_error,
             KV_IN_USE,
-            "cannot listen for peers on %s: the port is taken; choose another --listen-peer",
+            "cannot listen for peers on %s: the port is taken; choose another --peer-listen",
             transport->options.listen);
     }
     if (rv != 0) {

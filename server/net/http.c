@@ -408,7 +408,7 @@ static int start_daemon(struct kv_http *http, struct kv_error *ret_error)
         return kv_error_set(
             ret_error,
             errno == EADDRINUSE ? KV_IN_USE : KV_IO,
-            "cannot listen for http on %s: %s; choose another --listen-http, or none (\"\")",
+            "cannot listen for http on %s: %s; choose another --http-listen, or none (\"\")",
             http->options.listen,
             errno ? strerror(errno) : "the port is taken, or not ours to use");
     }

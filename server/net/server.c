@@ -234,7 +234,7 @@ static int bind_error(const char *address, int errnum, struct kv_error *ret_erro
         return kv_error_set(
             ret_error,
             KV_IN_USE,
-            "cannot listen for clients on %s: the port is taken; choose another --listen-client",
+            "cannot listen for clients on %s: the port is taken; choose another --client-listen",
             address);
     }
     return kv_error_set(

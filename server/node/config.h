@@ -21,8 +21,8 @@ struct kv_config_member {
 struct kv_config {
     /* As given, one field per row of the table. */
     uint64_t node_id;
-    char cluster_name[KV_CONFIG_TEXT_BYTES];
-    char cluster[4 * KV_CONFIG_TEXT_BYTES];
+    char cluster[KV_CONFIG_TEXT_BYTES];
+    char members_text[4 * KV_CONFIG_TEXT_BYTES];
     char data_dir[KV_CONFIG_TEXT_BYTES];
     char listen_client[KV_CONFIG_TEXT_BYTES];
     char advertise_client[KV_CONFIG_TEXT_BYTES];

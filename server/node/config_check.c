@@ -35,11 +35,11 @@ parse_member(struct kv_config *config, const char *text, size_t size, struct kv_
     char *end;
 
     if (config->n_members == KV_MEMBERS_MAX) {
-        return kv_error_set(ret_error, KV_INVALID, "cluster: more than %u members", KV_MEMBERS_MAX);
+        return kv_error_set(ret_error, KV_INVALID, "members: more than %u members", KV_MEMBERS_MAX);
     }
     if (size >= sizeof copy) {
         return kv_error_set(
-            ret_error, KV_INVALID, "cluster: a member is longer than %zu bytes", sizeof copy - 1);
+            ret_error, KV_INVALID, "members: a member is longer than %zu bytes", sizeof copy - 1);
     }
     memcpy(copy, text, size);
     copy[size] = '\0';
@@ -48,18 +48,18 @@ parse_member(struct kv_config *config, const char *text, size_t size, struct kv_
     if (!equals || end != equals || member->id == 0 ||
         strlen(equals + 1) >= sizeof member->address || !is_address(equals + 1, true)) {
         return kv_error_set(
-            ret_error, KV_INVALID, "cluster: \"%.80s\" is no member: want ID=HOST:PORT,...", copy);
+            ret_error, KV_INVALID, "members: \"%.80s\" is no member: want ID=HOST:PORT,...", copy);
     }
     memcpy(member->address, equals + 1, strlen(equals + 1) + 1);
     for (size_t i = 0; i < config->n_members; i++) {
         if (config->members[i].id == member->id) {
             return kv_error_set(
-                ret_error, KV_INVALID, "cluster: node %" PRIu64 " is named twice", member->id);
+                ret_error, KV_INVALID, "members: node %" PRIu64 " is named twice", member->id);
         }
         if (strcmp(config->members[i].address, member->address) == 0) {
             return kv_error_set(ret_error,
                                 KV_INVALID,
-                                "cluster: nodes %" PRIu64 " and %" PRIu64 " have one address, %s",
+                                "members: nodes %" PRIu64 " and %" PRIu64 " have one address, %s",
                                 config->members[i].id,
                                 member->id,
                                 member->address);
@@ -71,7 +71,7 @@ parse_member(struct kv_config *config, const char *text, size_t size, struct kv_
 
 static int parse_cluster(struct kv_config *config, struct kv_error *ret_error)
 {
-    const char *p = config->cluster;
+    const char *p = config->members_text;
     int status = 0;
 
     config->n_members = 0;
@@ -92,34 +92,33 @@ static int parse_cluster(struct kv_config *config, struct kv_error *ret_error)
             return 0;
         }
     }
-    return status
-               ? status
-               : kv_error_set(ret_error,
-                              KV_INVALID,
-                              "node-id %" PRIu64 " is not among the members of cluster \"%.200s\"",
-                              config->node_id,
-                              config->cluster);
+    return status ? status
+                  : kv_error_set(ret_error,
+                                 KV_INVALID,
+                                 "node-id %" PRIu64 " is not among the members \"%.200s\"",
+                                 config->node_id,
+                                 config->members_text);
 }
 
 static int check_addresses(struct kv_config *config, struct kv_error *ret_error)
 {
     if (!is_address(config->listen_client, false)) {
-        return invalid_address("listen-client", config->listen_client, ret_error);
+        return invalid_address("client-listen", config->listen_client, ret_error);
     }
     if (!is_address(config->listen_peer, false)) {
-        return invalid_address("listen-peer", config->listen_peer, ret_error);
+        return invalid_address("peer-listen", config->listen_peer, ret_error);
     }
     if (config->listen_http[0] && !is_address(config->listen_http, false)) {
-        return invalid_address("listen-http", config->listen_http, ret_error);
+        return invalid_address("http-listen", config->listen_http, ret_error);
     }
     if (config->advertise_client[0] && !is_address(config->advertise_client, true)) {
-        return invalid_address("advertise-client", config->advertise_client, ret_error);
+        return invalid_address("client-address", config->advertise_client, ret_error);
     }
     if (strncmp(config->advertise_client, "0.0.0.0:", 8) == 0 ||
         strncmp(config->advertise_client, "[::]:", 5) == 0) {
         return kv_error_set(ret_error,
                             KV_INVALID,
-                            "advertise-client: nobody can connect to %s: name this host",
+                            "client-address: nobody can connect to %s: name this host",
                             config->advertise_client);
     }
     return 0;
@@ -144,11 +143,11 @@ int kv_config_check(struct kv_config *config, struct kv_error *ret_error)
                             config->heartbeat_ms,
                             config->election_timeout_ms);
     }
-    if (config->cluster_name[0] == '\0' || config->data_dir[0] == '\0') {
+    if (config->cluster[0] == '\0' || config->data_dir[0] == '\0') {
         return kv_error_set(ret_error,
                             KV_INVALID,
                             "%s is empty",
-                            config->data_dir[0] == '\0' ? "data-dir" : "cluster-name");
+                            config->data_dir[0] == '\0' ? "data-dir" : "cluster");
     }
     if (kv_log_level_parse(config->log_level, &config->level) != 0) {
         return kv_error_set(ret_error,
@@ -157,6 +156,6 @@ int kv_config_check(struct kv_config *config, struct kv_error *ret_error)
                             config->log_level);
     }
     /* Never 0, and the same on every node. */
-    config->cluster_id = XXH3_64bits(config->cluster_name, strlen(config->cluster_name)) >> 1 | 1;
+    config->cluster_id = XXH3_64bits(config->cluster, strlen(config->cluster)) >> 1 | 1;
     return 0;
 }
