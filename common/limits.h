@@ -48,8 +48,13 @@
 #define KV_APPEND_ENTRIES_MAX 64u        /* raft_set_max_inflight_entries */
 #define KV_ENTRY_CACHE_BYTES_MAX (64 * KV_MIB) /* beyond it entries are read back from the log */
 #define KV_WAL_SEGMENT_BYTES (64 * KV_MIB)
+#define KV_WAL_SEGMENT_BYTES_MAX \
+    (1024 * KV_MIB)                          /* read whole at start; a larger file is no segment */
 #define KV_WAL_QUEUE_BYTES_MAX (64 * KV_MIB) /* handed to the log thread, not yet synced */
-#define KV_DISK_RESERVE_BYTES (64 * KV_MIB)  /* kept free: below it what grows gets NO_SPACE */
+#define KV_WAL_SLICE_BYTES (1 * KV_MIB) /* zero-filled and synced at a time, so that reads pass */
+#define KV_WAL_SEQUENCE_SKIP \
+    (1ULL << 24) /* record numbers left out at a start: lost ones had them */
+#define KV_DISK_RESERVE_BYTES (64 * KV_MIB) /* kept free: below it what grows gets NO_SPACE */
 
 /* --- peers --- */
 #define KV_MEMBERS_MAX 15u
@@ -87,6 +92,8 @@ _Static_assert(KV_REQUEST_BYTES_MAX < KV_ENTRY_BYTES_MAX, "the largest request f
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_PEER_MESSAGE_BYTES_MAX,
                "the largest entry fits a peer message");
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_WAL_SEGMENT_BYTES, "the largest entry fits a segment");
+_Static_assert(KV_WAL_SEQUENCE_SKIP * 48 > 4 * KV_WAL_QUEUE_BYTES_MAX,
+               "a start leaves out more record numbers than the log's queue can hold");
 _Static_assert(KV_VALUE_BYTES_MAX * 2 <= KV_REQUEST_BYTES_MAX, "two largest values fit a request");
 _Static_assert(KV_BATCH_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a batch fits the window");
 _Static_assert(KV_ENTRY_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a largest entry fits the window");

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* "kvdmeta1" | u32 format version | u32 zero | u64 cluster id | u64 node id | u32 crc of all before
@@ -21,10 +22,10 @@ static int io_error(const struct kv_disk *disk,
     const char *advice = "";
 
     if (errnum == -EACCES || errnum == -EPERM) {
-        advice = ": give the directory to the user that kvd runs as";
+        advice = ": give the directory and what is in it to the user that kvd runs as";
     } else if (errnum == -EROFS) {
         advice = ": remount it writable, or choose another --data-dir";
-    } else if (errnum == -ENOSPC) {
+    } else if (errnum == -ENOSPC || errnum == -EDQUOT) {
         advice = ": make room, or choose another --data-dir";
     }
     return kv_error_set(ret_error,
@@ -59,7 +60,11 @@ write_meta(const struct kv_disk *disk, const struct kv_meta *meta, struct kv_err
     if (status != 0) {
         return io_error(disk, status, "create", "meta.tmp", ret_error);
     }
-    status = disk->ops->pwrite(disk->disk, file, data, sizeof data, 0);
+    /* One left over from a crash may be longer. */
+    status = disk->ops->truncate(disk->disk, file, 0);
+    if (status == 0) {
+        status = disk->ops->pwrite(disk->disk, file, data, sizeof data, 0);
+    }
     if (status == 0) {
         status = disk->ops->sync(disk->disk, file);
     }
@@ -128,36 +133,72 @@ static void count_name(void *arg, const char *name)
     ++*(unsigned *)arg;
 }
 
+/* The directory has no meta: new, or lost? */
+static int
+begin_meta(const struct kv_disk *disk, const struct kv_meta *meta, struct kv_error *ret_error)
+{
+    unsigned n_names = 0;
+    int status = disk->ops->list(disk->disk, "wal", count_name, &n_names);
+
+    if (status != 0 && status != -ENOENT) {
+        return io_error(disk, status, "list", "wal", ret_error);
+    }
+    if (n_names > 0) {
+        return kv_error_set(ret_error,
+                            KV_CORRUPT,
+                            "%s has a log but no meta: restore that file, or replace this member "
+                            "(docs/operations)",
+                            disk->name);
+    }
+    return write_meta(disk, meta, ret_error);
+}
+
+/* The owner of the lock wrote its process id into it, if it could. */
+static int in_use(const struct kv_disk *disk, struct kv_error *ret_error)
+{
+    char text[32] = {0};
+    struct kv_file *file;
+    long pid = 0;
+
+    if (disk->ops->open(disk->disk, "LOCK", KV_DISK_READ, &file) == 0) {
+        if (disk->ops->pread(disk->disk, file, text, sizeof text - 1, 0) > 0) {
+            pid = strtol(text, NULL, 10);
+        }
+        disk->ops->close(disk->disk, file);
+    }
+    if (pid > 0) {
+        return kv_error_set(ret_error,
+                            KV_IN_USE,
+                            "%s is in use by process %ld: stop that one, or choose another "
+                            "--data-dir",
+                            disk->name,
+                            pid);
+    }
+    return kv_error_set(ret_error,
+                        KV_IN_USE,
+                        "%s is in use by another process: stop that one, or choose another "
+                        "--data-dir",
+                        disk->name);
+}
+
 int kv_meta_open(const struct kv_disk *disk,
                  const struct kv_meta *expected,
                  struct kv_error *ret_error)
 {
     uint8_t data[META_BYTES + 1];
-    unsigned n_segments = 0;
     struct kv_file *file;
     int64_t size;
     int status = disk->ops->lock(disk->disk, "LOCK");
 
     if (status == -EWOULDBLOCK) {
-        return kv_error_set(ret_error,
-                            KV_IN_USE,
-                            "%s is in use by another process: one kvd per data directory",
-                            disk->name);
+        return in_use(disk, ret_error);
     }
     if (status != 0) {
         return io_error(disk, status, "lock", "LOCK", ret_error);
     }
     status = disk->ops->open(disk->disk, "meta", KV_DISK_READ, &file);
     if (status == -ENOENT) {
-        (void)disk->ops->list(disk->disk, "wal", count_name, &n_segments);
-        if (n_segments > 0) {
-            return kv_error_set(ret_error,
-                                KV_CORRUPT,
-                                "%s has a log but no meta: restore the file, or replace this "
-                                "member (docs/operations)",
-                                disk->name);
-        }
-        return write_meta(disk, expected, ret_error);
+        return begin_meta(disk, expected, ret_error);
     }
     if (status != 0) {
         return io_error(disk, status, "open", "meta", ret_error);
