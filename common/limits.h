@@ -30,6 +30,15 @@
 #define KV_CONNECTION_OUT_BYTES_MAX \
     (32 * KV_MIB)              /* replies not yet read by the client: then closed */
 #define KV_NAME_BYTES_MAX 255u /* client names, host names */
+#define KV_CONTROL_FRAME_BYTES_MAX (64 * KV_KIB) /* of a hello, cancel or credit */
+#define KV_FRAME_TIMEOUT_MS 30000 /* half a frame and silence: its buffer is wanted back */
+#define KV_LINGER_MS 200 /* after a last word, until the client closes: else it may not be read */
+#define KV_NET_BUFFER_BYTES_MAX \
+    (1024 * KV_MIB) /* of all connections; beyond it those that hold much are closed */
+#define KV_NET_ANSWER_BYTES_MAX \
+    (256 * KV_MIB) /* on their way from the core to the connections: large ones are BUSY beyond */
+#define KV_NET_ANSWER_BYTES_SMALL 4096u /* no answer of this size is refused */
+#define KV_NET_BATCH_BYTES (1 * KV_MIB) /* a batch of requests; then the next is begun */
 
 /* --- admission on one node --- */
 #define KV_NODE_REQUESTS_MAX 65536u /* all that wait or are under way: BUSY beyond */
@@ -101,6 +110,8 @@ _Static_assert(KV_HEARTBEAT_TIMEOUT_MS * 3 <= KV_ELECTION_TIMEOUT_MS, "two heart
 _Static_assert(KV_REQUEST_BYTES_MAX < KV_CLIENT_OUT_BYTES_MAX, "the largest request can be sent");
 _Static_assert(KV_CLIENT_STREAM_CREDIT_BYTES <= KV_STREAM_CREDIT_MAX,
                "a stream's credit is granted");
+_Static_assert(KV_NODE_REQUESTS_MAX *KV_NET_ANSWER_BYTES_SMALL <= KV_NET_ANSWER_BYTES_MAX,
+               "small answers to all requests have room");
 _Static_assert(KV_MEMBERS_MAX < KV_CLIENT_ENDPOINTS_MAX, "every member can be an endpoint");
 
 #endif
