@@ -30,6 +30,15 @@
 #define KV_CONNECTION_OUT_BYTES_MAX \
     (32 * KV_MIB)              /* replies not yet read by the client: then closed */
 #define KV_NAME_BYTES_MAX 255u /* client names, host names */
+#define KV_CONTROL_FRAME_BYTES_MAX (64 * KV_KIB) /* of a hello, cancel or credit */
+#define KV_FRAME_TIMEOUT_MS 30000 /* half a frame and silence: its buffer is wanted back */
+#define KV_LINGER_MS 200 /* after a last word, until the client closes: else it may not be read */
+#define KV_NET_BUFFER_BYTES_MAX \
+    (1024 * KV_MIB) /* of all connections; beyond it those that hold much are closed */
+#define KV_NET_ANSWER_BYTES_MAX \
+    (256 * KV_MIB) /* on their way from the core to the connections: large ones are BUSY beyond */
+#define KV_NET_ANSWER_BYTES_SMALL 4096u /* no answer of this size is refused */
+#define KV_NET_BATCH_BYTES (1 * KV_MIB) /* a batch of requests; then the next is begun */
 
 /* --- admission on one node --- */
 #define KV_NODE_REQUESTS_MAX 65536u /* all that wait or are under way: BUSY beyond */
@@ -48,8 +57,13 @@
 #define KV_APPEND_ENTRIES_MAX 64u        /* raft_set_max_inflight_entries */
 #define KV_ENTRY_CACHE_BYTES_MAX (64 * KV_MIB) /* beyond it entries are read back from the log */
 #define KV_WAL_SEGMENT_BYTES (64 * KV_MIB)
+#define KV_WAL_SEGMENT_BYTES_MAX \
+    (1024 * KV_MIB)                          /* read whole at start; a larger file is no segment */
 #define KV_WAL_QUEUE_BYTES_MAX (64 * KV_MIB) /* handed to the log thread, not yet synced */
-#define KV_DISK_RESERVE_BYTES (64 * KV_MIB)  /* kept free: below it what grows gets NO_SPACE */
+#define KV_WAL_SLICE_BYTES (1 * KV_MIB) /* zero-filled and synced at a time, so that reads pass */
+#define KV_WAL_SEQUENCE_SKIP \
+    (1ULL << 24) /* record numbers left out at a start: lost ones had them */
+#define KV_DISK_RESERVE_BYTES (64 * KV_MIB) /* kept free: below it what grows gets NO_SPACE */
 
 /* --- peers --- */
 #define KV_MEMBERS_MAX 15u
@@ -87,6 +101,8 @@ _Static_assert(KV_REQUEST_BYTES_MAX < KV_ENTRY_BYTES_MAX, "the largest request f
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_PEER_MESSAGE_BYTES_MAX,
                "the largest entry fits a peer message");
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_WAL_SEGMENT_BYTES, "the largest entry fits a segment");
+_Static_assert(KV_WAL_SEQUENCE_SKIP * 48 > 4 * KV_WAL_QUEUE_BYTES_MAX,
+               "a start leaves out more record numbers than the log's queue can hold");
 _Static_assert(KV_VALUE_BYTES_MAX * 2 <= KV_REQUEST_BYTES_MAX, "two largest values fit a request");
 _Static_assert(KV_BATCH_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a batch fits the window");
 _Static_assert(KV_ENTRY_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a largest entry fits the window");
@@ -94,6 +110,8 @@ _Static_assert(KV_HEARTBEAT_TIMEOUT_MS * 3 <= KV_ELECTION_TIMEOUT_MS, "two heart
 _Static_assert(KV_REQUEST_BYTES_MAX < KV_CLIENT_OUT_BYTES_MAX, "the largest request can be sent");
 _Static_assert(KV_CLIENT_STREAM_CREDIT_BYTES <= KV_STREAM_CREDIT_MAX,
                "a stream's credit is granted");
+_Static_assert(KV_NODE_REQUESTS_MAX *KV_NET_ANSWER_BYTES_SMALL <= KV_NET_ANSWER_BYTES_MAX,
+               "small answers to all requests have room");
 _Static_assert(KV_MEMBERS_MAX < KV_CLIENT_ENDPOINTS_MAX, "every member can be an endpoint");
 
 #endif

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* F_OFD_SETLK */
 #include "raft/disk_posix.h"
 
 #include <dirent.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 struct kv_disk_posix {
@@ -87,8 +89,8 @@ disk_pwrite(void *arg, struct kv_file *file, const void *data, size_t size, uint
         if (put < 0 && errno == EINTR) {
             continue;
         }
-        if (put < 0) {
-            return -errno;
+        if (put <= 0) {
+            return put < 0 ? -errno : -EIO;
         }
         done += (size_t)put;
     }
@@ -162,24 +164,27 @@ disk_list(void *arg, const char *path, void (*fn)(void *arg, const char *name), 
         openat(((struct kv_disk_posix *)arg)->directory, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct dirent *entry;
     DIR *directory;
+    int status;
 
     if (fd < 0) {
         return -errno;
     }
     directory = fdopendir(fd);
     if (!directory) {
-        int status = -errno;
-
+        status = -errno;
         close(fd);
         return status;
     }
+    errno = 0;
     while ((entry = readdir(directory))) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             fn(fn_arg, entry->d_name);
         }
+        errno = 0;
     }
+    status = -errno;
     closedir(directory);
-    return 0;
+    return status;
 }
 
 static int64_t disk_free_bytes(void *arg)
@@ -192,6 +197,18 @@ static int64_t disk_free_bytes(void *arg)
     return (int64_t)((uint64_t)status.f_bavail * status.f_frsize);
 }
 
+/* For people who wonder who holds the lock; a full disk is no reason to refuse it. */
+static void write_pid(int fd)
+{
+    char text[32];
+    int size = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)size, 0) < 0) {
+        return;
+    }
+}
+
+/* A lock of the open file, not of the process: a second node in one process is kept out, too. */
 static int disk_lock(void *arg, const char *path)
 {
     struct kv_disk_posix *disk = arg;
@@ -201,14 +218,24 @@ static int disk_lock(void *arg, const char *path)
     if (fd < 0) {
         return -errno;
     }
-    if (fcntl(fd, F_SETLK, &lock) < 0) {
+    if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
         int status = errno == EACCES || errno == EAGAIN ? -EWOULDBLOCK : -errno;
 
         close(fd);
         return status;
     }
+    write_pid(fd);
     disk->lock = fd;
     return 0;
+}
+
+static uint64_t disk_now_ns(void *arg)
+{
+    struct timespec now;
+
+    (void)arg;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static const struct kv_disk_ops ops = {
@@ -227,35 +254,86 @@ static const struct kv_disk_ops ops = {
     .list = disk_list,
     .free_bytes = disk_free_bytes,
     .lock = disk_lock,
+    .now_ns = disk_now_ns,
 };
+
+static const char *advice(int errnum)
+{
+    switch (errnum) {
+    case ENOENT:
+        return ": make its parent directory first";
+    case ENOTDIR:
+        return ": that is no directory; choose another --data-dir";
+    case EACCES:
+    case EPERM:
+        return ": give it to the user that kvd runs as";
+    case EROFS:
+        return ": remount it writable, or choose another --data-dir";
+    case ENOSPC:
+    case EDQUOT:
+        return ": make room, or choose another --data-dir";
+    default:
+        return "";
+    }
+}
+
+static int path_error(struct kv_error *ret_error, const char *what, const char *path, int errnum)
+{
+    return kv_error_set(ret_error,
+                        KV_IO,
+                        "cannot %s the data directory %s: %s%s",
+                        what,
+                        path,
+                        strerror(errnum),
+                        advice(errnum));
+}
+
+/* A new directory's name must be on disk before anything in it counts. */
+static int sync_parent(int directory)
+{
+    int fd = openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int status;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    status = result(fsync(fd));
+    close(fd);
+    return status;
+}
 
 int kv_disk_posix_open(const char *path,
                        struct kv_disk_posix **ret_disk,
                        struct kv_error *ret_error)
 {
     struct kv_disk_posix *disk = calloc(1, sizeof *disk);
-    int status = KV_NO_MEMORY;
+    bool is_new;
+    int status;
 
     if (!disk) {
-        return kv_error_set(ret_error, status, "no memory");
+        return kv_error_set(ret_error, KV_NO_MEMORY, "no memory");
     }
     disk->lock = -1;
     disk->directory = -1;
-    disk->path = malloc(strlen(path) + 1);
+    disk->path = strdup(path);
     if (!disk->path) {
-        status = kv_error_set(ret_error, status, "no memory");
+        status = kv_error_set(ret_error, KV_NO_MEMORY, "no memory");
         goto out;
     }
-    memcpy(disk->path, path, strlen(path) + 1);
-    if (mkdir(path, 0750) < 0 && errno != EEXIST) {
-        status = kv_error_set(
-            ret_error, KV_IO, "cannot make the data directory %s: %s", path, strerror(errno));
+    is_new = mkdir(path, 0750) == 0;
+    if (!is_new && errno != EEXIST) {
+        status = path_error(ret_error, "make", path, errno);
         goto out;
     }
     disk->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (disk->directory < 0) {
-        status = kv_error_set(
-            ret_error, KV_IO, "cannot open the data directory %s: %s", path, strerror(errno));
+        status = path_error(ret_error, "open", path, errno);
+        goto out;
+    }
+    status = is_new ? sync_parent(disk->directory) : 0;
+    /* A parent that others own may be unreadable to us: then its keeper made it durable, or not. */
+    if (status != 0 && status != -EACCES) {
+        status = path_error(ret_error, "sync the parent of", path, -status);
         goto out;
     }
     *ret_disk = disk;

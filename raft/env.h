@@ -41,6 +41,8 @@ struct kv_disk_ops {
     /* Exclusive lock on a file, held until the disk is closed: -EWOULDBLOCK if another process has
      * it. */
     int (*lock)(void *disk, const char *path);
+    /* Monotonic, for statistics alone; NULL: they stay 0. */
+    uint64_t (*now_ns)(void *disk);
 };
 enum { KV_DISK_READ = 0, KV_DISK_WRITE = 1, KV_DISK_CREATE = 2, KV_DISK_EXCLUSIVE = 4 };
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* "kvdmeta1" | u32 format version | u32 zero | u64 cluster id | u64 node id | u32 crc of all before
@@ -21,10 +22,10 @@ static int io_error(const struct kv_disk *disk,
     const char *advice = "";
 
     if (errnum == -EACCES || errnum == -EPERM) {
-        advice = ": give the directory to the user that kvd runs as";
+        advice = ": give the directory and what is in it to the user that kvd runs as";
     } else if (errnum == -EROFS) {
         advice = ": remount it writable, or choose another --data-dir";
-    } else if (errnum == -ENOSPC) {
+    } else if (errnum == -ENOSPC || errnum == -EDQUOT) {
         advice = ": make room, or choose another --data-dir";
     }
     return kv_error_set(ret_error,
@@ -60,7 +61,11 @@ int kv_meta_write(const struct kv_disk *disk,
     if (status != 0) {
         return io_error(disk, status, "create", "meta.tmp", ret_error);
     }
-    status = disk->ops->pwrite(disk->disk, file, data, sizeof data, 0);
+    /* One left over from a crash may be longer. */
+    status = disk->ops->truncate(disk->disk, file, 0);
+    if (status == 0) {
+        status = disk->ops->pwrite(disk->disk, file, data, sizeof data, 0);
+    }
     if (status == 0) {
         status = disk->ops->sync(disk->disk, file);
     }
@@ -123,6 +128,34 @@ static int check_meta(const struct kv_disk *disk,
     return 0;
 }
 
+/* The owner of the lock wrote its process id into it, if it could. */
+static int in_use(const struct kv_disk *disk, struct kv_error *ret_error)
+{
+    char text[32] = {0};
+    struct kv_file *file;
+    long pid = 0;
+
+    if (disk->ops->open(disk->disk, "LOCK", KV_DISK_READ, &file) == 0) {
+        if (disk->ops->pread(disk->disk, file, text, sizeof text - 1, 0) > 0) {
+            pid = strtol(text, NULL, 10);
+        }
+        disk->ops->close(disk->disk, file);
+    }
+    if (pid > 0) {
+        return kv_error_set(ret_error,
+                            KV_IN_USE,
+                            "%s is in use by process %ld: stop that one, or choose another "
+                            "--data-dir",
+                            disk->name,
+                            pid);
+    }
+    return kv_error_set(ret_error,
+                        KV_IN_USE,
+                        "%s is in use by another process: stop that one, or choose another "
+                        "--data-dir",
+                        disk->name);
+}
+
 int kv_meta_open(const struct kv_disk *disk,
                  const struct kv_meta *expected,
                  bool *ret_missing,
@@ -135,10 +168,7 @@ int kv_meta_open(const struct kv_disk *disk,
 
     *ret_missing = false;
     if (status == -EWOULDBLOCK) {
-        return kv_error_set(ret_error,
-                            KV_IN_USE,
-                            "%s is in use by another process: one kvd per data directory",
-                            disk->name);
+        return in_use(disk, ret_error);
     }
     if (status != 0) {
         return io_error(disk, status, "lock", "LOCK", ret_error);

@@ -1,3 +1,4 @@
+/* Life of the log; encoding of records into batches; group commit. */
 #include "raft/wal.h"
 
 #include "common/assert.h"
@@ -5,443 +6,377 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ZERO_PIECE_BYTES = 1024 * 1024, IDLE_MS = 1000 };
-#define SPARE "wal/spare"
-#define SPARE_UNFINISHED "wal/spare.tmp"
-#define ROLL_UNFINISHED "wal/roll.tmp"
+enum {
+    IDLE_MS = 1000,
+    SEGMENT_BYTES_MIN = 4096,
+    KEPT_BATCH_BYTES = 4 * 1024 * 1024, /* a larger buffer is not kept for the next batch */
+};
 /* A segment always keeps room for the record that names the next. */
 #define NEXT_BYTES KV_WAL_RECORD_HEADER_BYTES
 
-struct kv_wal_segment *
-kv_wal_segment_new(uint64_t first_index, uint64_t number, uint64_t file_bytes)
-{
-    struct kv_wal_segment *segment = calloc(1, sizeof *segment);
+_Static_assert(KV_ENTRY_BYTES_MAX + 16 * KV_WAL_RECORD_HEADER_BYTES < KV_WAL_SEGMENT_BYTES,
+               "the largest entry fits a segment, with its head and end");
 
-    if (segment) {
-        segment->first_index = first_index;
-        segment->number = number;
-        segment->file_bytes = file_bytes;
-        kv_wal_segment_name(segment->name, first_index, number);
-    }
-    return segment;
-}
-
-int kv_wal_segments_push(struct kv_wal *wal, struct kv_wal_segment *segment)
-{
-    if (wal->n_segments == wal->segments_capacity) {
-        size_t capacity = wal->segments_capacity ? wal->segments_capacity * 2 : 16;
-        struct kv_wal_segment **segments =
-            realloc(wal->segments, capacity * sizeof(struct kv_wal_segment *));
-
-        if (!segments) {
-            return KV_NO_MEMORY;
-        }
-        wal->segments = segments;
-        wal->segments_capacity = capacity;
-    }
-    wal->segments[wal->n_segments++] = segment;
-    return 0;
-}
-
-static struct kv_wal_segment *last_segment(const struct kv_wal *wal)
-{
-    return wal->n_segments ? wal->segments[wal->n_segments - 1] : NULL;
-}
-
-int kv_wal_point_note(struct kv_wal *wal, uint64_t index, uint64_t offset)
-{
-    const struct kv_wal_point *last = wal->n_points ? &wal->points[wal->n_points - 1] : NULL;
-    struct kv_wal_segment *segment = last_segment(wal);
-
-    if (last && last->segment == segment && !wal->truncated &&
-        offset - last->offset < KV_WAL_POINT_BYTES) {
-        return 0;
-    }
-    if (wal->n_points == wal->points_capacity) {
-        size_t capacity = wal->points_capacity ? wal->points_capacity * 2 : 64;
-        struct kv_wal_point *points = realloc(wal->points, capacity * sizeof *points);
-
-        if (!points) {
-            return KV_NO_MEMORY;
-        }
-        wal->points = points;
-        wal->points_capacity = capacity;
-    }
-    wal->points[wal->n_points++] = (struct kv_wal_point){index, offset, segment, wal->truncated};
-    wal->truncated = false;
-    return 0;
-}
-
-void kv_wal_points_truncate(struct kv_wal *wal, uint64_t index)
-{
-    while (wal->n_points > 0 && wal->points[wal->n_points - 1].index >= index) {
-        wal->n_points--;
-    }
-    wal->truncated = true;
-}
-
-void kv_wal_die(struct kv_wal *wal, int errnum, const char *what)
+void kv_wal_die(struct kv_wal *wal, int errnum, const char *what, const char *name)
 {
     struct kv_error error;
 
-    if (wal->dead) {
+    if (wal->is_dead) {
         return;
     }
-    wal->dead = true;
+    wal->is_dead = true;
     (void)!kv_error_set(&error,
                         KV_IO,
-                        "the log in %s failed: %s: %s; the node stops, since what is on disk is "
-                        "uncertain after a failed "
-                        "write or sync: check the disk, then start it again",
-                        wal->options.disk.name,
+                        "the log failed: %s %s/%s: %s; the node stops, since what is on disk is "
+                        "uncertain after a failed write or sync: %s, then start it again",
                         what,
-                        strerror(errnum < 0 ? -errnum : errnum));
+                        wal->options.disk.name,
+                        name,
+                        strerror(errnum < 0 ? -errnum : errnum),
+                        errnum == -ENOSPC ? "make room" : "check the disk");
     wal->options.ops->failed(wal->options.arg, &error);
 }
 
-/* ---------------------------------------------------------------- files, on the workers */
-
-int kv_wal_zero_file(const struct kv_disk *disk, const char *path, uint64_t size, bool exists)
+static void check_invariants(const struct kv_wal *wal)
 {
-    static const uint8_t zeros[ZERO_PIECE_BYTES];
-    struct kv_file *file;
-    int status =
-        disk->ops->open(disk->disk, path, KV_DISK_WRITE | (exists ? 0 : KV_DISK_CREATE), &file);
+    const struct kv_wal_segment *last = kv_wal_last_segment(wal);
 
-    if (status != 0) {
-        return status;
-    }
-    for (uint64_t offset = 0; offset < size && status == 0; offset += ZERO_PIECE_BYTES) {
-        uint64_t piece = size - offset < ZERO_PIECE_BYTES ? size - offset : ZERO_PIECE_BYTES;
-
-        status = disk->ops->pwrite(disk->disk, file, zeros, (size_t)piece, offset);
-    }
-    if (status == 0) {
-        status = disk->ops->sync(disk->disk, file);
-    }
-    disk->ops->close(disk->disk, file);
-    return status;
+    KV_ASSERT(wal->synced_record < wal->next_record);
+    KV_ASSERT(wal->next_record - wal->synced_record < 2 * KV_WAL_SEQUENCE_SKIP);
+    KV_ASSERT(wal->synced_sequence < wal->next_sequence);
+    KV_ASSERT(wal->first_index <= wal->last_index + 1);
+    KV_ASSERT(wal->written_index <= wal->last_index);
+    KV_ASSERT(!last || wal->position + NEXT_BYTES <= last->file_bytes);
+    KV_ASSERT(wal->queued_bytes > 0 || (!wal->first_batch && !wal->batch_under_way));
 }
 
-/* Brings a new segment into place: from here on its name is on disk. */
-static int place_segment(const struct kv_disk *disk, struct kv_wal_segment *segment, bool use_spare)
+/* ---------------------------------------------------------------- a batch, on the log worker */
+
+/* Gives the spare file the segment's name. From then on it is there after a crash. */
+static int place_segment(struct kv_wal_batch *batch)
 {
-    const char *from = SPARE;
+    const struct kv_disk *disk = &batch->wal->options.disk;
+    struct kv_wal_segment *segment = batch->segment;
     int status = 0;
 
-    if (!use_spare) {
-        from = ROLL_UNFINISHED;
-        status = kv_wal_zero_file(disk, from, segment->file_bytes, false);
-    }
-    if (status == 0) {
-        status = disk->ops->rename(disk->disk, from, segment->name);
-    }
-    if (status == 0) {
-        status = disk->ops->sync_dir(disk->disk, "wal");
-    }
-    if (status == 0) {
-        status = disk->ops->open(disk->disk, segment->name, KV_DISK_WRITE, &segment->file);
-    }
-    return status;
-}
-
-static int run_roll(struct kv_wal_job *job, const struct kv_wal_op *op)
-{
-    const struct kv_disk *disk = &job->wal->options.disk;
-    int status = place_segment(disk, op->segment, op->use_spare);
-
-    if (status != 0 || !op->former) {
-        return status;
-    }
-    /* The former segment is whole on disk before the first record of the new one is written. */
-    status = disk->ops->pwrite(
-        disk->disk, op->former->file, job->data.data + op->data_offset, op->size, op->file_offset);
-    return status == 0 ? disk->ops->datasync(disk->disk, op->former->file) : status;
-}
-
-static void run_job(struct kv_job *base)
-{
-    struct kv_wal_job *job = (struct kv_wal_job *)base;
-    const struct kv_disk *disk = &job->wal->options.disk;
-    const struct kv_wal_segment *segment = NULL;
-
-    job->status = 0;
-    for (size_t i = 0; i < job->n_ops && job->status == 0; i++) {
-        const struct kv_wal_op *op = &job->ops[i];
-
-        segment = op->segment;
-        if (op->type == KV_WAL_OP_ROLL) {
-            job->status = run_roll(job, op);
-        } else {
-            job->status = disk->ops->pwrite(disk->disk,
-                                            segment->file,
-                                            job->data.data + op->data_offset,
-                                            op->size,
-                                            op->file_offset);
+    batch->failed = "beginning";
+    status = disk->ops->open(disk->disk, KV_WAL_SPARE, KV_DISK_WRITE, &segment->file);
+    if (status == 0 && !batch->former) {
+        /* The first of all: whoever finds its name finds its head. */
+        status = disk->ops->pwrite(
+            disk->disk, segment->file, batch->data.data, batch->data.size, batch->file_offset);
+        if (status == 0) {
+            status = disk->ops->datasync(disk->disk, segment->file);
         }
     }
-    if (job->status == 0 && segment) {
-        job->status = disk->ops->datasync(disk->disk, segment->file);
+    if (status == 0) {
+        status = disk->ops->rename(disk->disk, KV_WAL_SPARE, segment->name);
     }
-    if (job->status != 0 && segment) {
-        snprintf(job->failed, sizeof job->failed, "writing %s", segment->name);
-    }
+    return status == 0 ? disk->ops->sync_dir(disk->disk, "wal") : status;
 }
 
-static void run_file_job(struct kv_job *base)
+/* The former segment is whole on disk, and names its successor, before the first record of that
+ * one is written. */
+static int end_former(struct kv_wal_batch *batch)
 {
-    struct kv_wal_file_job *job = (struct kv_wal_file_job *)base;
-    const struct kv_disk *disk = &job->wal->options.disk;
-    bool recycle = job->make_spare && job->old && job->old->file_bytes == job->wal->segment_bytes;
+    const struct kv_disk *disk = &batch->wal->options.disk;
+    struct kv_file *file = batch->former->file;
+    int status = disk->ops->pwrite(
+        disk->disk, file, batch->former_end, sizeof batch->former_end, batch->former_offset);
 
-    job->status = 0;
-    if (job->old && recycle) {
-        job->status = disk->ops->rename(disk->disk, job->old->name, SPARE_UNFINISHED);
-    } else if (job->old) {
-        job->status = disk->ops->unlink(disk->disk, job->old->name);
-    }
-    if (job->old && job->status == 0) {
-        job->status = disk->ops->sync_dir(disk->disk, "wal");
-    }
-    if (job->make_spare && job->status == 0) {
-        job->status = kv_wal_zero_file(disk, SPARE_UNFINISHED, job->wal->segment_bytes, recycle);
-    }
-    if (job->make_spare && job->status == 0) {
-        job->status = disk->ops->rename(disk->disk, SPARE_UNFINISHED, SPARE);
-    }
+    batch->failed = "ending the segment before";
+    return status == 0 ? disk->ops->datasync(disk->disk, file) : status;
 }
 
-/* ---------------------------------------------------------------- jobs, on the core */
-
-static void submit_file_job(struct kv_wal *wal, struct kv_wal_segment *old, bool make_spare);
-
-static void file_job_done(struct kv_job *base)
+static void run_batch(struct kv_job *job)
 {
-    struct kv_wal_file_job *job = (struct kv_wal_file_job *)base;
-    struct kv_wal *wal = job->wal;
+    struct kv_wal_batch *batch = (struct kv_wal_batch *)job;
+    const struct kv_disk *disk = &batch->wal->options.disk;
+    uint64_t (*now_ns)(void *) = disk->ops->now_ns;
+    uint64_t start_ns;
 
-    wal->file_job_under_way = false;
-    if (job->old) {
-        if (job->old->file) {
-            wal->options.disk.ops->close(wal->options.disk.disk, job->old->file);
+    batch->status = 0;
+    if (batch->begins) {
+        batch->status = place_segment(batch);
+        if (batch->status == 0 && batch->former) {
+            batch->status = end_former(batch);
         }
-        free(job->old);
-        job->old = NULL;
     }
-    /* A spare that could not be made is no harm: the roll makes its own, and says what is wrong if
-     * it cannot. */
-    if (job->make_spare && job->status == 0) {
-        wal->spare_ready = true;
+    if (batch->status != 0) {
+        return;
+    }
+    batch->failed = "writing";
+    batch->status = disk->ops->pwrite(
+        disk->disk, batch->segment->file, batch->data.data, batch->data.size, batch->file_offset);
+    if (batch->status == 0) {
+        batch->failed = "syncing";
+        start_ns = now_ns ? now_ns(disk->disk) : 0;
+        batch->status = disk->ops->datasync(disk->disk, batch->segment->file);
+        batch->sync_ns = now_ns ? now_ns(disk->disk) - start_ns : 0;
     }
 }
 
-static void submit_file_job(struct kv_wal *wal, struct kv_wal_segment *old, bool make_spare)
+/* ---------------------------------------------------------------- batches, on the core */
+
+static void free_batch(struct kv_wal_batch *batch)
 {
-    KV_ASSERT(!wal->file_job_under_way);
-    wal->file_job_under_way = true;
-    wal->file_job.job.run = run_file_job;
-    wal->file_job.job.done = file_job_done;
-    wal->file_job.wal = wal;
-    wal->file_job.old = old;
-    wal->file_job.make_spare = make_spare;
-    wal->options.file_worker.ops->submit(wal->options.file_worker.worker, &wal->file_job.job);
+    if (batch) {
+        kv_buf_deinit(&batch->data);
+        free(batch);
+    }
 }
 
-static struct kv_wal_job *gathering(struct kv_wal *wal)
+/* Keeps one for the next, unless it grew large. */
+static void retire_batch(struct kv_wal *wal, struct kv_wal_batch *batch)
 {
-    return &wal->jobs[wal->gathering];
+    wal->queued_bytes -= batch->data.size;
+    if (wal->free_batch || batch->data.capacity > KEPT_BATCH_BYTES) {
+        free_batch(batch);
+    } else {
+        wal->free_batch = batch;
+    }
 }
 
-static void job_done(struct kv_job *base)
+static struct kv_wal_batch *push_batch(struct kv_wal *wal, struct kv_wal_segment *segment)
 {
-    struct kv_wal_job *job = (struct kv_wal_job *)base;
-    struct kv_wal *wal = job->wal;
+    struct kv_wal_batch *batch = wal->free_batch;
+    struct kv_buf data;
 
-    wal->job_under_way = false;
-    if (job->status != 0) {
-        kv_wal_die(wal, job->status, job->failed);
+    if (batch) {
+        wal->free_batch = NULL;
+        data = batch->data;
+        kv_buf_clear(&data);
+    } else {
+        batch = malloc(sizeof *batch);
+        kv_buf_init(&data, 4 * KV_WAL_QUEUE_BYTES_MAX);
+    }
+    /* Out of memory here would lose what the core believes to be queued. */
+    KV_ASSERT(batch);
+    *batch = (struct kv_wal_batch){
+        .wal = wal,
+        .segment = segment,
+        .file_offset = wal->position,
+        .data = data,
+    };
+    if (wal->last_batch) {
+        wal->last_batch->next = batch;
+    } else {
+        wal->first_batch = batch;
+    }
+    wal->last_batch = batch;
+    return batch;
+}
+
+static void batch_done(struct kv_job *job)
+{
+    struct kv_wal_batch *batch = (struct kv_wal_batch *)job;
+    struct kv_wal *wal = batch->wal;
+    bool is_news;
+
+    wal->batch_under_way = NULL;
+    if (batch->status != 0) {
+        kv_wal_die(wal, batch->status, batch->failed, batch->segment->name);
+        retire_batch(wal, batch);
         return;
     }
     wal->stats.syncs++;
-    wal->stats.bytes_written += job->data.size;
-    wal->synced_record = job->last_record;
-    wal->synced_sequence = job->last_sequence;
-    wal->written_index = job->last_index;
-    kv_buf_clear(&job->data);
-    job->n_ops = 0;
-    if (job->takes_spare) {
-        wal->spare_taken = job->takes_spare = false;
+    wal->stats.bytes_written += batch->data.size;
+    wal->stats.sync_ns_total += batch->sync_ns;
+    if (wal->stats.sync_ns_max < batch->sync_ns) {
+        wal->stats.sync_ns_max = batch->sync_ns;
     }
-    if (!wal->spare_ready && !wal->spare_taken && !wal->file_job_under_way) {
-        submit_file_job(wal, NULL, true);
+    wal->synced_record = batch->last_record;
+    wal->written_index = batch->last_index;
+    if (batch->begins) {
+        batch->segment->is_placed = true;
+        wal->spare = KV_WAL_SPARE_NONE;
     }
+    is_news = batch->last_sequence > 0;
+    if (is_news) {
+        wal->synced_sequence = batch->last_sequence;
+    }
+    retire_batch(wal, batch);
+    check_invariants(wal);
     kv_wal_flush(wal);
-    wal->options.ops->synced(wal->options.arg, wal->synced_sequence);
+    kv_wal_chores(wal);
+    if (is_news && !wal->is_dead) {
+        wal->options.ops->synced(wal->options.arg, wal->synced_sequence);
+    }
 }
 
 void kv_wal_flush(struct kv_wal *wal)
 {
-    struct kv_wal_job *job = gathering(wal);
+    struct kv_wal_batch *batch = wal->first_batch;
 
-    if (wal->job_under_way || job->n_ops == 0 || wal->dead) {
+    if (wal->batch_under_way || !batch || wal->is_dead) {
         return;
     }
-    wal->job_under_way = true;
-    wal->gathering = !wal->gathering;
-    job->job.run = run_job;
-    job->job.done = job_done;
-    wal->options.log_worker.ops->submit(wal->options.log_worker.worker, &job->job);
+    if (batch->begins) {
+        if (wal->spare != KV_WAL_SPARE_READY) {
+            if (wal->spare == KV_WAL_SPARE_FAILED) {
+                wal->spare = KV_WAL_SPARE_NONE;
+            }
+            kv_wal_chores(wal);
+            return;
+        }
+        wal->spare = KV_WAL_SPARE_TAKEN;
+    }
+    wal->batch_under_way = batch;
+    wal->first_batch = batch->next;
+    if (!wal->first_batch) {
+        wal->last_batch = NULL;
+    }
+    batch->job.run = run_batch;
+    batch->job.done = batch_done;
+    wal->options.log_worker.ops->submit(wal->options.log_worker.worker, &batch->job);
 }
 
 /* ---------------------------------------------------------------- records */
 
-/* Out of memory here would lose what the core believes to be queued. */
-static void must(int status)
+/* Encodes the log's next record at p. */
+static void encode(struct kv_wal *wal, uint8_t *p, struct kv_wal_record *record, uint32_t seed)
 {
-    KV_ASSERT(status == 0);
-}
-
-static struct kv_wal_op *
-add_op(struct kv_wal_job *job, enum kv_wal_op_type type, struct kv_wal_segment *segment)
-{
-    if (job->n_ops == job->ops_capacity) {
-        size_t capacity = job->ops_capacity ? job->ops_capacity * 2 : 16;
-        struct kv_wal_op *ops = realloc(job->ops, capacity * sizeof *ops);
-
-        KV_ASSERT(ops);
-        job->ops = ops;
-        job->ops_capacity = capacity;
-    }
-    job->ops[job->n_ops] =
-        (struct kv_wal_op){.type = type, .segment = segment, .data_offset = job->data.size};
-    return &job->ops[job->n_ops++];
-}
-
-/* Encodes a record at the log's end into the job's buffer. */
-static uint64_t encode(struct kv_wal *wal, struct kv_wal_record *record)
-{
-    struct kv_wal_job *job = gathering(wal);
-    uint64_t size = kv_wal_record_size(record->body.size);
-    uint8_t *p = kv_buf_reserve(&job->data, (size_t)size);
-
-    KV_ASSERT(p);
     record->link = wal->link;
     record->sequence = wal->next_record++;
     record->synced_through = wal->synced_record;
-    wal->link = kv_wal_record_encode(p, record);
-    job->data.size += (size_t)size;
-    job->last_record = record->sequence;
-    return size;
+    wal->link = kv_wal_record_encode(p, record, seed);
 }
 
-/* Writes to the segment end extend the last op when they follow it. */
+/* There must be room. */
 static void append_record(struct kv_wal *wal, struct kv_wal_record *record)
 {
-    struct kv_wal_job *job = gathering(wal);
-    struct kv_wal_op *op = job->n_ops ? &job->ops[job->n_ops - 1] : NULL;
-    uint64_t size;
+    struct kv_wal_segment *segment = kv_wal_last_segment(wal);
+    struct kv_wal_batch *batch = wal->last_batch;
+    uint64_t size = kv_wal_record_size(record->body.size);
+    uint8_t *p;
 
-    if (!op || op->type != KV_WAL_OP_WRITE || op->segment != last_segment(wal)) {
-        op = add_op(job, KV_WAL_OP_WRITE, last_segment(wal));
-        op->file_offset = wal->position;
+    KV_ASSERT(wal->position + size + NEXT_BYTES <= segment->file_bytes);
+    if (!batch || batch->segment != segment) {
+        batch = push_batch(wal, segment);
     }
-    size = encode(wal, record);
-    op->size += (size_t)size;
+    p = kv_buf_reserve(&batch->data, (size_t)size);
+    KV_ASSERT(p);
+    encode(wal, p, record, record->type == KV_WAL_SEGMENT ? 0 : segment->seed);
+    batch->data.size += (size_t)size;
+    batch->last_record = record->sequence;
+    batch->last_index = wal->last_index;
+    wal->queued_bytes += size;
     wal->position += size;
 }
 
-void kv_wal_write_head(struct kv_wal *wal, uint64_t first_index)
+void kv_wal_write_head(struct kv_wal *wal)
 {
     uint8_t body[KV_WAL_SEGMENT_HEAD_BYTES];
-    const struct kv_wal_segment *segment = last_segment(wal);
+    const struct kv_wal_segment *segment = kv_wal_last_segment(wal);
+    struct kv_wal_segment_head head = {
+        .format_version = KV_WAL_FORMAT_VERSION,
+        .cluster_id = wal->options.cluster_id,
+        .node_id = wal->options.node_id,
+        .number = segment->number,
+        .oldest_number = wal->oldest_number,
+        .term = wal->term,
+        .voted_for = wal->voted_for,
+        .boundary_index = wal->boundary_index,
+        .boundary_term = wal->boundary_term,
+        .segment_bytes = segment->file_bytes,
+        .log_seed = wal->log_seed,
+    };
     struct kv_wal_record record = {
-        .type = KV_WAL_SEGMENT, .index = first_index, .body = {body, sizeof body}};
+        .type = KV_WAL_SEGMENT, .index = segment->first_index, .body = {body, sizeof body}};
 
-    kv_wal_segment_head_encode(body,
-                               &(struct kv_wal_segment_head){
-                                   .format_version = 1,
-                                   .cluster_id = wal->options.cluster_id,
-                                   .node_id = wal->options.node_id,
-                                   .number = segment->number,
-                                   .term = wal->term,
-                                   .voted_for = wal->voted_for,
-                                   .boundary_index = wal->boundary_index,
-                                   .boundary_term = wal->boundary_term,
-                                   .segment_bytes = segment->file_bytes,
-                               });
+    KV_ASSERT(wal->position == 0);
+    kv_wal_segment_head_encode(body, &head);
     append_record(wal, &record);
 }
 
-/* Goes on in a new segment whose first entry, if any comes, is first_index. */
-static void roll(struct kv_wal *wal, uint64_t first_index)
+/* Goes on in a new segment. */
+static void roll(struct kv_wal *wal)
 {
-    struct kv_wal_segment *former = last_segment(wal);
+    struct kv_wal_segment *former = kv_wal_last_segment(wal);
     uint64_t number = former ? former->number + 1 : 1;
-    struct kv_wal_segment *segment = kv_wal_segment_new(first_index, number, wal->segment_bytes);
-    struct kv_wal_op *op;
+    struct kv_wal_segment *segment =
+        kv_wal_segment_new(wal->last_index + 1, number, wal->segment_bytes, wal->log_seed);
+    uint64_t end = wal->position;
+    struct kv_wal_batch *batch;
 
-    KV_ASSERT(segment);
-    op = add_op(gathering(wal), KV_WAL_OP_ROLL, segment);
-    op->former = former;
-    op->use_spare = wal->spare_ready;
-    if (wal->spare_ready) {
-        wal->spare_ready = false;
-        wal->spare_taken = gathering(wal)->takes_spare = true;
-    }
-    if (former) {
-        struct kv_wal_record record = {.type = KV_WAL_NEXT, .index = number};
-
-        op->file_offset = wal->position;
-        op->size = (size_t)encode(wal, &record);
-    }
-    must(kv_wal_segments_push(wal, segment));
+    KV_ASSERT(segment && kv_wal_segments_push(wal, segment) == 0);
     wal->position = 0;
-    wal->stats.segments++;
-    kv_wal_write_head(wal, first_index);
+    batch = push_batch(wal, segment);
+    batch->begins = true;
+    if (former) {
+        struct kv_wal_record record = {
+            .type = KV_WAL_NEXT, .index = number, .term = wal->segment_bytes};
+
+        batch->former = former;
+        batch->former_offset = end;
+        encode(wal, batch->former_end, &record, former->seed);
+    }
+    kv_wal_write_head(wal);
 }
 
 /* Makes room for a record with such a body. */
-static void make_room(struct kv_wal *wal, size_t body_size, uint64_t first_index)
+static void make_room(struct kv_wal *wal, size_t body_size)
 {
-    uint64_t size = kv_wal_record_size(body_size);
+    const struct kv_wal_segment *segment = kv_wal_last_segment(wal);
 
-    if (!last_segment(wal) || wal->position + size + NEXT_BYTES > last_segment(wal)->file_bytes) {
-        roll(wal, first_index);
+    if (!segment ||
+        wal->position + kv_wal_record_size(body_size) + NEXT_BYTES > segment->file_bytes) {
+        roll(wal);
     }
-    KV_ASSERT(wal->position + size + NEXT_BYTES <= last_segment(wal)->file_bytes);
 }
 
-static void
+/* The first record of a run says that all before it is on disk, and leaves out the numbers of the
+ * records that were lost behind it. */
+static void resume(struct kv_wal *wal)
+{
+    if (wal->is_resumed) {
+        wal->is_resumed = false;
+        (void)kv_wal_write_synced(wal);
+    }
+}
+
+static uint64_t
 write_simple(struct kv_wal *wal, enum kv_wal_record_type type, uint64_t index, uint64_t term)
 {
     struct kv_wal_record record = {.type = type, .index = index, .term = term};
 
-    make_room(wal, 0, wal->last_index + 1);
+    make_room(wal, 0);
     append_record(wal, &record);
+    return record.sequence;
 }
 
-static uint64_t written(struct kv_wal *wal)
+uint64_t kv_wal_write_synced(struct kv_wal *wal)
+{
+    wal->is_resumed = false;
+    return write_simple(wal, KV_WAL_SYNCED, wal->oldest_number, 0);
+}
+
+/* Numbers the write that ends with what was queued last. */
+static uint64_t number_write(struct kv_wal *wal)
 {
     uint64_t sequence = wal->next_sequence++;
 
-    gathering(wal)->last_sequence = sequence;
-    gathering(wal)->last_index = wal->last_index;
+    if (!wal->is_dead) {
+        KV_ASSERT(wal->last_batch);
+        wal->last_batch->last_sequence = sequence;
+        wal->last_batch->last_index = wal->last_index;
+    }
     return sequence;
 }
 
 uint64_t kv_wal_write_vote(struct kv_wal *wal, uint64_t term, uint64_t voted_for)
 {
-    if (!wal->dead) {
+    if (!wal->is_dead) {
         KV_ASSERT(term >= wal->term);
+        resume(wal);
+        write_simple(wal, KV_WAL_VOTE, voted_for, term);
         wal->term = term;
         wal->voted_for = voted_for;
-        write_simple(wal, KV_WAL_VOTE, voted_for, term);
     }
-    return written(wal);
+    return number_write(wal);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -449,14 +384,35 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Entries from index on are void; those that a job under way still writes, too. */
+/* Entries from index on are void; those that are not written yet, too. */
 static void forget_from(struct kv_wal *wal, uint64_t index)
 {
     wal->last_index = index - 1;
     wal->written_index = least(wal->written_index, index - 1);
-    wal->jobs[0].last_index = least(wal->jobs[0].last_index, index - 1);
-    wal->jobs[1].last_index = least(wal->jobs[1].last_index, index - 1);
+    for (struct kv_wal_batch *batch = wal->first_batch; batch; batch = batch->next) {
+        batch->last_index = least(batch->last_index, index - 1);
+    }
+    if (wal->batch_under_way) {
+        wal->batch_under_way->last_index = least(wal->batch_under_way->last_index, index - 1);
+    }
     kv_wal_points_truncate(wal, index);
+    kv_wal_reads_truncate(wal, index);
+}
+
+static void write_entry(struct kv_wal *wal, uint64_t index, const struct kv_wal_entry *entry)
+{
+    struct kv_wal_record record = {
+        .type = KV_WAL_ENTRY,
+        .entry_type = entry->type,
+        .index = index,
+        .term = entry->term,
+        .body = entry->data,
+    };
+
+    make_room(wal, record.body.size);
+    KV_ASSERT(kv_wal_point_note(wal, index, wal->position) == 0);
+    append_record(wal, &record);
+    wal->last_index = index;
 }
 
 uint64_t kv_wal_write_entries(struct kv_wal *wal,
@@ -464,82 +420,60 @@ uint64_t kv_wal_write_entries(struct kv_wal *wal,
                               const struct kv_wal_entry *entries,
                               size_t n_entries)
 {
-    KV_ASSERT(first_index <= wal->last_index + 1);
-    if (first_index <= wal->last_index && !wal->dead) {
-        KV_ASSERT(first_index >= wal->first_index);
-        forget_from(wal, first_index);
-        write_simple(wal, KV_WAL_TRUNCATE, first_index, 0);
+    if (!wal->is_dead) {
+        KV_ASSERT(n_entries > 0 || first_index <= wal->last_index);
+        KV_ASSERT(first_index >= wal->first_index && first_index <= wal->last_index + 1);
+        resume(wal);
+        if (first_index <= wal->last_index) {
+            write_simple(wal, KV_WAL_TRUNCATE, first_index, 0);
+            forget_from(wal, first_index);
+        }
+        for (size_t i = 0; i < n_entries; i++) {
+            write_entry(wal, first_index + i, &entries[i]);
+        }
     }
-    for (size_t i = 0; i < n_entries && !wal->dead; i++) {
-        struct kv_wal_record record = {
-            .type = KV_WAL_ENTRY,
-            .entry_type = entries[i].type,
-            .index = first_index + i,
-            .term = entries[i].term,
-            .body = entries[i].data,
-        };
-
-        make_room(wal, record.body.size, record.index);
-        must(kv_wal_point_note(wal, record.index, wal->position));
-        append_record(wal, &record);
-        wal->last_index = record.index;
-    }
-    return written(wal);
+    return number_write(wal);
 }
 
 uint64_t kv_wal_write_boundary(struct kv_wal *wal, uint64_t index, uint64_t term)
 {
-    if (!wal->dead) {
+    if (!wal->is_dead) {
+        resume(wal);
+        write_simple(wal, KV_WAL_BOUNDARY, index, term);
+        forget_from(wal, 1);
         wal->boundary_index = index;
         wal->boundary_term = term;
-        forget_from(wal, 1);
+        wal->boundary_number = kv_wal_last_segment(wal)->number;
         wal->first_index = index + 1;
         wal->last_index = index;
-        write_simple(wal, KV_WAL_BOUNDARY, index, term);
     }
-    return written(wal);
+    return number_write(wal);
 }
 
 void kv_wal_tick(struct kv_wal *wal, uint64_t now_ms)
 {
-    if (wal->dead || !kv_wal_is_idle(wal) || wal->next_record != wal->tick_record) {
+    if (wal->is_dead) {
+        return;
+    }
+    if (wal->spare == KV_WAL_SPARE_FAILED) {
+        wal->spare = KV_WAL_SPARE_NONE;
+    }
+    if (wal->n_segments > 0) {
+        kv_wal_chores(wal);
+    }
+    if (wal->batch_under_way || wal->first_batch || wal->n_segments == 0 ||
+        wal->next_record != wal->tick_record) {
         wal->tick_record = wal->next_record;
         wal->idle_since_ms = now_ms;
         return;
     }
-    /* The last record vouches for all before it once; it needs no vouching itself. */
-    if (now_ms - wal->idle_since_ms >= IDLE_MS && wal->idle_since_ms != UINT64_MAX) {
+    /* Vouches for all before it, once; it needs no vouching itself. */
+    if (wal->idle_since_ms != UINT64_MAX && now_ms - wal->idle_since_ms >= IDLE_MS) {
         wal->idle_since_ms = UINT64_MAX;
-        write_simple(wal, KV_WAL_SYNCED, 0, 0);
+        kv_wal_write_synced(wal);
         wal->tick_record = wal->next_record;
-        (void)written(wal);
         kv_wal_flush(wal);
     }
-}
-
-void kv_wal_release(struct kv_wal *wal, uint64_t index)
-{
-    struct kv_wal_segment *old;
-
-    /* One at a time, oldest first: a crash in between leaves a log without holes. */
-    if (wal->file_job_under_way || wal->n_reads > 0 || wal->dead || wal->n_segments < 2 ||
-        wal->segments[1]->first_index > index + 1 || wal->job_under_way) {
-        return;
-    }
-    old = wal->segments[0];
-    memmove(
-        wal->segments, wal->segments + 1, (wal->n_segments - 1) * sizeof(struct kv_wal_segment *));
-    wal->n_segments--;
-    wal->stats.segments--;
-    for (size_t i = 0; i < wal->n_points; i++) {
-        if (wal->points[i].segment != old) {
-            memmove(wal->points, wal->points + i, (wal->n_points - i) * sizeof *wal->points);
-            wal->n_points -= i;
-            break;
-        }
-    }
-    wal->first_index = wal->segments[0]->first_index;
-    submit_file_job(wal, old, !wal->spare_ready && !wal->spare_taken);
 }
 
 /* ---------------------------------------------------------------- life */
@@ -556,18 +490,19 @@ int kv_wal_open(const struct kv_wal_options *options,
     }
     wal->options = *options;
     wal->segment_bytes = options->segment_bytes ? options->segment_bytes : KV_WAL_SEGMENT_BYTES;
+    KV_ASSERT(wal->segment_bytes >= SEGMENT_BYTES_MIN && wal->segment_bytes % 8 == 0 &&
+              wal->segment_bytes <= KV_WAL_SEGMENT_BYTES_MAX);
+    wal->log_seed = options->seed;
     wal->next_sequence = 1;
     wal->next_record = 1;
     wal->first_index = 1;
-    for (int i = 0; i < 2; i++) {
-        wal->jobs[i].wal = wal;
-        kv_buf_init(&wal->jobs[i].data, 4 * KV_WAL_QUEUE_BYTES_MAX);
-    }
+    wal->oldest_number = 1;
     status = kv_wal_recover(wal, ret_error);
     if (status != 0) {
         kv_wal_close(wal);
         return status;
     }
+    check_invariants(wal);
     *ret_wal = wal;
     return 0;
 }
@@ -577,19 +512,15 @@ void kv_wal_close(struct kv_wal *wal)
     if (!wal) {
         return;
     }
-    for (size_t i = 0; i < wal->n_segments; i++) {
-        if (wal->segments[i]->file) {
-            wal->options.disk.ops->close(wal->options.disk.disk, wal->segments[i]->file);
-        }
-        free(wal->segments[i]);
+    while (wal->first_batch) {
+        struct kv_wal_batch *next = wal->first_batch->next;
+
+        free_batch(wal->first_batch);
+        wal->first_batch = next;
     }
-    for (int i = 0; i < 2; i++) {
-        kv_buf_deinit(&wal->jobs[i].data);
-        free(wal->jobs[i].ops);
-    }
-    free(wal->file_job.old);
-    free(wal->segments);
-    free(wal->points);
+    free_batch(wal->batch_under_way);
+    free_batch(wal->free_batch);
+    kv_wal_segments_free(wal);
     free(wal);
 }
 
@@ -600,13 +531,12 @@ const struct kv_wal_state *kv_wal_recovered(const struct kv_wal *wal)
 
 bool kv_wal_is_full(const struct kv_wal *wal)
 {
-    return wal->jobs[wal->gathering].data.size >= KV_WAL_QUEUE_BYTES_MAX;
+    return wal->queued_bytes >= KV_WAL_QUEUE_BYTES_MAX;
 }
 
 bool kv_wal_is_idle(const struct kv_wal *wal)
 {
-    return !wal->job_under_way && !wal->file_job_under_way && wal->n_reads == 0 &&
-           wal->jobs[wal->gathering].n_ops == 0;
+    return !wal->batch_under_way && !wal->first_batch && !wal->chore.under_way && !wal->reads;
 }
 
 uint64_t kv_wal_first_index(const struct kv_wal *wal)

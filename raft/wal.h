@@ -36,7 +36,10 @@ struct kv_wal_options {
     struct kv_worker file_worker; /* zero-fill of the next segment, reads of old entries */
     uint64_t cluster_id;          /* stamped in every segment header, checked at recovery */
     uint64_t node_id;
-    uint64_t segment_bytes; /* 0: KV_WAL_SEGMENT_BYTES; tests use small ones */
+    /* Random: begins the checksums of a new log, so that no client can write bytes that look like
+     * its records. Kept in the log from then on. */
+    uint64_t seed;
+    uint64_t segment_bytes; /* 0: KV_WAL_SEGMENT_BYTES; tests use small ones (4 KiB at least) */
     const struct kv_wal_ops *ops;
     void *arg;
 };
@@ -110,7 +113,7 @@ struct kv_wal_stats {
 void kv_wal_stats(const struct kv_wal *wal, struct kv_wal_stats *ret_stats);
 
 /* Reads entries back on the file worker, from first_index on, at least one, until max_bytes or
- * last_index. Reads entries that are synced or still queued alike. */
+ * last_index. Entries that are not synced yet are not found: the caller still has those. */
 struct kv_wal_read {
     /* set by the caller */
     uint64_t first_index;

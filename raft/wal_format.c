@@ -6,11 +6,18 @@
 #include <stdio.h>
 #include <string.h>
 
-uint32_t kv_wal_record_encode(uint8_t *p, const struct kv_wal_record *record)
+enum { BODY_CRC_OFFSET = 48 };
+
+uint32_t kv_wal_record_encode(uint8_t *p, const struct kv_wal_record *record, uint32_t seed)
 {
-    uint64_t size = kv_wal_record_size(record->body.size);
+    size_t padded = (size_t)kv_wal_record_size(record->body.size) - KV_WAL_RECORD_HEADER_BYTES;
+    uint8_t *body = p + KV_WAL_RECORD_HEADER_BYTES;
     uint32_t crc;
 
+    if (record->body.size > 0) {
+        memcpy(body, record->body.data, record->body.size);
+    }
+    memset(body + record->body.size, 0, padded - record->body.size);
     kv_put_u32(p + 4, (uint32_t)record->body.size);
     p[8] = (uint8_t)record->type;
     p[9] = 0;
@@ -20,45 +27,55 @@ uint32_t kv_wal_record_encode(uint8_t *p, const struct kv_wal_record *record)
     kv_put_u64(p + 24, record->index);
     kv_put_u64(p + 32, record->term);
     kv_put_u64(p + 40, record->synced_through);
-    if (record->body.size > 0) {
-        memcpy(p + KV_WAL_RECORD_HEADER_BYTES, record->body.data, record->body.size);
-    }
-    memset(p + KV_WAL_RECORD_HEADER_BYTES + record->body.size,
-           0,
-           (size_t)(size - KV_WAL_RECORD_HEADER_BYTES - record->body.size));
-    crc = kv_crc32c(p + 4, (size_t)size - 4, 0);
+    kv_put_u32(p + BODY_CRC_OFFSET, kv_crc32c(body, padded, seed));
+    kv_put_u32(p + 52, 0);
+    crc = kv_crc32c(p + 4, KV_WAL_RECORD_HEADER_BYTES - 4, seed);
     kv_put_u32(p, crc);
     return crc;
 }
 
-uint64_t kv_wal_record_decode(struct kv_slice bytes, struct kv_wal_record *ret_record)
+uint64_t kv_wal_record_announced_size(const uint8_t p[KV_WAL_RECORD_HEADER_BYTES])
 {
-    uint64_t body_size;
-    uint64_t size;
-    uint8_t type;
+    return kv_wal_record_size(kv_get_u32(p + 4));
+}
 
-    if (bytes.size < KV_WAL_RECORD_HEADER_BYTES) {
-        return 0;
-    }
-    body_size = kv_get_u32(bytes.data + 4);
-    size = kv_wal_record_size((size_t)body_size);
-    type = bytes.data[8];
-    if (body_size > KV_ENTRY_BYTES_MAX || size > bytes.size || type < KV_WAL_ENTRY ||
-        type > KV_WAL_NEXT ||
-        kv_get_u32(bytes.data) != kv_crc32c(bytes.data + 4, (size_t)size - 4, 0)) {
-        return 0;
+bool kv_wal_record_peek(struct kv_slice bytes, uint32_t seed, struct kv_wal_record *ret_record)
+{
+    const uint8_t *p = bytes.data;
+
+    if (bytes.size < KV_WAL_RECORD_HEADER_BYTES || p[8] < KV_WAL_ENTRY || p[8] > KV_WAL_NEXT ||
+        kv_get_u32(p + 4) > KV_ENTRY_BYTES_MAX ||
+        kv_get_u32(p) != kv_crc32c(p + 4, KV_WAL_RECORD_HEADER_BYTES - 4, seed)) {
+        return false;
     }
     *ret_record = (struct kv_wal_record){
-        .type = (enum kv_wal_record_type)type,
-        .entry_type = kv_get_u16(bytes.data + 10),
-        .crc = kv_get_u32(bytes.data),
-        .link = kv_get_u32(bytes.data + 12),
-        .sequence = kv_get_u64(bytes.data + 16),
-        .index = kv_get_u64(bytes.data + 24),
-        .term = kv_get_u64(bytes.data + 32),
-        .synced_through = kv_get_u64(bytes.data + 40),
-        .body = {bytes.data + KV_WAL_RECORD_HEADER_BYTES, (size_t)body_size},
+        .type = (enum kv_wal_record_type)p[8],
+        .entry_type = kv_get_u16(p + 10),
+        .crc = kv_get_u32(p),
+        .link = kv_get_u32(p + 12),
+        .sequence = kv_get_u64(p + 16),
+        .index = kv_get_u64(p + 24),
+        .term = kv_get_u64(p + 32),
+        .synced_through = kv_get_u64(p + 40),
     };
+    return true;
+}
+
+uint64_t
+kv_wal_record_decode(struct kv_slice bytes, uint32_t seed, struct kv_wal_record *ret_record)
+{
+    const uint8_t *body = bytes.data + KV_WAL_RECORD_HEADER_BYTES;
+    uint64_t size;
+
+    if (!kv_wal_record_peek(bytes, seed, ret_record)) {
+        return 0;
+    }
+    size = kv_wal_record_announced_size(bytes.data);
+    if (size > bytes.size || kv_get_u32(bytes.data + BODY_CRC_OFFSET) !=
+                                 kv_crc32c(body, (size_t)size - KV_WAL_RECORD_HEADER_BYTES, seed)) {
+        return 0;
+    }
+    ret_record->body = kv_slice_of(body, kv_get_u32(bytes.data + 4));
     return size;
 }
 
@@ -70,11 +87,13 @@ void kv_wal_segment_head_encode(uint8_t p[KV_WAL_SEGMENT_HEAD_BYTES],
     kv_put_u64(p + 8, head->cluster_id);
     kv_put_u64(p + 16, head->node_id);
     kv_put_u64(p + 24, head->number);
-    kv_put_u64(p + 32, head->term);
-    kv_put_u64(p + 40, head->voted_for);
-    kv_put_u64(p + 48, head->boundary_index);
-    kv_put_u64(p + 56, head->boundary_term);
-    kv_put_u64(p + 64, head->segment_bytes);
+    kv_put_u64(p + 32, head->oldest_number);
+    kv_put_u64(p + 40, head->term);
+    kv_put_u64(p + 48, head->voted_for);
+    kv_put_u64(p + 56, head->boundary_index);
+    kv_put_u64(p + 64, head->boundary_term);
+    kv_put_u64(p + 72, head->segment_bytes);
+    kv_put_u64(p + 80, head->log_seed);
 }
 
 int kv_wal_segment_head_decode(struct kv_slice body, struct kv_wal_segment_head *ret_head)
@@ -87,13 +106,24 @@ int kv_wal_segment_head_decode(struct kv_slice body, struct kv_wal_segment_head 
         .cluster_id = kv_get_u64(body.data + 8),
         .node_id = kv_get_u64(body.data + 16),
         .number = kv_get_u64(body.data + 24),
-        .term = kv_get_u64(body.data + 32),
-        .voted_for = kv_get_u64(body.data + 40),
-        .boundary_index = kv_get_u64(body.data + 48),
-        .boundary_term = kv_get_u64(body.data + 56),
-        .segment_bytes = kv_get_u64(body.data + 64),
+        .oldest_number = kv_get_u64(body.data + 32),
+        .term = kv_get_u64(body.data + 40),
+        .voted_for = kv_get_u64(body.data + 48),
+        .boundary_index = kv_get_u64(body.data + 56),
+        .boundary_term = kv_get_u64(body.data + 64),
+        .segment_bytes = kv_get_u64(body.data + 72),
+        .log_seed = kv_get_u64(body.data + 80),
     };
     return 0;
+}
+
+uint32_t kv_wal_segment_seed(uint64_t log_seed, uint64_t number)
+{
+    uint8_t bytes[16];
+
+    kv_put_u64(bytes, log_seed);
+    kv_put_u64(bytes + 8, number);
+    return kv_crc32c(bytes, sizeof bytes, 0);
 }
 
 void kv_wal_segment_name(char name[KV_WAL_NAME_BYTES], uint64_t first_index, uint64_t number)

@@ -2,6 +2,7 @@
 #include "common/assert.h"
 #include "raft/wal_internal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,16 +11,17 @@
 enum { SLACK_BYTES = 2 * 64 * 1024 };
 
 /* Where to read: decided on the core, carried out on the file worker. */
-struct plan {
+struct kv_wal_plan {
     struct kv_disk disk;
-    struct kv_file *file;
-    char name[KV_WAL_NAME_BYTES];
+    struct kv_wal_segment *segment;
     uint64_t offset; /* of a record at or before the first entry */
-    uint64_t end;    /* of the file */
     uint64_t first_index;
     uint64_t last_index;
     size_t max_bytes;
     struct kv_error error;
+    /* The core's */
+    struct kv_wal_plan *next;
+    uint64_t void_from; /* entries from here on were truncated meanwhile */
 };
 
 /* The last point at or before index. */
@@ -45,21 +47,20 @@ static void make_plan(const struct kv_wal *wal,
                       uint64_t first_index,
                       uint64_t last_index,
                       size_t max_bytes,
-                      struct plan *ret_plan)
+                      struct kv_wal_plan *ret_plan)
 {
     size_t at = find_point(wal, first_index);
     const struct kv_wal_point *point = &wal->points[at];
 
-    *ret_plan = (struct plan){
+    *ret_plan = (struct kv_wal_plan){
         .disk = wal->options.disk,
-        .file = point->segment->file,
+        .segment = point->segment,
         .offset = point->offset,
-        .end = point->segment->file_bytes,
         .first_index = first_index,
         .last_index = last_index,
         .max_bytes = max_bytes,
+        .void_from = UINT64_MAX,
     };
-    memcpy(ret_plan->name, point->segment->name, sizeof ret_plan->name);
     /* Not into another segment, and not past a truncation: there the same indexes stand twice. */
     for (size_t i = at + 1; i < wal->n_points && wal->points[i].index <= last_index; i++) {
         if (wal->points[i].segment != point->segment || wal->points[i].after_truncation) {
@@ -71,9 +72,9 @@ static void make_plan(const struct kv_wal *wal,
 
 /* Makes the buffer hold `want` bytes from the plan's offset on, or what the file has. 0 or negative
  * errno. */
-static int fill(const struct plan *plan, uint8_t **memory, uint64_t *have, uint64_t want)
+static int fill(const struct kv_wal_plan *plan, uint8_t **memory, uint64_t *have, uint64_t want)
 {
-    uint64_t most = plan->end - plan->offset;
+    uint64_t most = plan->segment->file_bytes - plan->offset;
     uint8_t *larger;
     int64_t got;
 
@@ -83,11 +84,14 @@ static int fill(const struct plan *plan, uint8_t **memory, uint64_t *have, uint6
     }
     larger = realloc(*memory, (size_t)want);
     if (!larger) {
-        return -12; /* ENOMEM */
+        return -ENOMEM;
     }
     *memory = larger;
-    got = plan->disk.ops->pread(
-        plan->disk.disk, plan->file, larger + *have, (size_t)(want - *have), plan->offset + *have);
+    got = plan->disk.ops->pread(plan->disk.disk,
+                                plan->segment->file,
+                                larger + *have,
+                                (size_t)(want - *have),
+                                plan->offset + *have);
     if (got < 0) {
         return (int)got;
     }
@@ -95,13 +99,13 @@ static int fill(const struct plan *plan, uint8_t **memory, uint64_t *have, uint6
     return 0;
 }
 
-static int damaged(struct plan *plan, uint64_t at)
+static int damaged(struct kv_wal_plan *plan, uint64_t at)
 {
     return kv_error_set(&plan->error,
                         KV_CORRUPT,
                         "%s/%s at offset %" PRIu64 ": an entry is not readable any more",
                         plan->disk.name,
-                        plan->name,
+                        plan->segment->name,
                         plan->offset + at);
 }
 
@@ -111,7 +115,7 @@ static uint64_t announced_size(const uint8_t *memory, uint64_t have, uint64_t at
     if (have - at < KV_WAL_RECORD_HEADER_BYTES) {
         return 0;
     }
-    return kv_wal_record_size(kv_get_u32(memory + at + 4));
+    return kv_wal_record_announced_size(memory + at);
 }
 
 static int add_entry(struct kv_wal_read *read,
@@ -140,7 +144,7 @@ static int add_entry(struct kv_wal_read *read,
 
 /* True when the record at `at` is in memory, whole; reads on when needed. */
 static int
-have_record(const struct plan *plan, struct kv_wal_read *read, uint64_t *have, uint64_t at)
+have_record(const struct kv_wal_plan *plan, struct kv_wal_read *read, uint64_t *have, uint64_t at)
 {
     uint64_t size = announced_size(read->memory, *have, at);
     int status = 0;
@@ -155,7 +159,7 @@ have_record(const struct plan *plan, struct kv_wal_read *read, uint64_t *have, u
     return status == 0 && size > *have - at ? fill(plan, &read->memory, have, at + size) : status;
 }
 
-static int read_entries(struct plan *plan, struct kv_wal_read *read)
+static int read_entries(struct kv_wal_plan *plan, struct kv_wal_read *read)
 {
     uint64_t have = 0;
     uint64_t at = 0;
@@ -171,7 +175,8 @@ static int read_entries(struct plan *plan, struct kv_wal_read *read)
         if (status != 0) {
             break;
         }
-        size = kv_wal_record_decode(kv_slice_of(read->memory + at, (size_t)(have - at)), &record);
+        size = kv_wal_record_decode(
+            kv_slice_of(read->memory + at, (size_t)(have - at)), plan->segment->seed, &record);
         if (size == 0) {
             return damaged(plan, at);
         }
@@ -197,7 +202,7 @@ static int read_entries(struct plan *plan, struct kv_wal_read *read)
                             KV_IO,
                             "cannot read %s/%s: %s",
                             plan->disk.name,
-                            plan->name,
+                            plan->segment->name,
                             strerror(-status));
     }
     for (size_t i = 0; i < read->n_entries; i++) {
@@ -206,21 +211,75 @@ static int read_entries(struct plan *plan, struct kv_wal_read *read)
     return 0;
 }
 
+static struct kv_wal_read *read_of(struct kv_job *job)
+{
+    return (struct kv_wal_read *)((char *)job - offsetof(struct kv_wal_read, job));
+}
+
 static void run_read(struct kv_job *job)
 {
-    struct kv_wal_read *read =
-        (struct kv_wal_read *)((char *)job - offsetof(struct kv_wal_read, job));
+    struct kv_wal_read *read = read_of(job);
 
-    read->status = read->plan ? read_entries(read->plan, read) : KV_NOT_FOUND;
+    if (read->plan) {
+        read->status = read_entries(read->plan, read);
+    }
+}
+
+void kv_wal_reads_truncate(struct kv_wal *wal, uint64_t index)
+{
+    for (struct kv_wal_plan *plan = wal->reads; plan; plan = plan->next) {
+        if (plan->void_from > index) {
+            plan->void_from = index;
+        }
+    }
+}
+
+/* What was truncated while it was read is not found. */
+static void cut_void(struct kv_wal_read *read, const struct kv_wal_plan *plan)
+{
+    if (plan->void_from <= plan->first_index) {
+        read->n_entries = 0;
+        read->status = KV_NOT_FOUND;
+    } else if (read->n_entries > plan->void_from - plan->first_index) {
+        read->n_entries = (size_t)(plan->void_from - plan->first_index);
+    }
 }
 
 static void read_done(struct kv_job *job)
 {
-    struct kv_wal_read *read =
-        (struct kv_wal_read *)((char *)job - offsetof(struct kv_wal_read, job));
+    struct kv_wal_read *read = read_of(job);
+    struct kv_wal *wal = read->wal;
+    struct kv_wal_plan *plan = read->plan;
 
-    read->wal->n_reads--;
+    if (plan) {
+        struct kv_wal_plan **link = &wal->reads;
+
+        while (*link != plan) {
+            link = &(*link)->next;
+        }
+        *link = plan->next;
+        plan->segment->n_reads--;
+        cut_void(read, plan);
+        kv_wal_chores(wal);
+    }
     read->done(read, read->status);
+}
+
+static struct kv_wal_plan *new_plan(struct kv_wal *wal, const struct kv_wal_read *read)
+{
+    struct kv_wal_plan *plan = malloc(sizeof *plan);
+
+    if (plan) {
+        make_plan(wal,
+                  read->first_index,
+                  read->last_index < wal->written_index ? read->last_index : wal->written_index,
+                  read->max_bytes,
+                  plan);
+        plan->next = wal->reads;
+        wal->reads = plan;
+        plan->segment->n_reads++;
+    }
+    return plan;
 }
 
 void kv_wal_read(struct kv_wal *wal, struct kv_wal_read *read)
@@ -230,18 +289,12 @@ void kv_wal_read(struct kv_wal *wal, struct kv_wal_read *read)
     read->n_entries = 0;
     read->memory = NULL;
     read->plan = NULL;
+    read->status = KV_NOT_FOUND;
     if (read->first_index >= wal->first_index && read->first_index <= wal->written_index &&
-        wal->n_points > 0 && wal->points[find_point(wal, read->first_index)].segment->file) {
-        read->plan = malloc(sizeof(struct plan));
-        if (read->plan) {
-            make_plan(wal,
-                      read->first_index,
-                      read->last_index < wal->written_index ? read->last_index : wal->written_index,
-                      read->max_bytes,
-                      read->plan);
-        }
+        read->first_index <= read->last_index) {
+        read->plan = new_plan(wal, read);
+        read->status = read->plan ? 0 : KV_NO_MEMORY;
     }
-    wal->n_reads++;
     read->job.run = run_read;
     read->job.done = read_done;
     wal->options.file_worker.ops->submit(wal->options.file_worker.worker, &read->job);
@@ -271,7 +324,7 @@ int kv_wal_visit(struct kv_wal *wal,
 
     while (index <= last_index && status == 0) {
         struct kv_wal_read read = {0};
-        struct plan plan;
+        struct kv_wal_plan plan;
 
         make_plan(wal, index, last_index, VISIT_BYTES, &plan);
         status = read_entries(&plan, &read);

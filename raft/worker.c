@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* pthread_setname_np */
 #include "raft/worker.h"
 
 #include "common/assert.h"
@@ -98,11 +99,15 @@ static void submit(void *arg, struct kv_job *job)
 
 static const struct kv_worker_ops ops = {submit};
 
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
 int kv_worker_start(struct uv_loop_s *loop, const char *name, struct kv_worker_thread **ret_worker)
 {
     struct kv_worker_thread *worker = calloc(1, sizeof *worker);
 
-    (void)name;
     if (!worker) {
         return KV_NO_MEMORY;
     }
@@ -114,9 +119,13 @@ int kv_worker_start(struct uv_loop_s *loop, const char *name, struct kv_worker_t
     pthread_mutex_init(&worker->lock, NULL);
     pthread_cond_init(&worker->wake, NULL);
     if (pthread_create(&worker->thread, NULL, run, worker) != 0) {
-        uv_close((uv_handle_t *)&worker->async, NULL);
+        pthread_mutex_destroy(&worker->lock);
+        pthread_cond_destroy(&worker->wake);
+        uv_close((uv_handle_t *)&worker->async, on_closed);
         return KV_NO_MEMORY;
     }
+    /* For ps and gdb only; a long name is refused, which does no harm. */
+    (void)pthread_setname_np(worker->thread, name);
     *ret_worker = worker;
     return 0;
 }
@@ -124,11 +133,6 @@ int kv_worker_start(struct uv_loop_s *loop, const char *name, struct kv_worker_t
 struct kv_worker kv_worker_of(struct kv_worker_thread *worker)
 {
     return (struct kv_worker){&ops, worker};
-}
-
-static void on_closed(uv_handle_t *handle)
-{
-    free(handle->data);
 }
 
 void kv_worker_stop(struct kv_worker_thread *worker)

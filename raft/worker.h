@@ -8,6 +8,7 @@
 struct kv_worker_thread;
 struct uv_loop_s;
 
+/* name: of the thread, at most 15 characters. KV_NO_MEMORY: no thread or handle could be had. */
 int kv_worker_start(struct uv_loop_s *loop,
                     const char *name,
                     struct kv_worker_thread **ret_worker) KV_MUST_CHECK;

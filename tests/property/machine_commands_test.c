@@ -184,7 +184,7 @@ static void step_put(void)
     random_value(value, &size);
     put.key = key_bytes(key);
     put.value = (ProtobufCBinaryData){size, (uint8_t *)value};
-    put.return_previous = rnd(2);
+    put.return_previous = rnd(2) != 0;
     put.condition_case = (Kv__Put__ConditionCase[]){KV__PUT__CONDITION__NOT_SET,
                                                     KV__PUT__CONDITION_IF_ABSENT,
                                                     KV__PUT__CONDITION_IF_PRESENT,
@@ -368,7 +368,7 @@ static void step_delete(void)
         command.n_ranges = 1;
         command.ranges = ranges;
     }
-    command.return_previous = rnd(2);
+    command.return_previous = rnd(2) != 0;
     request.command_case = KV__REQUEST__COMMAND_DELETE;
     request.delete_ = &command;
     for (unsigned i = 0; i < KEYS; i++) {
@@ -436,8 +436,8 @@ static void random_range_command(Kv__Range *command, Kv__KeyRange *range, bool c
     kv__range__init(command);
     random_range(range, covered);
     command->range = range;
-    command->descending = rnd(2);
-    command->keys_only = rnd(2);
+    command->descending = rnd(2) != 0;
+    command->keys_only = rnd(2) != 0;
     command->at_revision = rnd(2) ? 1 + (int64_t)rnd((uint64_t)revision) : 0;
     if (rnd(3) == 0) {
         command->min_mod_revision = (int64_t)rnd((uint64_t)revision);

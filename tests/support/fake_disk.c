@@ -15,13 +15,24 @@ struct inode {
     uint8_t *data;       /* as the process sees it */
     uint8_t *durable;    /* as a power loss leaves it at least */
     uint64_t size, durable_size, capacity;
-    uint8_t *dirty; /* a byte per sector */
+    uint8_t *dirty;                  /* a byte per sector */
+    uint64_t first_dirty, end_dirty; /* sectors: all dirty ones are between */
 };
 
 struct name {
     char path[PATH_BYTES];
     struct inode *inode; /* NULL: a directory */
     bool is_directory;
+};
+
+enum change_kind { CHANGE_CREATE, CHANGE_MKDIR, CHANGE_UNLINK, CHANGE_RENAME };
+
+/* Of names, since their directory was synced. */
+struct change {
+    enum change_kind kind;
+    char path[PATH_BYTES];
+    char to[PATH_BYTES];
+    struct inode *inode;
 };
 
 struct kv_file {
@@ -36,8 +47,14 @@ struct fake_disk {
     size_t n_names;
     struct name durable[FILES_MAX]; /* as synced directories have them */
     size_t n_durable;
+    struct change *changes;
+    size_t n_changes;
+    size_t changes_capacity;
     struct kv_file *open_files;
-    int write_error, sync_error;
+    int write_error, sync_error, read_error;
+    uint64_t n_calls;
+    uint64_t cut_at; /* n_calls then; 0: never */
+    bool is_cut;
     uint64_t size_max;
     bool locked;
 };
@@ -91,6 +108,99 @@ static void remove_name(struct name *names, size_t *n, struct name *name)
     --*n;
 }
 
+/* Is the name directly in the directory ("." is the top)? */
+static bool is_in(const char *directory, const char *path)
+{
+    size_t size = strlen(directory);
+
+    if (strcmp(directory, ".") == 0) {
+        return !strchr(path, '/');
+    }
+    return strncmp(path, directory, size) == 0 && path[size] == '/' &&
+           !strchr(path + size + 1, '/');
+}
+
+static void note_change(struct fake_disk *disk,
+                        enum change_kind kind,
+                        const char *path,
+                        const char *to,
+                        struct inode *inode)
+{
+    struct change *change;
+
+    if (disk->n_changes == disk->changes_capacity) {
+        disk->changes_capacity = disk->changes_capacity ? disk->changes_capacity * 2 : 16;
+        disk->changes = realloc(disk->changes, disk->changes_capacity * sizeof *change);
+        KV_ASSERT(disk->changes);
+    }
+    change = &disk->changes[disk->n_changes++];
+    *change = (struct change){.kind = kind, .inode = inode};
+    snprintf(change->path, sizeof change->path, "%s", path);
+    snprintf(change->to, sizeof change->to, "%s", to);
+    if (inode) {
+        inode->references++;
+    }
+}
+
+/* What the durable names become when the change reaches the disk. */
+static void apply_change(struct fake_disk *disk, const struct change *change)
+{
+    struct name *name = find(disk->durable, disk->n_durable, change->path);
+
+    switch (change->kind) {
+    case CHANGE_CREATE:
+    case CHANGE_MKDIR:
+        add_name(disk->durable,
+                 &disk->n_durable,
+                 change->path,
+                 change->inode,
+                 change->kind == CHANGE_MKDIR);
+        break;
+    case CHANGE_UNLINK:
+        remove_name(disk->durable, &disk->n_durable, name);
+        break;
+    case CHANGE_RENAME:
+        name = find(disk->durable, disk->n_durable, change->to);
+        if (name) {
+            remove_name(disk->durable, &disk->n_durable, name);
+        }
+        name = find(disk->durable, disk->n_durable, change->path);
+        snprintf(name->path, PATH_BYTES, "%s", change->to);
+        break;
+    }
+}
+
+/* The first n changes of the directory reach the disk, the others are forgotten. */
+static void end_changes(struct fake_disk *disk, const char *directory, size_t n)
+{
+    size_t n_left = 0;
+
+    for (size_t i = 0; i < disk->n_changes; i++) {
+        struct change *change = &disk->changes[i];
+
+        if (!is_in(directory, change->path)) {
+            disk->changes[n_left++] = *change;
+            continue;
+        }
+        if (n > 0) {
+            apply_change(disk, change);
+            n--;
+        }
+        release(change->inode);
+    }
+    disk->n_changes = n_left;
+}
+
+/* Counts a call that changes something; its errno, or 0. */
+static int begin_change(struct fake_disk *disk, int error)
+{
+    disk->n_calls++;
+    if (disk->cut_at && disk->n_calls >= disk->cut_at) {
+        disk->is_cut = true;
+    }
+    return disk->is_cut ? -EIO : -error;
+}
+
 static void resize(struct inode *inode, uint64_t size)
 {
     if (size > inode->capacity) {
@@ -110,7 +220,24 @@ static void resize(struct inode *inode, uint64_t size)
                (capacity - inode->capacity) / SECTOR_BYTES);
         inode->capacity = capacity;
     }
+    if (size < inode->size) {
+        memset(inode->data + size, 0, inode->size - size);
+    }
     inode->size = size;
+}
+
+static void mark_dirty(struct inode *inode, uint64_t offset, uint64_t size)
+{
+    uint64_t first = offset / SECTOR_BYTES;
+    uint64_t end = (offset + size + SECTOR_BYTES - 1) / SECTOR_BYTES;
+
+    if (inode->first_dirty == inode->end_dirty) {
+        inode->first_dirty = first;
+        inode->end_dirty = end;
+    }
+    inode->first_dirty = first < inode->first_dirty ? first : inode->first_dirty;
+    inode->end_dirty = end > inode->end_dirty ? end : inode->end_dirty;
+    memset(inode->dirty + first, 1, end - first);
 }
 
 static int disk_open(void *arg, const char *path, unsigned flags, struct kv_file **ret_file)
@@ -125,13 +252,19 @@ static int disk_open(void *arg, const char *path, unsigned flags, struct kv_file
     if (name && (flags & KV_DISK_EXCLUSIVE)) {
         return -EEXIST;
     }
-    if (!name && disk->write_error) {
-        return -disk->write_error;
+    if (disk->is_cut) {
+        return -EIO;
     }
     if (!name) {
-        struct inode *inode = calloc(1, sizeof *inode);
+        struct inode *inode;
+        int status = begin_change(disk, disk->write_error);
 
+        if (status != 0) {
+            return status;
+        }
+        inode = calloc(1, sizeof *inode);
         KV_ASSERT(inode);
+        note_change(disk, CHANGE_CREATE, path, "", inode);
         add_name(disk->names, &disk->n_names, path, inode, false);
         name = &disk->names[disk->n_names - 1];
     }
@@ -163,9 +296,12 @@ static void disk_close(void *arg, struct kv_file *file)
 
 static int64_t disk_pread(void *arg, struct kv_file *file, void *data, size_t size, uint64_t offset)
 {
+    struct fake_disk *disk = arg;
     uint64_t left = offset < file->inode->size ? file->inode->size - offset : 0;
 
-    (void)arg;
+    if (disk->read_error) {
+        return -disk->read_error;
+    }
     size = size < left ? size : (size_t)left;
     if (size > 0) {
         memcpy(data, file->inode->data + offset, size);
@@ -188,9 +324,13 @@ disk_pwrite(void *arg, struct kv_file *file, const void *data, size_t size, uint
 {
     struct fake_disk *disk = arg;
     struct inode *inode = file->inode;
+    bool was_cut = disk->is_cut;
+    int status = begin_change(disk, disk->write_error);
 
-    if (disk->write_error) {
-        return -disk->write_error;
+    if (status != 0 && disk->is_cut && !was_cut && size > 0) {
+        size = next_random(disk) % size; /* the power goes in the middle */
+    } else if (status != 0) {
+        return status;
     }
     if (offset + size > inode->size) {
         if (disk->size_max && used_bytes(disk) + offset + size - inode->size > disk->size_max) {
@@ -200,43 +340,53 @@ disk_pwrite(void *arg, struct kv_file *file, const void *data, size_t size, uint
     }
     if (size > 0) {
         memcpy(inode->data + offset, data, size);
-        for (uint64_t sector = offset / SECTOR_BYTES; sector <= (offset + size - 1) / SECTOR_BYTES;
-             sector++) {
-            inode->dirty[sector] = 1;
-        }
+        mark_dirty(inode, offset, size);
     }
-    return 0;
+    return status;
 }
 
-static void make_durable(struct inode *inode)
+/* Every dirty sector that chance (or `all`) chooses goes to the disk; none is dirty any more. */
+static void write_back(struct fake_disk *disk, struct inode *inode, unsigned percent)
 {
-    for (uint64_t sector = 0; sector * SECTOR_BYTES < inode->capacity; sector++) {
-        if (inode->dirty[sector]) {
+    for (uint64_t sector = inode->first_dirty; sector < inode->end_dirty; sector++) {
+        if (inode->dirty[sector] && (percent == 100 || next_random(disk) % 100 < percent)) {
             memcpy(inode->durable + sector * SECTOR_BYTES,
                    inode->data + sector * SECTOR_BYTES,
                    SECTOR_BYTES);
-            inode->dirty[sector] = 0;
         }
+        inode->dirty[sector] = 0;
     }
-    inode->durable_size = inode->size;
+    inode->first_dirty = inode->end_dirty = 0;
 }
 
 static int disk_sync(void *arg, struct kv_file *file)
 {
     struct fake_disk *disk = arg;
+    bool was_cut = disk->is_cut;
+    int status = begin_change(disk, disk->sync_error);
 
-    if (disk->sync_error) {
-        return -disk->sync_error;
+    if (status == 0) {
+        write_back(disk, file->inode, 100);
+        file->inode->durable_size = file->inode->size;
+    } else if (!was_cut && !disk->is_cut) {
+        write_back(disk, file->inode, 50);
     }
-    make_durable(file->inode);
-    return 0;
+    return status;
 }
 
 static int disk_truncate(void *arg, struct kv_file *file, uint64_t size)
 {
-    (void)arg;
-    resize(file->inode, size);
-    return 0;
+    struct fake_disk *disk = arg;
+    int status = begin_change(disk, disk->write_error);
+
+    if (status == 0 && disk->size_max && size > file->inode->size &&
+        used_bytes(disk) + size - file->inode->size > disk->size_max) {
+        status = -ENOSPC;
+    }
+    if (status == 0) {
+        resize(file->inode, size);
+    }
+    return status;
 }
 
 static int64_t disk_size(void *arg, struct kv_file *file)
@@ -249,9 +399,10 @@ static int disk_rename(void *arg, const char *from, const char *to)
 {
     struct fake_disk *disk = arg;
     struct name *target = find(disk->names, disk->n_names, to);
+    int status = begin_change(disk, disk->write_error);
 
-    if (disk->write_error) {
-        return -disk->write_error;
+    if (status != 0) {
+        return status;
     }
     if (!find(disk->names, disk->n_names, from)) {
         return -ENOENT;
@@ -260,6 +411,7 @@ static int disk_rename(void *arg, const char *from, const char *to)
         remove_name(disk->names, &disk->n_names, target);
     }
     snprintf(find(disk->names, disk->n_names, from)->path, PATH_BYTES, "%s", to);
+    note_change(disk, CHANGE_RENAME, from, to, NULL);
     return 0;
 }
 
@@ -267,62 +419,48 @@ static int disk_unlink(void *arg, const char *path)
 {
     struct fake_disk *disk = arg;
     struct name *name = find(disk->names, disk->n_names, path);
+    int status;
 
     if (!name) {
-        return -ENOENT;
+        return disk->is_cut ? -EIO : -ENOENT;
     }
-    remove_name(disk->names, &disk->n_names, name);
-    return 0;
+    /* Works on a full disk. */
+    status = begin_change(disk, disk->write_error == ENOSPC ? 0 : disk->write_error);
+    if (status == 0) {
+        remove_name(disk->names, &disk->n_names, name);
+        note_change(disk, CHANGE_UNLINK, path, "", NULL);
+    }
+    return status;
 }
 
 static int disk_mkdir(void *arg, const char *path)
 {
     struct fake_disk *disk = arg;
+    int status;
 
-    if (!find(disk->names, disk->n_names, path)) {
+    if (find(disk->names, disk->n_names, path)) {
+        return disk->is_cut ? -EIO : 0;
+    }
+    status = begin_change(disk, disk->write_error);
+    if (status == 0) {
         add_name(disk->names, &disk->n_names, path, NULL, true);
+        note_change(disk, CHANGE_MKDIR, path, "", NULL);
     }
-    return 0;
-}
-
-/* Is the name directly in the directory ("." is the top)? */
-static bool is_in(const char *directory, const char *path)
-{
-    size_t size = strlen(directory);
-
-    if (strcmp(directory, ".") == 0) {
-        return !strchr(path, '/');
-    }
-    return strncmp(path, directory, size) == 0 && path[size] == '/';
-}
-
-static void set_durable_names(struct fake_disk *disk, const char *directory)
-{
-    for (size_t i = disk->n_durable; i-- > 0;) {
-        if (is_in(directory, disk->durable[i].path)) {
-            remove_name(disk->durable, &disk->n_durable, &disk->durable[i]);
-        }
-    }
-    for (size_t i = 0; i < disk->n_names; i++) {
-        if (is_in(directory, disk->names[i].path)) {
-            add_name(disk->durable,
-                     &disk->n_durable,
-                     disk->names[i].path,
-                     disk->names[i].inode,
-                     disk->names[i].is_directory);
-        }
-    }
+    return status;
 }
 
 static int disk_sync_dir(void *arg, const char *path)
 {
     struct fake_disk *disk = arg;
+    int status = begin_change(disk, disk->sync_error);
 
-    if (disk->sync_error) {
-        return -disk->sync_error;
+    if (strcmp(path, ".") != 0 && !find(disk->names, disk->n_names, path)) {
+        return -ENOENT;
     }
-    set_durable_names(disk, path);
-    return 0;
+    if (status == 0) {
+        end_changes(disk, path, SIZE_MAX);
+    }
+    return status;
 }
 
 static int
@@ -331,6 +469,9 @@ disk_list(void *arg, const char *path, void (*fn)(void *arg, const char *name), 
     struct fake_disk *disk = arg;
     size_t skip = strcmp(path, ".") == 0 ? 0 : strlen(path) + 1;
 
+    if (skip > 0 && !find(disk->names, disk->n_names, path)) {
+        return -ENOENT;
+    }
     for (size_t i = 0; i < disk->n_names; i++) {
         if (is_in(path, disk->names[i].path)) {
             fn(fn_arg, disk->names[i].path + skip);
@@ -357,6 +498,9 @@ static int disk_lock(void *arg, const char *path)
     (void)path;
     if (disk->locked) {
         return -EWOULDBLOCK;
+    }
+    if (disk->write_error || disk->is_cut) {
+        return disk->is_cut ? -EIO : -disk->write_error;
     }
     disk->locked = true;
     return 0;
@@ -407,6 +551,10 @@ void fake_disk_free(struct fake_disk *disk)
     while (disk->n_durable > 0) {
         remove_name(disk->durable, &disk->n_durable, &disk->durable[0]);
     }
+    for (size_t i = 0; i < disk->n_changes; i++) {
+        release(disk->changes[i].inode);
+    }
+    free(disk->changes);
     free(disk);
 }
 
@@ -418,39 +566,66 @@ const struct kv_disk *fake_disk_ops(struct fake_disk *disk)
 /* Keeps a random part of what was not synced. */
 static void tear(struct fake_disk *disk, struct inode *inode)
 {
-    uint64_t mood = next_random(disk) % 4; /* 0: all lost, 1: all kept, else by sector */
+    static const unsigned percents[] = {0, 100, 50, 90};
+    unsigned percent = percents[next_random(disk) % 4];
 
-    if (inode->durable_size < inode->size && (mood == 1 || (mood > 1 && next_random(disk) % 2))) {
+    if (inode->durable_size != inode->size && next_random(disk) % 100 < percent) {
         inode->durable_size = inode->size;
     }
-    for (uint64_t sector = 0; sector * SECTOR_BYTES < inode->capacity; sector++) {
-        if (inode->dirty[sector] && (mood == 1 || (mood > 1 && next_random(disk) % 2))) {
-            memcpy(inode->durable + sector * SECTOR_BYTES,
-                   inode->data + sector * SECTOR_BYTES,
-                   SECTOR_BYTES);
-        }
-        inode->dirty[sector] = 0;
-    }
+    write_back(disk, inode, percent);
     memcpy(inode->data, inode->durable, inode->capacity);
     inode->size = inode->durable_size;
     memset(inode->data + inode->size, 0, inode->capacity - inode->size);
     memcpy(inode->durable, inode->data, inode->capacity);
 }
 
+static size_t count_changes(const struct fake_disk *disk, const char *directory)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < disk->n_changes; i++) {
+        n += is_in(directory, disk->changes[i].path);
+    }
+    return n;
+}
+
+/* The oldest of the changes of names made it to the disk by themselves: none, all, or some. */
+static void tear_names(struct fake_disk *disk, const char *directory)
+{
+    size_t n = count_changes(disk, directory);
+    uint64_t mood = next_random(disk) % 3;
+
+    end_changes(disk, directory, mood == 0 ? 0 : mood == 1 ? n : next_random(disk) % (n + 1));
+}
+
 void fake_disk_crash(struct fake_disk *disk)
 {
     fake_disk_close_all(disk);
-    if (next_random(disk) % 2) {
-        /* All changes of names made it to the disk by themselves. */
-        set_durable_names(disk, ".");
-        for (size_t i = 0; i < disk->n_names; i++) {
-            if (disk->names[i].is_directory) {
-                set_durable_names(disk, disk->names[i].path);
-            }
-        }
+    disk->is_cut = false;
+    disk->cut_at = 0;
+    tear_names(disk, ".");
+    while (disk->n_changes > 0) {
+        char directory[PATH_BYTES];
+
+        snprintf(directory, sizeof directory, "%s", disk->changes[0].path);
+        *strrchr(directory, '/') = 0;
+        tear_names(disk, directory);
     }
     while (disk->n_names > 0) {
         remove_name(disk->names, &disk->n_names, &disk->names[0]);
+    }
+    for (size_t i = disk->n_durable; i-- > 0;) {
+        char *slash = strrchr(disk->durable[i].path, '/');
+        char directory[PATH_BYTES] = ".";
+
+        if (slash) {
+            snprintf(directory, sizeof directory, "%s", disk->durable[i].path);
+            *strrchr(directory, '/') = 0;
+        }
+        /* What was in a lost directory is lost. */
+        if (slash && !find(disk->durable, disk->n_durable, directory)) {
+            remove_name(disk->durable, &disk->n_durable, &disk->durable[i]);
+        }
     }
     for (size_t i = 0; i < disk->n_durable; i++) {
         const struct name *name = &disk->durable[i];
@@ -462,6 +637,21 @@ void fake_disk_crash(struct fake_disk *disk)
     }
 }
 
+void fake_disk_cut_at(struct fake_disk *disk, uint64_t n_calls)
+{
+    disk->cut_at = n_calls ? disk->n_calls + n_calls : 0;
+}
+
+bool fake_disk_is_cut(const struct fake_disk *disk)
+{
+    return disk->is_cut;
+}
+
+uint64_t fake_disk_n_changes(const struct fake_disk *disk)
+{
+    return disk->n_calls;
+}
+
 void fake_disk_fail_writes(struct fake_disk *disk, int errnum)
 {
     disk->write_error = errnum;
@@ -470,6 +660,11 @@ void fake_disk_fail_writes(struct fake_disk *disk, int errnum)
 void fake_disk_fail_syncs(struct fake_disk *disk, int errnum)
 {
     disk->sync_error = errnum;
+}
+
+void fake_disk_fail_reads(struct fake_disk *disk, int errnum)
+{
+    disk->read_error = errnum;
 }
 
 void fake_disk_set_size(struct fake_disk *disk, uint64_t bytes)
@@ -488,12 +683,47 @@ uint8_t *fake_disk_data(struct fake_disk *disk, const char *path, uint64_t *ret_
     return name->inode->data;
 }
 
+/* What the process sees is what is on disk. */
+static void make_durable(struct inode *inode)
+{
+    if (inode->capacity > 0) {
+        memcpy(inode->durable, inode->data, inode->capacity);
+    }
+    inode->durable_size = inode->size;
+}
+
 void fake_disk_resize(struct fake_disk *disk, const char *path, uint64_t size)
 {
     struct name *name = find(disk->names, disk->n_names, path);
 
     KV_ASSERT(name && name->inode);
     resize(name->inode, size);
+    make_durable(name->inode);
+}
+
+void fake_disk_put(struct fake_disk *disk, const char *path, const void *data, uint64_t size)
+{
+    struct inode *inode = calloc(1, sizeof *inode);
+
+    KV_ASSERT(inode && !find(disk->names, disk->n_names, path));
+    resize(inode, size);
+    if (size > 0) {
+        memcpy(inode->data, data, size);
+    }
+    make_durable(inode);
+    add_name(disk->names, &disk->n_names, path, inode, false);
+    add_name(disk->durable, &disk->n_durable, path, inode, false);
+}
+
+void fake_disk_remove(struct fake_disk *disk, const char *path)
+{
+    struct name *name = find(disk->names, disk->n_names, path);
+
+    KV_ASSERT(name);
+    remove_name(disk->names, &disk->n_names, name);
+    name = find(disk->durable, disk->n_durable, path);
+    KV_ASSERT(name);
+    remove_name(disk->durable, &disk->n_durable, name);
 }
 
 size_t fake_disk_list(struct fake_disk *disk, const char *directory, char names[][128], size_t max)
@@ -513,22 +743,14 @@ struct fake_disk *fake_disk_copy(const struct fake_disk *disk)
     struct fake_disk *copy = fake_disk_new(disk->random);
 
     for (size_t i = 0; i < disk->n_names; i++) {
-        const struct inode *from = disk->names[i].inode;
-        struct inode *to = NULL;
+        const struct name *name = &disk->names[i];
 
-        if (from) {
-            to = calloc(1, sizeof *to);
-            KV_ASSERT(to);
-            resize(to, from->size);
-            if (from->size > 0) {
-                memcpy(to->data, from->data, from->size);
-                memcpy(to->durable, from->data, from->size);
-            }
-            to->durable_size = from->size;
+        if (name->inode) {
+            fake_disk_put(copy, name->path, name->inode->data, name->inode->size);
+        } else {
+            add_name(copy->names, &copy->n_names, name->path, NULL, true);
+            add_name(copy->durable, &copy->n_durable, name->path, NULL, true);
         }
-        add_name(copy->names, &copy->n_names, disk->names[i].path, to, disk->names[i].is_directory);
-        add_name(
-            copy->durable, &copy->n_durable, disk->names[i].path, to, disk->names[i].is_directory);
     }
     return copy;
 }

@@ -1,0 +1,429 @@
+/* The command line: options and commands by the tables of table.c, help made from them. */
+#include "client/kvctl/kvctl.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GLOBAL_OPTIONS                                                                 \
+    (KVCTL_BIT(KVCTL_ENDPOINTS) | KVCTL_BIT(KVCTL_OUTPUT) | KVCTL_BIT(KVCTL_TIMEOUT) | \
+     KVCTL_BIT(KVCTL_SERIALIZABLE) | KVCTL_BIT(KVCTL_HELP))
+enum { NAME_BYTES_MAX = 64, DISTANCE_MAX = 3 };
+
+/* ---------------------------------------------------------------- nearest name */
+
+/* Edits that make one of the other (Levenshtein); names are short. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[NAME_BYTES_MAX + 1];
+    size_t n = strlen(b);
+
+    if (n > NAME_BYTES_MAX || strlen(a) > NAME_BYTES_MAX) {
+        return SIZE_MAX;
+    }
+    for (size_t j = 0; j <= n; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t diagonal = row[0];
+
+        row[0] = i;
+        for (size_t j = 1; j <= n; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+
+            diagonal = row[j];
+            best = row[j] + 1 < best ? row[j] + 1 : best;
+            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+        }
+    }
+    return row[n];
+}
+
+const char *kvctl_nearest(const char *text, const char *(*name_of)(size_t i), size_t n_names)
+{
+    const char *nearest = NULL;
+    size_t best = DISTANCE_MAX + 1;
+
+    for (size_t i = 0; i < n_names; i++) {
+        size_t edits = distance(text, name_of(i));
+
+        /* Nothing in common is not near. */
+        if (edits < best && edits < strlen(text)) {
+            best = edits;
+            nearest = name_of(i);
+        }
+    }
+    return nearest;
+}
+
+static const char *option_name(size_t i)
+{
+    return kvctl_options[i].name;
+}
+
+static const char *command_name(size_t i)
+{
+    return kvctl_commands[i].name;
+}
+
+/* ---------------------------------------------------------------- numbers */
+
+bool kvctl_parse_number(const char *text, int64_t min, int64_t max, int64_t *ret_number)
+{
+    const char *p = text + (*text == '-');
+    uint64_t number = 0;
+    uint64_t limit = (uint64_t)INT64_MAX + (*text == '-');
+
+    if (*p == '\0') {
+        return false;
+    }
+    for (; *p; p++) {
+        uint64_t digit = (uint64_t)(*p - '0');
+
+        if (*p < '0' || *p > '9' || number > (limit - digit) / 10) {
+            return false;
+        }
+        number = number * 10 + digit;
+    }
+    *ret_number = *text == '-' ? (int64_t)(0 - number) : (int64_t)number;
+    return *ret_number >= min && *ret_number <= max;
+}
+
+bool kvctl_parse_duration_ms(const char *text, int64_t *ret_ms)
+{
+    static const struct {
+        const char *unit;
+        int64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}};
+    size_t digits = strspn(text, "0123456789");
+    char number[16];
+
+    if (digits == 0 || digits >= sizeof number) {
+        return false;
+    }
+    memcpy(number, text, digits);
+    number[digits] = '\0';
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (strcmp(text + digits, units[i].unit) == 0 &&
+            kvctl_parse_number(number, 1, INT32_MAX, ret_ms)) {
+            *ret_ms *= units[i].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---------------------------------------------------------------- parsing */
+
+struct parser {
+    struct kvctl_args args;
+    const char *const *argv;
+    int argc;
+    int next;
+    struct kv_error *error;
+};
+
+static int wrong(struct parser *parser, const char *what, const char *value, const char *nearest)
+{
+    kv_error_set(parser->error,
+                 KV_INVALID,
+                 "%s \"%.100s\"%s%s%s",
+                 what,
+                 value,
+                 nearest ? ", did you mean \"" : "",
+                 nearest ? nearest : "",
+                 nearest ? "\"?" : "; see kvctl help");
+    return KVCTL_USAGE;
+}
+
+static const struct kvctl_option *find_option(const char *name, size_t size)
+{
+    for (size_t i = 0; i < kvctl_n_options; i++) {
+        const struct kvctl_option *option = &kvctl_options[i];
+
+        if ((strlen(option->name) == size && memcmp(option->name, name, size) == 0) ||
+            (option->alias && strlen(option->alias) == size &&
+             memcmp(option->alias, name, size) == 0)) {
+            return option;
+        }
+    }
+    return NULL;
+}
+
+static const struct kvctl_option *find_letter(char letter)
+{
+    for (size_t i = 0; i < kvctl_n_options; i++) {
+        if (letter && kvctl_options[i].letter == letter) {
+            return &kvctl_options[i];
+        }
+    }
+    return NULL;
+}
+
+static int take_value(struct parser *parser, const struct kvctl_option *option, const char *value)
+{
+    static const char *const formats[] = {"text", "json", "value"};
+    int64_t number = 0;
+    bool valid = true;
+    char what[NAME_BYTES_MAX * 2];
+
+    snprintf(what, sizeof what, "--%s wants %s, not", option->name, option->argument);
+    switch (option->type) {
+    case KVCTL_NUMBER:
+        valid = kvctl_parse_number(value, 0, INT64_MAX, &number);
+        break;
+    case KVCTL_DURATION:
+        valid = kvctl_parse_duration_ms(value, &number) && number <= 600000;
+        break;
+    case KVCTL_FORMAT:
+        valid = false;
+        for (unsigned i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+            if (strcmp(value, formats[i]) == 0) {
+                parser->args.format = (enum kvctl_format)i;
+                valid = true;
+            }
+        }
+        break;
+    default:
+        break;
+    }
+    if (!valid) {
+        return wrong(parser, what, value, NULL);
+    }
+    parser->args.strings[option->id] = value;
+    parser->args.numbers[option->id] = number;
+    return KVCTL_OK;
+}
+
+/* --name, --name=value, --name value, -l value. */
+static int take_option(struct parser *parser, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    const struct kvctl_option *option;
+    const char *value = NULL;
+
+    if (text[1] == '-') {
+        size_t size = equals ? (size_t)(equals - text) - 2 : strlen(text) - 2;
+        char name[NAME_BYTES_MAX + 1];
+
+        option = find_option(text + 2, size);
+        if (!option) {
+            snprintf(name, sizeof name, "%.*s", size > 60 ? 60 : (int)size, text + 2);
+            return wrong(
+                parser, "unknown option", text, kvctl_nearest(name, option_name, kvctl_n_options));
+        }
+        value = equals ? equals + 1 : NULL;
+    } else {
+        option = text[2] == '\0' ? find_letter(text[1]) : NULL;
+        if (!option) {
+            return wrong(parser, "unknown option", text, NULL);
+        }
+    }
+    parser->args.set[option->id] = true;
+    if (option->type == KVCTL_FLAG) {
+        return value ? wrong(parser, "an option without value has one:", text, NULL) : KVCTL_OK;
+    }
+    if (!value) {
+        if (parser->next == parser->argc) {
+            return wrong(parser, "a value is missing after", text, NULL);
+        }
+        value = parser->argv[parser->next++];
+    }
+    return take_value(parser, option, value);
+}
+
+const struct kvctl_command *kvctl_find_command(const char *name)
+{
+    for (size_t i = 0; i < kvctl_n_commands; i++) {
+        if (strcmp(kvctl_commands[i].name, name) == 0) {
+            return &kvctl_commands[i];
+        }
+    }
+    return NULL;
+}
+
+/* One word or two; takes them off the arguments. */
+static int take_command(struct parser *parser)
+{
+    struct kvctl_args *args = &parser->args;
+    char name[2 * NAME_BYTES_MAX];
+    size_t words = 1;
+
+    if (args->n_arguments == 0) {
+        if (args->set[KVCTL_HELP]) {
+            return KVCTL_OK;
+        }
+        kv_error_set(parser->error, KV_INVALID, "no command given; see kvctl help");
+        return KVCTL_USAGE;
+    }
+    snprintf(name, sizeof name, "%.60s", args->arguments[0]);
+    args->command = kvctl_find_command(name);
+    if (!args->command && args->n_arguments > 1) {
+        snprintf(name, sizeof name, "%.60s %.60s", args->arguments[0], args->arguments[1]);
+        args->command = kvctl_find_command(name);
+        words = 2;
+    }
+    if (!args->command) {
+        const char *nearest = kvctl_nearest(name, command_name, kvctl_n_commands);
+
+        if (!nearest) {
+            nearest = kvctl_nearest(args->arguments[0], command_name, kvctl_n_commands);
+        }
+        /* "config" alone: the first of its commands. */
+        for (size_t i = 0; i < kvctl_n_commands && !nearest; i++) {
+            size_t size = strlen(args->arguments[0]);
+
+            if (strncmp(kvctl_commands[i].name, args->arguments[0], size) == 0 &&
+                kvctl_commands[i].name[size] == ' ') {
+                nearest = kvctl_commands[i].name;
+            }
+        }
+        return wrong(parser,
+                     "unknown command",
+                     words == 2 && nearest && strchr(nearest, ' ') ? name : args->arguments[0],
+                     nearest);
+    }
+    args->n_arguments -= words;
+    memmove(args->arguments, args->arguments + words, args->n_arguments * sizeof(char *));
+    return KVCTL_OK;
+}
+
+static int check(struct parser *parser)
+{
+    const struct kvctl_args *args = &parser->args;
+    const struct kvctl_command *command = args->command;
+
+    if (!command || args->set[KVCTL_HELP]) {
+        return KVCTL_OK;
+    }
+    for (size_t i = 0; i < kvctl_n_options; i++) {
+        const struct kvctl_option *option = &kvctl_options[i];
+
+        if (args->set[option->id] &&
+            !(KVCTL_BIT(option->id) & (GLOBAL_OPTIONS | command->options))) {
+            kv_error_set(parser->error,
+                         KV_INVALID,
+                         "%s has no option --%s; see kvctl help %s",
+                         command->name,
+                         option->name,
+                         command->name);
+            return KVCTL_USAGE;
+        }
+    }
+    if (args->n_arguments < (size_t)command->min_arguments ||
+        (command->max_arguments >= 0 && args->n_arguments > (size_t)command->max_arguments)) {
+        kv_error_set(parser->error,
+                     KV_INVALID,
+                     "usage: kvctl %s %s (%zu arguments given)",
+                     command->name,
+                     command->arguments,
+                     args->n_arguments);
+        return KVCTL_USAGE;
+    }
+    return KVCTL_OK;
+}
+
+int kvctl_args_parse(int argc,
+                     const char *const *argv,
+                     struct kvctl_args *ret_args,
+                     struct kv_error *ret_error)
+{
+    struct parser parser = {.argv = argv, .argc = argc, .next = 1, .error = ret_error};
+    bool options_end = false;
+    int result = KVCTL_OK;
+
+    parser.args.arguments = calloc((size_t)argc + 1, sizeof(char *));
+    if (!parser.args.arguments) {
+        kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
+        return KVCTL_LOCAL;
+    }
+    while (parser.next < argc && result == KVCTL_OK) {
+        const char *text = argv[parser.next++];
+
+        /* A lone dash is standard input, -1 a number. */
+        if (options_end || text[0] != '-' || text[1] == '\0' ||
+            (text[1] >= '0' && text[1] <= '9')) {
+            parser.args.arguments[parser.args.n_arguments++] = text;
+        } else if (strcmp(text, "--") == 0) {
+            options_end = true;
+        } else {
+            result = take_option(&parser, text);
+        }
+    }
+    if (result == KVCTL_OK) {
+        result = take_command(&parser);
+    }
+    if (result == KVCTL_OK) {
+        result = check(&parser);
+    }
+    if (result != KVCTL_OK) {
+        kvctl_args_free(&parser.args);
+        return result;
+    }
+    *ret_args = parser.args;
+    return KVCTL_OK;
+}
+
+void kvctl_args_free(struct kvctl_args *args)
+{
+    free(args->arguments);
+    args->arguments = NULL;
+}
+
+/* ---------------------------------------------------------------- help */
+
+static void print_option(FILE *file, const struct kvctl_option *option)
+{
+    char name[NAME_BYTES_MAX];
+    char letter[] = {'-', option->letter, ',', ' ', '\0'};
+
+    snprintf(name,
+             sizeof name,
+             "%s--%s %s",
+             option->letter ? letter : "    ",
+             option->name,
+             option->argument ? option->argument : "");
+    fprintf(file, "  %-32s %s\n", name, option->help);
+}
+
+static void print_options(FILE *file, unsigned which)
+{
+    for (size_t i = 0; i < kvctl_n_options; i++) {
+        if (which & KVCTL_BIT(kvctl_options[i].id)) {
+            print_option(file, &kvctl_options[i]);
+        }
+    }
+}
+
+void kvctl_help(FILE *file)
+{
+    fprintf(file,
+            "kvctl talks to a kvd cluster.\n\nUsage: kvctl [OPTIONS] COMMAND [ARGUMENTS]\n\n");
+    fprintf(file, "Commands (kvctl help COMMAND says more):\n");
+    for (size_t i = 0; i < kvctl_n_commands; i++) {
+        fprintf(file, "  %-16s %s\n", kvctl_commands[i].name, kvctl_commands[i].summary);
+    }
+    fprintf(file, "\nOptions of every command:\n");
+    print_options(file, GLOBAL_OPTIONS);
+    fprintf(file,
+            "\nExit codes:\n"
+            "  0  done\n"
+            "  1  wrong command line\n"
+            "  2  not found, exists already, or a condition is not met; nothing was changed\n"
+            "  3  cluster unavailable: no endpoint answers, no leader, too busy; nothing was done\n"
+            "  4  the server refused the request, or has a fault\n"
+            "  5  a write may or may not have been done (connection or leader lost)\n"
+            "  6  a file, the output, or memory of this machine\n");
+}
+
+void kvctl_help_command(FILE *file, const struct kvctl_command *command)
+{
+    fprintf(
+        file, "Usage: kvctl %s %s\n\n%s\n", command->name, command->arguments, command->summary);
+    if (command->details[0] != '\0') {
+        fprintf(file, "%s\n", command->details);
+    }
+    fprintf(file, "\nExample: %s\n\nOptions:\n", command->example);
+    print_options(file, command->options);
+    print_options(file, GLOBAL_OPTIONS);
+}

@@ -1,0 +1,260 @@
+/* kvctl's commands on ranges: range, ls, count, del. */
+#include "client/kvctl/kvctl.h"
+#include "proto/kv.pb-c.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* --prefix, --from and --to, --all; KVCTL_OK or KVCTL_USAGE. Without any: everything. */
+static int select_range(struct kvctl *kvctl, struct kv_range_spec *ret_spec)
+{
+    const struct kvctl_args *args = &kvctl->args;
+    bool between = args->set[KVCTL_FROM] || args->set[KVCTL_TO];
+
+    if (args->set[KVCTL_PREFIX] + between + args->set[KVCTL_ALL] > 1) {
+        return kvctl_usage(
+            kvctl, "%s takes one of --prefix, --from/--to and --all", args->command->name);
+    }
+    *ret_spec = (struct kv_range_spec){.kind = KV_RANGE_ALL};
+    if (args->set[KVCTL_PREFIX]) {
+        ret_spec->kind = args->strings[KVCTL_PREFIX][0] ? KV_RANGE_PREFIX : KV_RANGE_ALL;
+        ret_spec->start = kv_bytes_str(args->strings[KVCTL_PREFIX]);
+        return KVCTL_OK;
+    }
+    if (args->set[KVCTL_FROM]) {
+        ret_spec->kind = KV_RANGE_FROM;
+        ret_spec->start = kv_bytes_str(args->strings[KVCTL_FROM]);
+    }
+    if (args->set[KVCTL_TO]) {
+        ret_spec->kind = KV_RANGE_BETWEEN;
+        ret_spec->end = kv_bytes_str(args->strings[KVCTL_TO]);
+        if (!args->set[KVCTL_FROM]) {
+            /* The least key there can be. */
+            ret_spec->start = kv_bytes_of("\0", 1);
+        }
+    }
+    return KVCTL_OK;
+}
+
+static int count_range(struct kvctl *kvctl, const struct kv_range_spec *spec)
+{
+    struct kv_get_options options = {
+        .at_revision = kvctl->args.numbers[KVCTL_AT],
+        .call = kvctl_call_options(kvctl),
+    };
+    struct kv_error error;
+    uint64_t count;
+
+    if (kv_count(kvctl->client, spec, &options, &count, &error) < 0) {
+        return kvctl_fail(kvctl, &error);
+    }
+    fprintf(kvctl->out,
+            kvctl->args.format == KVCTL_JSON ? "{\"count\":%" PRIu64 "}\n" : "%" PRIu64 "\n",
+            count);
+    return KVCTL_OK;
+}
+
+static void print_row(struct kvctl *kvctl, const struct kv_pair *pair, bool keys_only, bool first)
+{
+    switch (kvctl->args.format) {
+    case KVCTL_TEXT:
+        kvctl_print_escaped(kvctl->out, pair->key);
+        if (!keys_only) {
+            fputc('\t', kvctl->out);
+            kvctl_print_escaped(kvctl->out, pair->value);
+        }
+        fputc('\n', kvctl->out);
+        break;
+    case KVCTL_JSON:
+        fputs(first ? "{\"kvs\":[" : ",", kvctl->out);
+        kvctl_print_json_pair(kvctl->out, pair, keys_only);
+        break;
+    case KVCTL_VALUE:
+        if (keys_only) {
+            fwrite(pair->key.data, 1, pair->key.size, kvctl->out);
+        } else {
+            fwrite(pair->value.data, 1, pair->value.size, kvctl->out);
+        }
+        fputc('\n', kvctl->out);
+        break;
+    }
+}
+
+static int list_range(struct kvctl *kvctl, const struct kv_range_spec *spec, bool keys_only)
+{
+    struct kv_range_options options = {
+        .limit = (uint64_t)kvctl->args.numbers[KVCTL_LIMIT],
+        .descending = kvctl->args.set[KVCTL_DESC],
+        .keys_only = keys_only,
+        .at_revision = kvctl->args.numbers[KVCTL_AT],
+        .call = kvctl_call_options(kvctl),
+    };
+    struct kv_range_iterator *iterator;
+    struct kv_error error;
+    struct kv_pair pair;
+    uint64_t count = 0;
+    int status;
+
+    if (kv_range(kvctl->client, spec, &options, &iterator, &error) < 0) {
+        return kvctl_fail(kvctl, &error);
+    }
+    while ((status = kv_range_next(iterator, &pair, &error)) == 1) {
+        print_row(kvctl, &pair, keys_only, count == 0);
+        count++;
+    }
+    if (status == 0 && kvctl->args.format == KVCTL_JSON) {
+        fprintf(kvctl->out,
+                "%s],\"count\":%" PRIu64 ",\"revision\":%" PRId64 "}\n",
+                count ? "" : "{\"kvs\":[",
+                count,
+                kv_range_revision(iterator));
+    }
+    kv_range_close(iterator);
+    return status < 0 ? kvctl_fail(kvctl, &error) : KVCTL_OK;
+}
+
+int kvctl_run_range(struct kvctl *kvctl)
+{
+    struct kv_range_spec spec;
+    int code = select_range(kvctl, &spec);
+
+    if (code != KVCTL_OK) {
+        return code;
+    }
+    if (kvctl->args.set[KVCTL_COUNT_ONLY]) {
+        return count_range(kvctl, &spec);
+    }
+    return list_range(kvctl, &spec, kvctl->args.set[KVCTL_KEYS_ONLY]);
+}
+
+int kvctl_run_ls(struct kvctl *kvctl)
+{
+    struct kv_range_spec spec;
+    int code;
+
+    if (kvctl->args.n_arguments == 1) {
+        if (kvctl->args.set[KVCTL_PREFIX]) {
+            return kvctl_usage(kvctl, "ls takes one prefix: PREFIX or --prefix PREFIX");
+        }
+        kvctl->args.set[KVCTL_PREFIX] = true;
+        kvctl->args.strings[KVCTL_PREFIX] = kvctl->args.arguments[0];
+    }
+    code = select_range(kvctl, &spec);
+    if (code != KVCTL_OK) {
+        return code;
+    }
+    return kvctl->args.set[KVCTL_COUNT_ONLY] ? count_range(kvctl, &spec)
+                                             : list_range(kvctl, &spec, true);
+}
+
+int kvctl_run_count(struct kvctl *kvctl)
+{
+    struct kv_range_spec spec;
+    int code = select_range(kvctl, &spec);
+
+    return code == KVCTL_OK ? count_range(kvctl, &spec) : code;
+}
+
+/* ---------------------------------------------------------------- del */
+
+static void print_deleted(struct kvctl *kvctl, const Kv__DeleteResult *result, int64_t revision)
+{
+    bool json = kvctl->args.format == KVCTL_JSON;
+
+    fprintf(kvctl->out, json ? "{\"deleted\":%" PRIu64 : "%" PRIu64 "\n", result->deleted);
+    fputs(json && result->n_previous ? ",\"previous\":[" : "", kvctl->out);
+    for (size_t i = 0; i < result->n_previous; i++) {
+        const Kv__KeyValue *kv = result->previous[i];
+        struct kv_pair pair = {
+            .key = {kv->key.data, kv->key.len},
+            .value = {kv->value.data, kv->value.len},
+            .type = (enum kv_type)kv->type,
+            .create_revision = kv->create_revision,
+            .mod_revision = kv->mod_revision,
+            .version = kv->version,
+            .lease_id = kv->lease_id,
+            .expires_at_ms = kv->expires_at_ms,
+        };
+
+        if (json) {
+            fputs(i ? "," : "", kvctl->out);
+            kvctl_print_json_pair(kvctl->out, &pair, false);
+        } else {
+            kvctl_print_escaped(kvctl->out, pair.key);
+            fputc('\t', kvctl->out);
+            kvctl_print_escaped(kvctl->out, pair.value);
+            fputc('\n', kvctl->out);
+        }
+    }
+    if (json) {
+        fprintf(
+            kvctl->out, "%s,\"revision\":%" PRId64 "}\n", result->n_previous ? "]" : "", revision);
+    }
+}
+
+static int delete_keys(struct kvctl *kvctl)
+{
+    struct kv_call_options options = kvctl_call_options(kvctl);
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Delete command = KV__DELETE__INIT;
+    Kv__Reply *reply = NULL;
+    struct kv_error error = {.status = KV_NO_MEMORY, .message = "out of memory"};
+    int status = KV_NO_MEMORY;
+
+    command.n_keys = kvctl->args.n_arguments;
+    command.keys = calloc(command.n_keys, sizeof *command.keys);
+    command.return_previous = kvctl->args.set[KVCTL_PREV];
+    if (command.keys) {
+        for (size_t i = 0; i < command.n_keys; i++) {
+            struct kv_bytes key = kvctl_argument(kvctl, i);
+
+            command.keys[i] = (ProtobufCBinaryData){key.size, (uint8_t *)key.data};
+        }
+        request.command_case = KV__REQUEST__COMMAND_DELETE;
+        request.delete_ = &command;
+        status = kv_call(kvctl->client, &request, &options, &reply, &error);
+        free(command.keys);
+    }
+    if (status == 0 && reply->result_case == KV__REPLY__RESULT_DELETE) {
+        print_deleted(kvctl, reply->delete_, reply->revision);
+    }
+    kv_reply_free(reply);
+    return status < 0 ? kvctl_fail(kvctl, &error) : KVCTL_OK;
+}
+
+static int delete_range(struct kvctl *kvctl)
+{
+    struct kv_call_options options = kvctl_call_options(kvctl);
+    struct kv_range_spec spec;
+    struct kv_error error;
+    uint64_t deleted = 0;
+    int code = select_range(kvctl, &spec);
+    int status;
+
+    if (code != KVCTL_OK) {
+        return code;
+    }
+    if (kvctl->args.set[KVCTL_PREV]) {
+        return kvctl_usage(kvctl, "del --prev works with keys, not with a range");
+    }
+    status = kv_delete_range(
+        kvctl->client, &spec, kvctl->args.set[KVCTL_ATOMIC], &options, &deleted, &error);
+    if (status == 0 || deleted > 0) {
+        fprintf(kvctl->out,
+                kvctl->args.format == KVCTL_JSON ? "{\"deleted\":%" PRIu64 "}\n" : "%" PRIu64 "\n",
+                deleted);
+    }
+    return status < 0 ? kvctl_fail(kvctl, &error) : KVCTL_OK;
+}
+
+int kvctl_run_del(struct kvctl *kvctl)
+{
+    const bool *set = kvctl->args.set;
+    bool ranged = set[KVCTL_PREFIX] || set[KVCTL_FROM] || set[KVCTL_TO] || set[KVCTL_ALL];
+
+    if (ranged == (kvctl->args.n_arguments > 0)) {
+        return kvctl_usage(kvctl,
+                           "del wants either keys or one of --prefix, --from/--to and --all");
+    }
+    return ranged ? delete_range(kvctl) : delete_keys(kvctl);
+}
