@@ -277,7 +277,10 @@ void kv_session_again(struct kv_session *session,
 }
 
 /* Which way to turn after a refusal. True: another endpoint is worth trying at once. */
-static bool follow(struct kv_session *session, struct kv_request *request, const Kv__Reply *reply)
+static bool follow(struct kv_session *session,
+                   uint64_t now_ns,
+                   struct kv_request *request,
+                   const Kv__Reply *reply)
 {
     const struct kv_endpoint *endpoint = &session->endpoints[request->endpoint];
     bool known = reply->hint && reply->hint->leader_address[0] != '\0';
@@ -285,6 +288,8 @@ static bool follow(struct kv_session *session, struct kv_request *request, const
     if (known) {
         kv_session_hint(session, reply->hint->leader_id, reply->hint->leader_address);
         if (session->want != KV_SESSION_NONE && session->want != request->endpoint) {
+            /* The one that refused would refuse again: give the other time to connect. */
+            session->hold_until_ns = now_ns + KV_CLIENT_TRY_NEXT_MS * KV_NS_PER_MS;
             return true;
         }
     }
@@ -317,7 +322,8 @@ void kv_session_answered(struct kv_session *session,
             kv_session_again(session, now_ns, request, true, status, text);
             return;
         }
-        at_once = follow(session, request, reply) && request->failures < TRIES_BEFORE_TURNING;
+        at_once =
+            follow(session, now_ns, request, reply) && request->failures < TRIES_BEFORE_TURNING;
         if (reply->code == KV__CODE__SHUTTING_DOWN) {
             at_once = at_once || request->failures < TRIES_BEFORE_TURNING;
         }

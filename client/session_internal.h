@@ -1,4 +1,5 @@
-/* Inside of the session core, shared by session.c (requests) and session_link.c (connections). */
+/* Inside of the session core, shared by session.c (requests), session_link.c (connections)
+ * and session_frames.c (what they carry). */
 #ifndef KV_CLIENT_SESSION_INTERNAL_H
 #define KV_CLIENT_SESSION_INTERNAL_H
 
@@ -89,8 +90,9 @@ struct kv_session {
     uint64_t wake_ns;
     struct kv_endpoint endpoints[KV_CLIENT_ENDPOINTS_MAX];
     unsigned n_endpoints;
-    unsigned current; /* where new requests go; KV_SESSION_NONE */
-    unsigned want;    /* where they should go (the leader); KV_SESSION_NONE */
+    unsigned current;       /* where new requests go; KV_SESSION_NONE */
+    unsigned want;          /* where they should go (the leader); KV_SESSION_NONE */
+    uint64_t hold_until_ns; /* nothing is sent to current before, unless want is settled */
     unsigned next_try;
     struct kv_request **slots;
     size_t n_slots;
@@ -157,15 +159,26 @@ void kv_endpoint_lose(struct kv_session *session,
                       uint64_t now_ns,
                       struct kv_endpoint *endpoint,
                       const char *reason);
-/* Nothing new goes there; what waits in its buffer goes elsewhere. */
+/* Nothing new goes there; what is in its buffer is still sent, since a server that is closing still
+ * answers. */
 void kv_endpoint_drain(struct kv_session *session, uint64_t now_ns, struct kv_endpoint *endpoint);
 /* The leader is (or may be) there: want it. Learns a new address. */
 void kv_session_hint(struct kv_session *session, uint64_t leader_id, const char *address);
 /* Somebody else may know better than this endpoint: want the next one. */
 void kv_session_turn_away(struct kv_session *session, const struct kv_endpoint *endpoint);
-void kv_endpoint_send_cancel(struct kv_session *session, struct kv_request *request);
 void kv_endpoint_on_timer(struct kv_session *session,
                           uint64_t now_ns,
                           struct kv_endpoint *endpoint);
+
+/* --- session_frames.c --- */
+/* Gives the request a new id and puts it into the endpoint's output and sent list. False: no memory
+ * or no room, try later. */
+bool kv_endpoint_send(struct kv_session *session,
+                      uint64_t now_ns,
+                      struct kv_endpoint *endpoint,
+                      struct kv_request *request);
+int kv_endpoint_send_hello(struct kv_session *session, struct kv_endpoint *endpoint) KV_MUST_CHECK;
+/* Tells the server that nobody waits for the request any more. */
+void kv_endpoint_send_cancel(struct kv_session *session, struct kv_request *request);
 
 #endif

@@ -1,0 +1,980 @@
+/* The session core against servers played by the test: bytes in, bytes out, time by hand. */
+#include "client/session.h"
+#include "proto/frame.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+
+#define MS 1000000ULL
+enum { A, B, C };
+
+/* What the session asked of its driver and sent, per endpoint. */
+struct play {
+    struct kv_session *session;
+    uint64_t now_ns;
+    bool connect[KV_CLIENT_ENDPOINTS_MAX];
+    bool disconnected[KV_CLIENT_ENDPOINTS_MAX];
+    char address[KV_CLIENT_ENDPOINTS_MAX][KV_CLIENT_ADDRESS_BYTES];
+    struct kv_buf sent[KV_CLIENT_ENDPOINTS_MAX];
+};
+
+struct end {
+    int calls;
+    int status;
+    char message[KV_ERROR_MESSAGE_SIZE];
+    int64_t revision;
+    int items;
+};
+
+static void on_end(void *arg, const struct kv_session_answer *answer)
+{
+    struct end *end = arg;
+
+    end->calls++;
+    end->status = answer->status;
+    snprintf(end->message, sizeof end->message, "%s", answer->error->message);
+    end->revision = answer->reply ? answer->reply->revision : 0;
+}
+
+static void on_item(void *arg, const Kv__StreamItem *item)
+{
+    struct end *end = arg;
+
+    assert_int_equal(item->item_case, KV__STREAM_ITEM__ITEM_RANGE);
+    end->items++;
+}
+
+/* Does what a driver does after each input. */
+static void drive(struct play *play)
+{
+    struct kv_session_action action;
+
+    while (kv_session_next_action(play->session, &action)) {
+        if (action.kind == KV_SESSION_CONNECT) {
+            play->connect[action.endpoint] = true;
+            snprintf(play->address[action.endpoint], sizeof play->address[0], "%s", action.address);
+        } else {
+            play->disconnected[action.endpoint] = true;
+            play->connect[action.endpoint] = false;
+        }
+    }
+    for (unsigned i = 0; i < KV_CLIENT_ENDPOINTS_MAX; i++) {
+        struct kv_buf out;
+
+        kv_buf_init(&out, KV_CLIENT_OUT_BYTES_MAX);
+        if (i < kv_session_endpoint_count(play->session) &&
+            kv_session_take_output(play->session, i, &out)) {
+            assert_int_equal(kv_buf_append(&play->sent[i], out.data, out.size), 0);
+        }
+        kv_buf_deinit(&out);
+    }
+}
+
+static struct play *play_open_with(struct kv_client_options options)
+{
+    struct play *play = calloc(1, sizeof *play);
+    struct kv_error error;
+
+    assert_non_null(play);
+    play->now_ns = 1000 * MS;
+    assert_int_equal(kv_session_open(&options, 7, &play->session, &error), 0);
+    for (unsigned i = 0; i < KV_CLIENT_ENDPOINTS_MAX; i++) {
+        kv_buf_init(&play->sent[i], 64 * KV_MIB);
+    }
+    return play;
+}
+
+static struct play *play_open(const char *endpoints)
+{
+    return play_open_with((struct kv_client_options){.endpoints = endpoints, .name = "test"});
+}
+
+static void play_close(struct play *play)
+{
+    kv_session_close(play->session);
+    for (unsigned i = 0; i < KV_CLIENT_ENDPOINTS_MAX; i++) {
+        kv_buf_deinit(&play->sent[i]);
+    }
+    free(play);
+}
+
+static void pass(struct play *play, unsigned ms)
+{
+    uint64_t until_ns = play->now_ns + ms * MS;
+
+    while (kv_session_wake_ns(play->session) <= until_ns) {
+        uint64_t wake_ns = kv_session_wake_ns(play->session);
+
+        play->now_ns = wake_ns > play->now_ns ? wake_ns : play->now_ns + 1;
+        kv_session_on_timer(play->session, play->now_ns);
+        drive(play);
+    }
+    play->now_ns = until_ns;
+}
+
+static void submit_with(struct play *play,
+                        Kv__Request__CommandCase command,
+                        struct kv_call_options options,
+                        struct end *end)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Put put = KV__PUT__INIT;
+    Kv__Get get = KV__GET__INIT;
+
+    put.key = get.key = (ProtobufCBinaryData){3, (uint8_t *)"key"};
+    request.command_case = command;
+    if (command == KV__REQUEST__COMMAND_PUT) {
+        request.put = &put;
+    } else {
+        request.get = &get;
+    }
+    assert_int_equal(
+        kv_session_submit(play->session, play->now_ns, &request, &options, NULL, on_end, end, NULL),
+        0);
+    assert_int_equal(end->calls, 0);
+    drive(play);
+}
+
+static void put(struct play *play, struct end *end)
+{
+    submit_with(play, KV__REQUEST__COMMAND_PUT, (struct kv_call_options){0}, end);
+}
+
+static void get(struct play *play, struct end *end)
+{
+    submit_with(play, KV__REQUEST__COMMAND_GET, (struct kv_call_options){0}, end);
+}
+
+/* ---------------------------------------------------------------- the server's side */
+
+/* Takes the next frame that was sent; its body is copied. */
+static uint8_t take_frame(struct play *play, unsigned endpoint, struct kv_buf *body)
+{
+    struct kv_buf *sent = &play->sent[endpoint];
+    struct kv_frame frame;
+    struct kv_error error;
+    int64_t size =
+        kv_frame_peek(kv_slice_of(sent->data, sent->size), KV_REQUEST_BYTES_MAX, &frame, &error);
+    uint8_t kind;
+
+    assert_true(size >= 0);
+    kv_buf_clear(body);
+    if (size == 0) {
+        return 0;
+    }
+    kind = frame.kind;
+    assert_int_equal(kv_buf_append(body, frame.body.data, frame.body.size), 0);
+    kv_buf_consume(sent, (size_t)size);
+    return kind;
+}
+
+/* The next request's id; 0 when none was sent. */
+static uint64_t take_request(struct play *play, unsigned endpoint, Kv__Request__CommandCase command)
+{
+    struct kv_buf body;
+    Kv__Request *request;
+    uint64_t id = 0;
+    uint8_t kind;
+
+    kv_buf_init(&body, KV_REQUEST_BYTES_MAX);
+    kind = take_frame(play, endpoint, &body);
+    if (kind != 0) {
+        assert_int_equal(kind, KV_FRAME_REQUEST);
+        request = kv__request__unpack(NULL, body.size, body.data);
+        assert_non_null(request);
+        assert_int_equal(request->command_case, command);
+        assert_true(request->deadline_ms > 0);
+        id = request->id;
+        assert_int_not_equal(id, 0);
+        kv__request__free_unpacked(request, NULL);
+    }
+    kv_buf_deinit(&body);
+    return id;
+}
+
+static uint64_t take_put(struct play *play, unsigned endpoint)
+{
+    return take_request(play, endpoint, KV__REQUEST__COMMAND_PUT);
+}
+
+static uint64_t take_get(struct play *play, unsigned endpoint)
+{
+    return take_request(play, endpoint, KV__REQUEST__COMMAND_GET);
+}
+
+static void
+answer_frame(struct play *play, unsigned endpoint, enum kv_frame_kind kind, const void *message)
+{
+    struct kv_buf buf;
+
+    kv_buf_init(&buf, KV_MIB);
+    assert_int_equal(kv_frame_append(&buf, kind, message, false), 0);
+    kv_session_on_bytes(play->session, play->now_ns, endpoint, kv_slice_of(buf.data, buf.size));
+    kv_buf_deinit(&buf);
+    drive(play);
+}
+
+static void answer_hint(
+    struct play *play, unsigned endpoint, uint64_t id, Kv__Code code, const char *leader_address)
+{
+    Kv__Reply reply = KV__REPLY__INIT;
+    Kv__Hint hint = KV__HINT__INIT;
+
+    reply.id = id;
+    reply.code = code;
+    reply.revision = 42;
+    hint.leader_address = (char *)leader_address;
+    reply.hint = leader_address ? &hint : NULL;
+    answer_frame(play, endpoint, KV_FRAME_REPLY, &reply);
+}
+
+static void answer(struct play *play, unsigned endpoint, uint64_t id, Kv__Code code)
+{
+    answer_hint(play, endpoint, id, code, NULL);
+}
+
+static void greet(struct play *play, unsigned endpoint, uint64_t leader_id, const char *address)
+{
+    Kv__HelloReply hello = KV__HELLO_REPLY__INIT;
+
+    hello.cluster_id = 99;
+    hello.node_id = endpoint + 1;
+    hello.leader_id = leader_id;
+    hello.leader_address = (char *)address;
+    answer_frame(play, endpoint, KV_FRAME_HELLO_REPLY, &hello);
+}
+
+/* Connects as asked and takes the hello. */
+static void connect_only(struct play *play, unsigned endpoint)
+{
+    struct kv_buf body;
+
+    assert_true(play->connect[endpoint]);
+    play->connect[endpoint] = false;
+    kv_session_on_connected(play->session, play->now_ns, endpoint);
+    drive(play);
+    kv_buf_init(&body, KV_MIB);
+    assert_int_equal(take_frame(play, endpoint, &body), KV_FRAME_HELLO);
+    kv_buf_deinit(&body);
+}
+
+static void accept_at(struct play *play, unsigned endpoint)
+{
+    connect_only(play, endpoint);
+    greet(play, endpoint, 0, "");
+}
+
+static void refuse(struct play *play, unsigned endpoint, const char *reason)
+{
+    assert_true(play->connect[endpoint]);
+    play->connect[endpoint] = false;
+    kv_session_on_closed(play->session, play->now_ns, endpoint, reason);
+    drive(play);
+}
+
+static void lose(struct play *play, unsigned endpoint, const char *reason)
+{
+    kv_session_on_closed(play->session, play->now_ns, endpoint, reason);
+    drive(play);
+}
+
+/* ---------------------------------------------------------------- tests */
+
+static void test_request_and_reply(void **state)
+{
+    struct play *play = play_open("a,b:1,[::1]:2");
+    struct end end = {0};
+    uint64_t id;
+
+    (void)state;
+    assert_false(play->connect[A]);
+    put(play, &end);
+    assert_true(play->connect[A]);
+    assert_false(play->connect[B]);
+    assert_string_equal(play->address[A], "a:4700");
+    accept_at(play, A);
+    id = take_put(play, A);
+    assert_string_equal(kv_session_endpoint(play->session), "a:4700");
+    answer(play, A, id, KV__CODE__OK);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, 0);
+    assert_int_equal(end.revision, 42);
+    assert_int_equal(kv_session_pending(play->session), 0);
+    play_close(play);
+}
+
+static void test_replies_in_any_order_and_in_pieces(void **state)
+{
+    struct play *play = play_open("a");
+    struct end ends[3] = {{0}};
+    Kv__Reply reply = KV__REPLY__INIT;
+    struct kv_buf buf;
+    uint64_t ids[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        put(play, &ends[i]);
+    }
+    accept_at(play, A);
+    for (int i = 0; i < 3; i++) {
+        ids[i] = take_put(play, A);
+        assert_int_not_equal(ids[i], 0);
+    }
+    kv_buf_init(&buf, KV_MIB);
+    for (int i = 2; i >= 0; i--) {
+        reply.id = ids[i];
+        reply.revision = 10 + i;
+        assert_int_equal(kv_frame_append(&buf, KV_FRAME_REPLY, &reply.base, false), 0);
+    }
+    for (size_t i = 0; i < buf.size; i++) {
+        kv_session_on_bytes(play->session, play->now_ns, A, kv_slice_of(buf.data + i, 1));
+    }
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(ends[i].calls, 1);
+        assert_int_equal(ends[i].revision, 10 + i);
+    }
+    kv_buf_deinit(&buf);
+    play_close(play);
+}
+
+static void test_errors_of_class_never_end_at_once(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+
+    (void)state;
+    put(play, &end);
+    accept_at(play, A);
+    answer(play, A, take_put(play, A), KV__CODE__TOO_LARGE);
+    assert_int_equal(end.status, KV_TOO_LARGE);
+    assert_string_equal(end.message, "too large");
+    play_close(play);
+}
+
+static void test_later_is_retried_with_backoff(void **state)
+{
+    struct play *play = play_open("a");
+    struct end end = {0};
+
+    (void)state;
+    put(play, &end);
+    accept_at(play, A);
+    for (int i = 0; i < 3; i++) {
+        uint64_t id = take_put(play, A);
+
+        assert_int_not_equal(id, 0);
+        answer(play, A, id, KV__CODE__BUSY);
+        assert_int_equal(take_put(play, A), 0);
+        pass(play, KV_CLIENT_RETRY_MAX_MS);
+    }
+    answer(play, A, take_put(play, A), KV__CODE__OK);
+    assert_int_equal(end.status, 0);
+    assert_int_equal(end.calls, 1);
+    play_close(play);
+}
+
+static void test_not_leader_goes_to_the_hint_at_once(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+
+    (void)state;
+    put(play, &end);
+    accept_at(play, A);
+    answer_hint(play, A, take_put(play, A), KV__CODE__NOT_LEADER, "c:4700");
+    assert_true(play->connect[C]);
+    assert_string_equal(play->address[C], "c:4700");
+    accept_at(play, C);
+    answer(play, C, take_put(play, C), KV__CODE__OK);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, 0);
+    assert_string_equal(kv_session_endpoint(play->session), "c:4700");
+    /* The old connection is not kept. */
+    assert_true(play->disconnected[A]);
+    play_close(play);
+}
+
+static void test_hello_names_the_leader(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end first = {0};
+    struct end second = {0};
+    uint64_t id;
+
+    (void)state;
+    put(play, &first);
+    connect_only(play, A);
+    greet(play, A, 2, "b:4700");
+    /* Meanwhile the follower serves. */
+    id = take_put(play, A);
+    assert_int_not_equal(id, 0);
+    accept_at(play, B);
+    put(play, &second);
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(second.status, 0);
+    assert_int_equal(second.calls, 1);
+    assert_false(play->disconnected[A]);
+    answer(play, A, id, KV__CODE__OK);
+    assert_int_equal(first.status, 0);
+    assert_true(play->disconnected[A]);
+    play_close(play);
+}
+
+static void test_stay_ignores_the_leader(void **state)
+{
+    struct play *play =
+        play_open_with((struct kv_client_options){.endpoints = "a,b", .stay = true});
+    struct end end = {0};
+
+    (void)state;
+    put(play, &end);
+    connect_only(play, A);
+    greet(play, A, 2, "b:4700");
+    answer(play, A, take_put(play, A), KV__CODE__OK);
+    assert_int_equal(end.status, 0);
+    assert_false(play->connect[B]);
+    play_close(play);
+}
+
+static void test_next_endpoint_when_refused(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+
+    (void)state;
+    put(play, &end);
+    refuse(play, A, "connection refused");
+    accept_at(play, B);
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(end.status, 0);
+    play_close(play);
+}
+
+static void test_slow_connection_is_overtaken(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+
+    (void)state;
+    put(play, &end);
+    assert_true(play->connect[A]);
+    assert_false(play->connect[B]);
+    pass(play, KV_CLIENT_TRY_NEXT_MS + 1);
+    accept_at(play, B);
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(end.status, 0);
+    play_close(play);
+}
+
+static void test_lost_read_is_sent_again(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+
+    (void)state;
+    get(play, &end);
+    accept_at(play, A);
+    assert_int_not_equal(take_get(play, A), 0);
+    lose(play, A, "connection reset");
+    accept_at(play, B);
+    answer(play, B, take_get(play, B), KV__CODE__OK);
+    assert_int_equal(end.status, 0);
+    assert_int_equal(end.calls, 1);
+    play_close(play);
+}
+
+static void test_lost_write_is_unknown(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+
+    (void)state;
+    put(play, &end);
+    accept_at(play, A);
+    assert_int_not_equal(take_put(play, A), 0);
+    lose(play, A, "connection reset");
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_OUTCOME_UNKNOWN);
+    assert_non_null(strstr(end.message, "a:4700"));
+    assert_non_null(strstr(end.message, "connection reset"));
+    play_close(play);
+}
+
+static void test_repeatable_write_is_sent_again(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+
+    (void)state;
+    submit_with(play,
+                KV__REQUEST__COMMAND_PUT,
+                (struct kv_call_options){.repeatable = true, .deadline_ms = 1000},
+                &end);
+    accept_at(play, A);
+    answer(play, A, take_put(play, A), KV__CODE__OUTCOME_UNKNOWN);
+    assert_int_equal(end.calls, 0);
+    pass(play, KV_CLIENT_RETRY_MAX_MS);
+    assert_int_not_equal(take_put(play, A), 0);
+    lose(play, A, "connection reset");
+    /* What was once unknown stays unknown. */
+    refuse(play, B, "refused");
+    pass(play, 2000);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_OUTCOME_UNKNOWN);
+    play_close(play);
+}
+
+static void test_unsent_write_is_not_lost_with_the_connection(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Put command = KV__PUT__INIT;
+    struct end first = {0};
+
+    (void)state;
+    get(play, &first);
+    accept_at(play, A);
+    /* In the output, but the driver has not taken it. */
+    command.key = (ProtobufCBinaryData){1, (uint8_t *)"k"};
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &command;
+    assert_int_equal(
+        kv_session_submit(play->session, play->now_ns, &request, NULL, NULL, on_end, &end, NULL),
+        0);
+    lose(play, A, "connection reset");
+    assert_int_equal(end.calls, 0);
+    accept_at(play, B);
+    answer(play, B, take_get(play, B), KV__CODE__OK);
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(end.status, 0);
+    assert_int_equal(first.status, 0);
+    play_close(play);
+}
+
+static void test_goodbye_moves_on_and_waits_for_answers(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end first = {0};
+    struct end second = {0};
+    struct end third = {0};
+    Kv__Goodbye goodbye = KV__GOODBYE__INIT;
+    uint64_t ids[2];
+
+    (void)state;
+    put(play, &first);
+    put(play, &second);
+    accept_at(play, A);
+    ids[0] = take_put(play, A);
+    ids[1] = take_put(play, A);
+    goodbye.code = KV__CODE__SHUTTING_DOWN;
+    goodbye.leader_address = (char *)"b:4700";
+    answer_frame(play, A, KV_FRAME_GOODBYE, &goodbye);
+    assert_false(play->disconnected[A]);
+    put(play, &third);
+    accept_at(play, B);
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(third.status, 0);
+    /* One was done, the other was not and goes to the new leader. */
+    answer(play, A, ids[0], KV__CODE__OK);
+    answer(play, A, ids[1], KV__CODE__SHUTTING_DOWN);
+    assert_int_equal(first.calls, 1);
+    assert_int_equal(first.status, 0);
+    assert_int_equal(second.calls, 0);
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(second.status, 0);
+    assert_true(play->disconnected[A]);
+    play_close(play);
+}
+
+static void test_deadline_of_a_sent_request(void **state)
+{
+    struct play *play = play_open("a");
+    struct end end = {0};
+    struct end after = {0};
+    struct kv_buf body;
+    uint64_t id;
+
+    (void)state;
+    submit_with(play, KV__REQUEST__COMMAND_PUT, (struct kv_call_options){.deadline_ms = 300}, &end);
+    accept_at(play, A);
+    id = take_put(play, A);
+    pass(play, 299);
+    assert_int_equal(end.calls, 0);
+    pass(play, 2);
+    assert_int_equal(end.status, KV_DEADLINE);
+    assert_non_null(strstr(end.message, "may or may not"));
+    kv_buf_init(&body, KV_MIB);
+    assert_int_equal(take_frame(play, A, &body), KV_FRAME_CANCEL);
+    kv_buf_deinit(&body);
+    /* The late answer is dropped, the connection goes on. */
+    answer(play, A, id, KV__CODE__OK);
+    put(play, &after);
+    answer(play, A, take_put(play, A), KV__CODE__OK);
+    assert_int_equal(after.status, 0);
+    assert_int_equal(end.calls, 1);
+    play_close(play);
+}
+
+static void test_no_endpoint_until_the_deadline(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+    int tries = 0;
+
+    (void)state;
+    put(play, &end);
+    for (int i = 0; i < 600; i++) {
+        for (unsigned k = A; k <= B; k++) {
+            if (play->connect[k]) {
+                refuse(play, k, k == A ? "connection refused" : "no such host");
+                tries++;
+            }
+        }
+        pass(play, 10);
+    }
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_CLOSED);
+    assert_non_null(strstr(end.message, "a:4700: connection refused"));
+    assert_non_null(strstr(end.message, "b:4700: no such host"));
+    assert_in_range(tries, 8, 40);
+    play_close(play);
+}
+
+static void test_impatient_gives_up_when_all_refused(void **state)
+{
+    struct play *play =
+        play_open_with((struct kv_client_options){.endpoints = "a,b", .impatient = true});
+    struct end end = {0};
+
+    (void)state;
+    put(play, &end);
+    refuse(play, A, "connection refused");
+    assert_int_equal(end.calls, 0);
+    refuse(play, B, "timed out");
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_CLOSED);
+    assert_non_null(strstr(end.message, "a:4700: connection refused; b:4700: timed out"));
+    play_close(play);
+}
+
+static void test_silence_moves_reads_elsewhere(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end read = {0};
+    struct end write = {0};
+    struct kv_buf body;
+    uint64_t write_id;
+
+    (void)state;
+    get(play, &read);
+    put(play, &write);
+    accept_at(play, A);
+    assert_int_not_equal(take_get(play, A), 0);
+    write_id = take_put(play, A);
+    pass(play, KV_CLIENT_STALL_MS + 1);
+    accept_at(play, B);
+    answer(play, B, take_get(play, B), KV__CODE__OK);
+    assert_int_equal(read.status, 0);
+    assert_int_equal(read.calls, 1);
+    assert_int_equal(take_put(play, B), 0);
+    kv_buf_init(&body, KV_MIB);
+    assert_int_equal(take_frame(play, A, &body), KV_FRAME_CANCEL);
+    kv_buf_deinit(&body);
+    answer(play, A, write_id, KV__CODE__OK);
+    assert_int_equal(write.status, 0);
+    play_close(play);
+}
+
+static void test_silent_hello_times_out(void **state)
+{
+    struct play *play = play_open("a");
+    struct end end = {0};
+
+    (void)state;
+    submit_with(play,
+                KV__REQUEST__COMMAND_PUT,
+                (struct kv_call_options){.deadline_ms = KV_CLIENT_CONNECT_TIMEOUT_MS + 300},
+                &end);
+    connect_only(play, A);
+    pass(play, KV_CLIENT_CONNECT_TIMEOUT_MS + 1);
+    assert_true(play->disconnected[A]);
+    pass(play, 300);
+    assert_non_null(strstr(end.message, "no answer to the hello"));
+    play_close(play);
+}
+
+static void bad_bytes(const void *bytes, size_t size, const char *expected)
+{
+    struct play *play =
+        play_open_with((struct kv_client_options){.endpoints = "a", .impatient = true});
+    struct end end = {0};
+
+    get(play, &end);
+    connect_only(play, A);
+    kv_session_on_bytes(play->session, play->now_ns, A, kv_slice_of(bytes, size));
+    drive(play);
+    assert_true(play->disconnected[A]);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_CLOSED);
+    if (!strstr(end.message, expected)) {
+        fail_msg("\"%s\" is not in \"%s\"", expected, end.message);
+    }
+    play_close(play);
+}
+
+static void test_bad_bytes(void **state)
+{
+    (void)state;
+    bad_bytes("HTTP/1.1 400 Bad Request\r\n\r\n", 28, "not a frame");
+    bad_bytes("\xff\xff\xff\xff\x02\0\0\0", 8, "frame of");
+    bad_bytes("\0\0\0\0\x05\x01\0\0", 8, "compressed");
+    bad_bytes("\x01\0\0\0\x05\0\0\0\xff", 9, "malformed");
+    bad_bytes("\0\0\0\0\x02\0\0\0", 8, "unexpected frame of kind 2");
+    bad_bytes("\0\0\0\0\x07\0\0\0", 8, "unexpected frame of kind 7");
+}
+
+static void test_answer_that_was_not_asked(void **state)
+{
+    struct play *play = play_open("a");
+    struct end end = {0};
+
+    (void)state;
+    get(play, &end);
+    accept_at(play, A);
+    assert_int_not_equal(take_get(play, A), 0);
+    answer(play, A, 123456789, KV__CODE__OK);
+    assert_true(play->disconnected[A]);
+    assert_int_equal(end.calls, 0);
+    play_close(play);
+}
+
+static void test_another_cluster_is_refused(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+    Kv__HelloReply hello = KV__HELLO_REPLY__INIT;
+
+    (void)state;
+    submit_with(play, KV__REQUEST__COMMAND_GET, (struct kv_call_options){.deadline_ms = 300}, &end);
+    accept_at(play, A);
+    assert_int_not_equal(take_get(play, A), 0);
+    lose(play, A, "gone");
+    connect_only(play, B);
+    hello.cluster_id = 98;
+    answer_frame(play, B, KV_FRAME_HELLO_REPLY, &hello);
+    assert_true(play->disconnected[B]);
+    pass(play, 300);
+    assert_int_equal(end.calls, 1);
+    play_close(play);
+}
+
+static void test_cancel(void **state)
+{
+    struct play *play = play_open("a");
+    struct end end = {0};
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Get command = KV__GET__INIT;
+    uint64_t id;
+
+    (void)state;
+    request.command_case = KV__REQUEST__COMMAND_GET;
+    request.get = &command;
+    assert_int_equal(
+        kv_session_submit(play->session, play->now_ns, &request, NULL, NULL, on_end, &end, &id), 0);
+    kv_session_cancel(play->session, play->now_ns, id + (1u << 16));
+    assert_int_equal(end.calls, 0);
+    kv_session_cancel(play->session, play->now_ns, id);
+    kv_session_cancel(play->session, play->now_ns, id);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_OUTCOME_UNKNOWN);
+    play_close(play);
+}
+
+static uint64_t start_stream(struct play *play, struct end *end)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Range range = KV__RANGE__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_RANGE;
+    request.range = &range;
+    assert_int_equal(
+        kv_session_submit(play->session, play->now_ns, &request, NULL, on_item, on_end, end, NULL),
+        0);
+    drive(play);
+    accept_at(play, A);
+    return take_request(play, A, KV__REQUEST__COMMAND_RANGE);
+}
+
+static void send_item(struct play *play, uint64_t id, bool last)
+{
+    Kv__StreamItem item = KV__STREAM_ITEM__INIT;
+    Kv__RangeResult range = KV__RANGE_RESULT__INIT;
+
+    item.id = id;
+    item.end = last;
+    item.item_case = KV__STREAM_ITEM__ITEM_RANGE;
+    item.range = &range;
+    answer_frame(play, A, KV_FRAME_STREAM_ITEM, &item);
+}
+
+static void test_stream(void **state)
+{
+    struct play *play = play_open("a");
+    struct end end = {0};
+    struct kv_buf body;
+    uint64_t id = start_stream(play, &end);
+
+    (void)state;
+    send_item(play, id, false);
+    kv_buf_init(&body, KV_MIB);
+    assert_int_equal(take_frame(play, A, &body), KV_FRAME_CREDIT);
+    kv_buf_deinit(&body);
+    send_item(play, id, true);
+    assert_int_equal(end.items, 2);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, 0);
+    play_close(play);
+}
+
+static void test_broken_stream_ends(void **state)
+{
+    struct play *play = play_open("a");
+    struct end end = {0};
+    uint64_t id = start_stream(play, &end);
+
+    (void)state;
+    send_item(play, id, false);
+    lose(play, A, "gone");
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_OUTCOME_UNKNOWN);
+    play_close(play);
+}
+
+static void test_no_more_than_the_server_takes(void **state)
+{
+    struct play *play = play_open("a");
+    struct end ends[5] = {{0}};
+    Kv__HelloReply hello = KV__HELLO_REPLY__INIT;
+    Kv__Limits limits = KV__LIMITS__INIT;
+    uint64_t id;
+
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        put(play, &ends[i]);
+    }
+    connect_only(play, A);
+    limits.connection_requests = 2;
+    hello.cluster_id = 99;
+    hello.limits = &limits;
+    answer_frame(play, A, KV_FRAME_HELLO_REPLY, &hello);
+    id = take_put(play, A);
+    assert_int_not_equal(take_put(play, A), 0);
+    assert_int_equal(take_put(play, A), 0);
+    answer(play, A, id, KV__CODE__OK);
+    assert_int_not_equal(take_put(play, A), 0);
+    assert_int_equal(take_put(play, A), 0);
+    play_close(play);
+    /* Closing ends what is left: surely not done, or unknown. */
+    assert_int_equal(ends[2].status, KV_OUTCOME_UNKNOWN);
+    assert_int_equal(ends[4].status, KV_CLOSED);
+}
+
+static void test_submit_refuses(void **state)
+{
+    struct play *play = play_open("a");
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Put command = KV__PUT__INIT;
+    struct kv_call_options options = {.deadline_ms = KV_DEADLINE_MAX_MS + 1};
+    struct end end = {0};
+
+    (void)state;
+    assert_int_equal(kv_session_submit(play->session, 0, &request, NULL, NULL, on_end, &end, NULL),
+                     KV_INVALID);
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &command;
+    assert_int_equal(
+        kv_session_submit(play->session, 0, &request, &options, NULL, on_end, &end, NULL),
+        KV_INVALID);
+    command.value.len = KV_REQUEST_BYTES_MAX;
+    command.value.data = calloc(1, command.value.len);
+    assert_int_equal(kv_session_submit(play->session, 0, &request, NULL, NULL, on_end, &end, NULL),
+                     KV_TOO_LARGE);
+    free(command.value.data);
+    assert_int_equal(end.calls, 0);
+    play_close(play);
+}
+
+static void test_endpoints(void **state)
+{
+    static const char *const wrong[] = {"",
+                                        "a,,b",
+                                        "a:0",
+                                        "a:65536",
+                                        "a:x",
+                                        "a:1:2",
+                                        "[::1",
+                                        ":4700",
+                                        "a b",
+                                        "http://a",
+                                        "[::1]4700"};
+    char addresses[KV_CLIENT_ENDPOINTS_MAX][KV_CLIENT_ADDRESS_BYTES];
+    struct kv_error error;
+    size_t count;
+
+    (void)state;
+    assert_int_equal(kv_endpoints_parse("a,b:1,[::1]:65535", addresses, &count, &error), 0);
+    assert_int_equal(count, 3);
+    assert_string_equal(addresses[0], "a:4700");
+    assert_string_equal(addresses[1], "b:1");
+    assert_string_equal(addresses[2], "[::1]:65535");
+    assert_int_equal(kv_endpoints_parse(NULL, addresses, &count, &error), KV_INVALID);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(kv_endpoints_parse(wrong[i], addresses, &count, &error), KV_INVALID);
+        assert_non_null(strstr(error.message, "endpoint"));
+    }
+    assert_int_equal(
+        kv_endpoints_parse("1,2,3,4,5,6,7,8,9,a,b,c,d,e,f,g,h", addresses, &count, &error),
+        KV_INVALID);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_request_and_reply),
+        cmocka_unit_test(test_replies_in_any_order_and_in_pieces),
+        cmocka_unit_test(test_errors_of_class_never_end_at_once),
+        cmocka_unit_test(test_later_is_retried_with_backoff),
+        cmocka_unit_test(test_not_leader_goes_to_the_hint_at_once),
+        cmocka_unit_test(test_hello_names_the_leader),
+        cmocka_unit_test(test_stay_ignores_the_leader),
+        cmocka_unit_test(test_next_endpoint_when_refused),
+        cmocka_unit_test(test_slow_connection_is_overtaken),
+        cmocka_unit_test(test_lost_read_is_sent_again),
+        cmocka_unit_test(test_lost_write_is_unknown),
+        cmocka_unit_test(test_repeatable_write_is_sent_again),
+        cmocka_unit_test(test_unsent_write_is_not_lost_with_the_connection),
+        cmocka_unit_test(test_goodbye_moves_on_and_waits_for_answers),
+        cmocka_unit_test(test_deadline_of_a_sent_request),
+        cmocka_unit_test(test_no_endpoint_until_the_deadline),
+        cmocka_unit_test(test_impatient_gives_up_when_all_refused),
+        cmocka_unit_test(test_silence_moves_reads_elsewhere),
+        cmocka_unit_test(test_silent_hello_times_out),
+        cmocka_unit_test(test_bad_bytes),
+        cmocka_unit_test(test_answer_that_was_not_asked),
+        cmocka_unit_test(test_another_cluster_is_refused),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_broken_stream_ends),
+        cmocka_unit_test(test_no_more_than_the_server_takes),
+        cmocka_unit_test(test_submit_refuses),
+        cmocka_unit_test(test_endpoints),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
