@@ -48,17 +48,21 @@ int64_t kv_frame_peek(struct kv_slice input,
 {
     const char *stranger;
     size_t length;
+    bool malformed;
 
     if (input.size < KV_FRAME_HEADER_BYTES) {
         return 0;
     }
     length = kv_get_u32(input.data);
-    stranger = recognise(input);
+    malformed = input.data[4] == 0 || input.data[4] > KIND_MAX ||
+                (input.data[5] & ~KV_FRAME_FLAG_LZ4) != 0 || kv_get_u16(input.data + 6) != 0;
+    /* Only what cannot be a frame: the length of a good one may read like any stranger's start (790
+     * bytes like TLS). */
+    stranger = malformed || length > max_body ? recognise(input) : NULL;
     if (stranger) {
         return kv_error_set(ret_error, KV_INVALID, "%s, not a frame of kvd's protocol", stranger);
     }
-    if (input.data[4] == 0 || input.data[4] > KIND_MAX ||
-        (input.data[5] & ~KV_FRAME_FLAG_LZ4) != 0 || kv_get_u16(input.data + 6) != 0) {
+    if (malformed) {
         return kv_error_set(ret_error,
                             KV_INVALID,
                             "not a frame of kvd's protocol (kind %u, flags %u, zero field %u)",
@@ -116,7 +120,8 @@ static size_t compress_body(uint8_t *p, size_t size, uint8_t *ret_flags)
 }
 
 /* The body of `size` bytes stands behind the header's place at p. */
-static void finish_frame(struct kv_buf *buf, uint8_t *p, enum kv_frame_kind kind, size_t size, bool lz4)
+static void
+finish_frame(struct kv_buf *buf, uint8_t *p, enum kv_frame_kind kind, size_t size, bool lz4)
 {
     uint8_t flags = 0;
 

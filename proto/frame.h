@@ -47,7 +47,10 @@ int kv_frame_append(struct kv_buf *buf,
                     bool lz4) KV_MUST_CHECK;
 
 /* As kv_frame_append, of a body that is packed already. */
-int kv_frame_append_packed(struct kv_buf *buf, enum kv_frame_kind kind, struct kv_slice body, bool lz4) KV_MUST_CHECK;
+int kv_frame_append_packed(struct kv_buf *buf,
+                           enum kv_frame_kind kind,
+                           struct kv_slice body,
+                           bool lz4) KV_MUST_CHECK;
 
 /* For flag LZ4: the raw body into memory from malloc (caller frees *ret_raw). Caps the raw size. */
 int kv_frame_decompress(struct kv_slice body, size_t max_raw, uint8_t **ret_raw, size_t *ret_size)

@@ -334,7 +334,7 @@ static void resume(struct kv_wal *wal)
 {
     if (wal->is_resumed) {
         wal->is_resumed = false;
-        (void)kv_wal_write_synced(wal);
+        (void)kv_wal_write_synced(wal, wal->oldest_number);
     }
 }
 
@@ -348,10 +348,14 @@ write_simple(struct kv_wal *wal, enum kv_wal_record_type type, uint64_t index, u
     return record.sequence;
 }
 
-uint64_t kv_wal_write_synced(struct kv_wal *wal)
+uint64_t kv_wal_write_synced(struct kv_wal *wal, uint64_t oldest_number)
 {
+    uint64_t sequence;
+
     wal->is_resumed = false;
-    return write_simple(wal, KV_WAL_SYNCED, wal->oldest_number, 0);
+    sequence = write_simple(wal, KV_WAL_SYNCED, oldest_number, 0);
+    wal->oldest_number = oldest_number;
+    return sequence;
 }
 
 /* Numbers the write that ends with what was queued last. */
@@ -470,7 +474,7 @@ void kv_wal_tick(struct kv_wal *wal, uint64_t now_ms)
     /* Vouches for all before it, once; it needs no vouching itself. */
     if (wal->idle_since_ms != UINT64_MAX && now_ms - wal->idle_since_ms >= IDLE_MS) {
         wal->idle_since_ms = UINT64_MAX;
-        kv_wal_write_synced(wal);
+        (void)kv_wal_write_synced(wal, wal->oldest_number);
         wal->tick_record = wal->next_record;
         kv_wal_flush(wal);
     }

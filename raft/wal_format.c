@@ -140,5 +140,5 @@ int kv_wal_segment_name_parse(const char *name, uint64_t *ret_first_index, uint6
         return KV_INVALID;
     }
     kv_wal_segment_name(again, *ret_first_index, *ret_number);
-    return strcmp(again + 4, name) == 0 ? 0 : KV_INVALID;
+    return strcmp(again + 4, name) == 0 && *ret_number > 0 ? 0 : KV_INVALID;
 }

@@ -89,7 +89,7 @@ int kv_wal_segment_head_decode(struct kv_slice body,
 /* What the checksums of the segment's records (but the first) begin with. */
 uint32_t kv_wal_segment_seed(uint64_t log_seed, uint64_t number);
 
-/* "wal/<first index>-<number>", both in hexadecimal of 16 digits. */
+/* "wal/<first index>-<number>", both in hexadecimal of 16 digits, the number from 1. */
 #define KV_WAL_NAME_BYTES 64u
 void kv_wal_segment_name(char name[KV_WAL_NAME_BYTES], uint64_t first_index, uint64_t number);
 /* The name without "wal/"; KV_INVALID: not of a segment. */

@@ -124,8 +124,9 @@ struct kv_wal {
 void kv_wal_die(struct kv_wal *wal, int errnum, const char *what, const char *name);
 /* The first record of the last segment, at its front. */
 void kv_wal_write_head(struct kv_wal *wal);
-/* A `synced` record, which also names the oldest segment; returns its sequence. */
-uint64_t kv_wal_write_synced(struct kv_wal *wal);
+/* A `synced` record, which also says which is the oldest segment from now on; returns its sequence.
+ */
+uint64_t kv_wal_write_synced(struct kv_wal *wal, uint64_t oldest_number);
 
 /* wal_segments.c */
 struct kv_wal_segment *
@@ -136,6 +137,8 @@ int kv_wal_segments_push(struct kv_wal *wal, struct kv_wal_segment *segment) KV_
 void kv_wal_segments_free(struct kv_wal *wal);
 int kv_wal_point_note(struct kv_wal *wal, uint64_t index, uint64_t offset) KV_MUST_CHECK;
 void kv_wal_points_truncate(struct kv_wal *wal, uint64_t index);
+/* Entries of segments before the oldest number are not there any more, even if their files are. */
+void kv_wal_forget_released(struct kv_wal *wal);
 /* Starts what there is to do for the file worker, if it does nothing. */
 void kv_wal_chores(struct kv_wal *wal);
 

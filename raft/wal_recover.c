@@ -12,6 +12,9 @@
 
 #define ADVICE "replace this member (docs/operations), the others hold its data"
 
+/* No index, term or sequence comes near it: sums do not overflow. */
+#define NUMBER_MAX (UINT64_C(1) << 62)
+
 struct segment_name {
     uint64_t first_index;
     uint64_t number;
@@ -341,7 +344,8 @@ static int take_head(struct scan *scan, const struct kv_wal_record *record)
         wal->oldest_number = head.oldest_number;
         wal->first_index = record->index;
         wal->last_index = record->index - 1;
-        if (wal->first_index == 0 || wal->last_index < wal->boundary_index) {
+        if (wal->first_index == 0 || wal->last_index < wal->boundary_index ||
+            head.term > NUMBER_MAX || head.oldest_number > head.number) {
             return damaged(scan, "its head contradicts itself");
         }
         return 0;
@@ -408,6 +412,10 @@ static int take_record(struct scan *scan, const struct kv_wal_record *record)
 {
     uint64_t number = scan->list.names[scan->at].number;
 
+    if (record->sequence > NUMBER_MAX || record->term > NUMBER_MAX ||
+        (record->type != KV_WAL_VOTE && record->index > NUMBER_MAX)) {
+        return damaged(scan, "a number that cannot be");
+    }
     if (scan->offset == 0) {
         return take_head(scan, record);
     }
@@ -594,6 +602,11 @@ static int scan_all(struct scan *scan)
         scan->at = scan->first;
         scan->offset = 0;
         status = missing(scan, scan->list.names[scan->first].number - 1);
+    }
+    kv_wal_forget_released(scan->wal);
+    if (status == 0 && scan->wal->first_index > scan->wal->last_index + 1) {
+        scan->at = scan->list.n - 1;
+        status = damaged(scan, "more is released than the log holds");
     }
     return status;
 }

@@ -299,6 +299,20 @@ static bool is_behind(const struct kv_wal *wal, size_t i, uint64_t index)
            (wal->segments[i]->number < wal->boundary_number && wal->boundary_index <= index);
 }
 
+void kv_wal_forget_released(struct kv_wal *wal)
+{
+    for (size_t i = 0; i < wal->n_segments; i++) {
+        const struct kv_wal_segment *segment = wal->segments[i];
+
+        /* A segment that began before the boundary did so at an index that says nothing now. */
+        if (segment->number == wal->oldest_number && segment->number > wal->boundary_number &&
+            wal->first_index < segment->first_index) {
+            wal->first_index = segment->first_index;
+        }
+    }
+    drop_points_before(wal, wal->oldest_number);
+}
+
 void kv_wal_release(struct kv_wal *wal, uint64_t index)
 {
     size_t n = 0;
@@ -311,12 +325,8 @@ void kv_wal_release(struct kv_wal *wal, uint64_t index)
         n++;
     }
     if (n > 0 && wal->segments[n]->number > wal->oldest_number) {
-        wal->oldest_number = wal->segments[n]->number;
-        if (wal->first_index < wal->segments[n]->first_index) {
-            wal->first_index = wal->segments[n]->first_index;
-        }
-        drop_points_before(wal, wal->oldest_number);
-        wal->release_record = kv_wal_write_synced(wal);
+        wal->release_record = kv_wal_write_synced(wal, wal->segments[n]->number);
+        kv_wal_forget_released(wal);
         kv_wal_flush(wal);
     }
     kv_wal_chores(wal);
