@@ -10,6 +10,8 @@ enum { PROTOCOL_VERSION = 1, FRAME_FIELDS_BYTES_MAX = 2 + 10 + 5 };
 /* Tags of kv.proto's Request: field number << 3 | varint. */
 enum { TAG_ID = 1 << 3, TAG_DEADLINE_MS = 2 << 3 };
 /* The server stops waiting a little earlier than we do, so that its own words arrive. */
+/* Shorter messages cannot be nested deep enough to do harm. */
+enum { SCAN_FROM_BYTES = 512 };
 enum { DEADLINE_SHARE = 10, DEADLINE_EARLY_MS_MAX = 50 };
 
 /* ---------------------------------------------------------------- sending */
@@ -101,7 +103,12 @@ static ProtobufCMessage *unpack(struct kv_session *session,
                                 struct kv_slice body)
 {
     ProtobufCAllocator allocator;
+    bool unknown;
 
+    if (body.size >= SCAN_FROM_BYTES &&
+        kv_proto_scan(descriptor, body, KV_DECODED_BYTES_MAX, &unknown, NULL) < 0) {
+        return NULL;
+    }
     kv_arena_reset(&session->arena);
     kv_arena_protobuf_allocator(&session->arena, &allocator);
     return protobuf_c_message_unpack(descriptor, &allocator, body.size, body.data);

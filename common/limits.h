@@ -19,7 +19,7 @@
 #define KV_FRAME_HEADER_BYTES 8u
 #define KV_REQUEST_BYTES_MAX (16 * KV_MIB) /* one request frame */
 #define KV_REPLY_FRAME_BYTES_MAX (16 * KV_MIB)
-#define KV_NESTING_DEPTH_MAX 8u             /* messages in messages, scanned before unpacking */
+#define KV_NESTING_DEPTH_MAX 12u            /* a transaction four deep takes 11, see kv.proto */
 #define KV_DECODED_BYTES_MAX (64 * KV_MIB)  /* memory of one unpacked request */
 #define KV_STREAM_PIECE_BYTES (64 * KV_KIB) /* one item of a streamed range */
 #define KV_STREAM_CREDIT_MAX (16 * KV_MIB)  /* what a client may grant ahead */

@@ -222,6 +222,7 @@ static void run_read(struct kv_job *job)
 
     if (read->plan) {
         read->status = read_entries(read->plan, read);
+        read->n_entries = read->status == 0 ? read->n_entries : 0;
     }
 }
 

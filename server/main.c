@@ -34,6 +34,8 @@ enum exit_code {
     EXIT_FAULT = 6,
 };
 
+enum { PUBLISH_INTERVAL_MS = 20, DESCRIPTORS_RESERVED = 256 };
+
 struct app {
     struct kv_config config;
     uv_loop_t loop;
@@ -46,13 +48,17 @@ struct app {
     struct kv_node *node;
     uv_timer_t timer;
     uv_check_t check;
+    uv_idle_t turn_due; /* active: a turn is due, so the loop must not wait */
     uv_signal_t sigterm;
     uv_signal_t sigint;
     uint64_t random;
     char client_address[280];
-    int exit_code;
-    bool stopping;
-    bool stopped;
+    uint64_t published_ms;
+    uint64_t turn_ns_max; /* since the last scrape of the metrics */
+    bool publish_due;
+    bool stopping;       /* told to */
+    bool node_stopped;   /* nothing is under way */
+    bool server_stopped; /* the clients have gone */
     bool was_serving;
 };
 
@@ -69,11 +75,18 @@ static uint64_t clock_now_ns(void *arg)
     return now_ns();
 }
 
+static void on_idle(uv_idle_t *idle)
+{
+    (void)idle;
+}
+
+/* The turn itself comes behind what the sockets have for us, at the end of this iteration. */
 static void on_timer(uv_timer_t *timer)
 {
     struct app *app = timer->data;
 
     kv_node_on_timer(app->node);
+    uv_idle_start(&app->turn_due, on_idle);
 }
 
 static void clock_set_timer(void *arg, uint64_t deadline_ms)
@@ -106,7 +119,12 @@ static const struct kv_clock_ops clock_ops = {clock_now_ns, clock_set_timer, clo
 
 static void on_reply(void *arg, struct kv_op *op, const Kv__Reply *reply)
 {
-    kv_server_on_reply(((struct app *)arg)->server, op, reply);
+    struct app *app = arg;
+
+    /* The network threads know a new setting before its client hears of it. */
+    app->publish_due =
+        app->publish_due || op->request->command_case == KV__REQUEST__COMMAND_CONFIG_SET;
+    kv_server_on_reply(app->server, op, reply);
 }
 
 static void on_reply_packed(void *arg, struct kv_op *op, struct kv_slice reply)
@@ -129,30 +147,63 @@ static void on_fatal(void *arg, int exit_code, const struct kv_error *error)
 
 static void on_stopped(void *arg)
 {
-    ((struct app *)arg)->stopped = true;
+    ((struct app *)arg)->node_stopped = true;
 }
 
-static void on_changed(void *arg)
+static void get_status(struct app *app, struct kv_node_status *ret_status)
 {
-    struct app *app = arg;
-    struct kv_node_status status;
-
-    if (!app->node) {
-        return;
+    kv_node_status_get(app->node, ret_status);
+    if (ret_status->turn_ns_max > app->turn_ns_max) {
+        app->turn_ns_max = ret_status->turn_ns_max;
     }
-    kv_node_status_get(app->node, &status);
-    kv_server_publish(app->server, &status);
-    if (status.serving && !app->was_serving) {
+}
+
+static void note_serving(struct app *app, const struct kv_node_status *status)
+{
+    if (status->serving && !app->was_serving) {
         app->was_serving = true;
         sd_notify(0, "READY=1");
         KV_LOG(INFO,
                "kvd",
                "serving",
                "role=%s term=%" PRIu64 " revision=%" PRId64,
-               status.role,
-               status.term,
-               status.revision);
+               status->role,
+               status->term,
+               status->revision);
     }
+}
+
+/* Tells the network threads, and the clients when they had better go elsewhere. */
+static void publish(struct app *app)
+{
+    struct kv_node_status status;
+
+    get_status(app, &status);
+    app->publish_due = false;
+    app->published_ms = uv_now(&app->loop);
+    kv_server_publish(app->server, &status);
+    note_serving(app, &status);
+    if (app->stopping && status.leader_id != 0 && status.leader_id != app->config.node_id) {
+        kv_server_leave(app->server, status.leader_address);
+    }
+}
+
+static void on_changed(void *arg)
+{
+    ((struct app *)arg)->publish_due = true;
+}
+
+static bool get_http_status(void *arg, bool scrape, struct kv_node_status *ret_status)
+{
+    struct app *app = arg;
+
+    if (!app->node) {
+        return false;
+    }
+    get_status(app, ret_status);
+    ret_status->turn_ns_max = app->turn_ns_max;
+    app->turn_ns_max = scrape ? 0 : app->turn_ns_max;
+    return true;
 }
 
 static const struct kv_node_ops node_ops = {
@@ -180,18 +231,29 @@ static void on_signal(uv_signal_t *handle, int number)
     kv_node_stop(app->node);
 }
 
+static void on_server_stopped(void *arg)
+{
+    struct app *app = arg;
+
+    app->server_stopped = true;
+    uv_stop(&app->loop);
+}
+
 /* The end of each turn of the loop. */
 static void on_check(uv_check_t *check)
 {
     struct app *app = check->data;
 
+    uv_idle_stop(&app->turn_due);
     kv_node_turn(app->node);
-    kv_server_flush(app->server);
-    if (!app->was_serving) {
-        on_changed(app);
+    /* What changes without a notice, as a setting by another node's client, is soon told too. */
+    if (app->publish_due || uv_now(&app->loop) - app->published_ms >= PUBLISH_INTERVAL_MS) {
+        publish(app);
     }
-    if (app->stopped) {
-        uv_stop(&app->loop);
+    kv_server_flush(app->server);
+    if (app->node_stopped) {
+        app->node_stopped = false;
+        kv_server_stop(app->server, on_server_stopped, app);
     }
 }
 
@@ -204,6 +266,7 @@ static int start_loop(struct app *app)
     }
     uv_timer_init(&app->loop, &app->timer);
     uv_check_init(&app->loop, &app->check);
+    uv_idle_init(&app->loop, &app->turn_due);
     uv_signal_init(&app->loop, &app->sigterm);
     uv_signal_init(&app->loop, &app->sigint);
     app->timer.data = app->check.data = app->sigterm.data = app->sigint.data = app;
@@ -253,14 +316,16 @@ static int open_ports(struct app *app, struct kv_error *ret_error)
         status = kv_http_open(&(struct kv_http_options){.loop = &app->loop,
                                                         .listen = config->listen_http,
                                                         .version = KVD_VERSION,
-                                                        .server = app->server},
+                                                        .server = app->server,
+                                                        .get_status = get_http_status,
+                                                        .arg = app},
                               &app->http,
                               ret_error);
     }
     return status;
 }
 
-/* Where clients find us: as told, or where we listen. */
+/* Where clients find us: as told, or where we listen, unless that is every address. */
 static void choose_client_address(struct app *app)
 {
     const char *listen = app->config.listen_client;
@@ -271,14 +336,14 @@ static void choose_client_address(struct app *app)
                  sizeof app->client_address,
                  "%.279s",
                  app->config.advertise_client);
-        return;
+    } else if (!kv_config_is_wildcard(listen)) {
+        snprintf(app->client_address,
+                 sizeof app->client_address,
+                 "%.*s:%d",
+                 (int)(colon - listen),
+                 listen,
+                 kv_server_port(app->server));
     }
-    snprintf(app->client_address,
-             sizeof app->client_address,
-             "%.*s:%d",
-             (int)(colon - listen),
-             listen,
-             kv_server_port(app->server));
 }
 
 static int open_transport(struct app *app, struct kv_error *ret_error)
@@ -394,13 +459,10 @@ static int start(struct app *app, struct kv_error *ret_error)
     if (status != 0) {
         return exit_code_of(status);
     }
-    on_changed(app);
+    publish(app);
     if (kv_server_start(app->server, app->node, ret_error) != 0 ||
         write_ports(app, ret_error) != 0) {
         return EXIT_CANNOT_START;
-    }
-    if (app->http) {
-        kv_http_set_node(app->http, app->node);
     }
     uv_check_start(&app->check, on_check);
     uv_signal_start(&app->sigterm, on_signal, SIGTERM);
@@ -417,22 +479,16 @@ static void close_handle(uv_handle_t *handle, void *arg)
     }
 }
 
-/* An orderly end: answers leave first, then peers are told, then files are closed. */
+/* An orderly end: the clients have gone; then peers are told, then files are closed. */
 static void stop(struct app *app)
 {
-    struct kv_node_status status;
-
-    kv_node_status_get(app->node, &status);
     kv_http_close(app->http);
-    kv_server_stop(app->server,
-                   status.leader_id == app->config.node_id ? "" : status.leader_address);
     uv_check_stop(&app->check);
     kv_transport_close(app->transport, NULL, NULL);
     kv_worker_stop(app->log_worker);
     kv_worker_stop(app->file_worker);
     kv_node_close(app->node);
     app->node = NULL;
-    uv_timer_stop(&app->timer);
     uv_walk(&app->loop, close_handle, NULL);
     uv_run(&app->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&app->loop);
@@ -440,19 +496,67 @@ static void stop(struct app *app)
     kv_disk_posix_close(app->disk);
 }
 
-static void prepare_process(struct app *app)
+/* As many descriptors as the system allows; no more clients than that leaves room for. */
+static void raise_descriptor_limit(struct app *app)
 {
     struct rlimit limit;
 
-    signal(SIGPIPE, SIG_IGN);
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
     }
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max != RLIM_INFINITY &&
+        limit.rlim_max < app->config.max_connections + DESCRIPTORS_RESERVED) {
+        uint64_t possible = limit.rlim_max > 2 * DESCRIPTORS_RESERVED
+                                ? limit.rlim_max - DESCRIPTORS_RESERVED
+                                : limit.rlim_max / 2;
+
+        KV_LOG(WARN,
+               "kvd",
+               "few_descriptors",
+               "limit=%" PRIu64 " max_connections=%" PRIu64 " lowered_to=%" PRIu64,
+               (uint64_t)limit.rlim_max,
+               app->config.max_connections,
+               possible);
+        app->config.max_connections = possible;
+    }
+}
+
+static void prepare_process(struct app *app)
+{
+    signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit(app);
     if (getrandom(&app->random, sizeof app->random, 0) != (ssize_t)sizeof app->random ||
         app->random == 0) {
         app->random = now_ns() | 1;
     }
+}
+
+static void warn(void *arg, const char *warning)
+{
+    (void)arg;
+    KV_LOG(WARN, "config", "unwise", "warning=\"%s\"", warning);
+}
+
+/* -1: go on. */
+static int only_tell(const struct kv_config *config, enum kv_config_action action)
+{
+    switch (action) {
+    case KV_CONFIG_HELP:
+        kv_config_print_help(stdout);
+        return EXIT_STOPPED;
+    case KV_CONFIG_VERSION:
+        printf("kvd %s\n", KVD_VERSION);
+        return EXIT_STOPPED;
+    case KV_CONFIG_CHECK:
+        kv_config_print(config, stdout);
+        kv_config_warn(config, warn, NULL);
+        return EXIT_STOPPED;
+    case KV_CONFIG_RUN:
+        break;
+    }
+    return -1;
 }
 
 int main(int argc, char **argv)
@@ -466,19 +570,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "kvd: %s\n", error.message);
         return EXIT_USAGE;
     }
-    if (action == KV_CONFIG_HELP) {
-        kv_config_print_help(stdout);
-        return EXIT_STOPPED;
-    }
-    if (action == KV_CONFIG_VERSION) {
-        printf("kvd %s\n", KVD_VERSION);
-        return EXIT_STOPPED;
-    }
-    if (app.config.check_only) {
-        kv_config_print(&app.config, stdout);
-        return EXIT_STOPPED;
+    code = only_tell(&app.config, action);
+    if (code >= 0) {
+        return code;
     }
     kv_log_set_level(app.config.level);
+    kv_config_warn(&app.config, warn, NULL);
     prepare_process(&app);
     code = start(&app, &error);
     if (code != EXIT_STOPPED) {

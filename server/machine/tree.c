@@ -2,51 +2,15 @@
  * M1 keys of a leaf ascend; all keys under a child lie between the separators at its sides.
  * M2 a node's live count is the sum of its children's, a leaf's the number of its records that are
  * no tombstones. M3 all leaves are at the same depth. M4 no node is empty but the root of an empty
- * tree. M5 a slot's prefix is the first 8 bytes of its key. */
+ * tree. M5 the first `skip` bytes of a node's keys are the same; a prefix is the 8 bytes behind.
+ */
 #include "server/machine/tree.h"
 
 #include "common/assert.h"
+#include "server/machine/tree_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { LEAF_SLOTS = 62, INNER_CHILDREN = 62 };
-
-struct slot {
-    uint64_t prefix; /* first bytes of the key, big endian: compares like memcmp */
-    struct kv_record *record;
-};
-
-/* Least key of a child; several versions of an inner node may share one. */
-struct separator {
-    uint32_t references;
-    uint32_t size;
-    uint64_t prefix;
-    uint8_t bytes[];
-};
-
-struct child {
-    struct separator *separator; /* of the first child: not used, NULL */
-    struct kv_tree_node *node;
-    uint64_t live;
-};
-
-struct kv_tree_node {
-    uint64_t born;
-    uint32_t n;
-    bool is_leaf;
-    union {
-        struct slot slots[LEAF_SLOTS];
-        struct child *children; /* INNER_CHILDREN of them */
-    };
-};
-
-struct kv_tree_retired {
-    struct kv_tree_retired *next;
-    uint64_t epoch; /* seen by pins up to this one */
-    struct kv_tree_node *node;
-    struct kv_record *record;
-};
 
 /* The way from the root to a leaf. */
 struct path {
@@ -56,25 +20,6 @@ struct path {
     } steps[KV_TREE_DEPTH_MAX];
     unsigned depth;
 };
-
-static uint64_t prefix_of(struct kv_slice key)
-{
-    uint64_t prefix = 0;
-    size_t size = key.size < 8 ? key.size : 8;
-
-    for (size_t i = 0; i < size; i++) {
-        prefix |= (uint64_t)key.data[i] << (56 - 8 * i);
-    }
-    return prefix;
-}
-
-static int compare(uint64_t a_prefix, struct kv_slice a, uint64_t b_prefix, struct kv_slice b)
-{
-    if (a_prefix != b_prefix) {
-        return a_prefix < b_prefix ? -1 : 1;
-    }
-    return kv_slice_compare(a, b);
-}
 
 /* ---------------------------------------------------------------- nodes and their memory */
 
@@ -90,6 +35,7 @@ static struct kv_tree_node *new_node(struct kv_tree *tree, bool is_leaf)
     }
     node->born = tree->epoch;
     node->n = 0;
+    node->skip = 0;
     node->is_leaf = is_leaf;
     tree->n_nodes++;
     return node;
@@ -101,7 +47,6 @@ static struct separator *new_separator(struct kv_slice key)
 
     separator->references = 1;
     separator->size = (uint32_t)key.size;
-    separator->prefix = prefix_of(key);
     memcpy(separator->bytes, key.data, key.size);
     return separator;
 }
@@ -113,7 +58,7 @@ static void release_separator(struct separator *separator)
     }
 }
 
-static void free_node(struct kv_tree *tree, struct kv_tree_node *node)
+void kv_tree_free_node(struct kv_tree *tree, struct kv_tree_node *node)
 {
     if (!node->is_leaf) {
         for (unsigned i = 0; i < node->n; i++) {
@@ -141,7 +86,7 @@ static void retire(struct kv_tree *tree, struct kv_tree_node *node, struct kv_re
 static void drop_node(struct kv_tree *tree, struct kv_tree_node *node)
 {
     if (node->born > tree->newest_pin) {
-        free_node(tree, node);
+        kv_tree_free_node(tree, node);
     } else {
         retire(tree, node, NULL);
     }
@@ -166,6 +111,7 @@ static struct kv_tree_node *own(struct kv_tree *tree, struct kv_tree_node *node)
     }
     copy = new_node(tree, node->is_leaf);
     copy->n = node->n;
+    copy->skip = node->skip;
     if (node->is_leaf) {
         memcpy(copy->slots, node->slots, node->n * sizeof node->slots[0]);
     } else {
@@ -204,7 +150,7 @@ static void free_subtree(struct kv_tree *tree, struct kv_tree_node *node)
             }
         }
     }
-    free_node(tree, node);
+    kv_tree_free_node(tree, node);
 }
 
 void kv_tree_deinit(struct kv_tree *tree)
@@ -217,151 +163,16 @@ void kv_tree_deinit(struct kv_tree *tree)
     KV_ASSERT(!tree->retired_first && tree->n_nodes == 0);
 }
 
-/* ---------------------------------------------------------------- searching */
-
-/* First slot whose key is at or behind `key`; *ret_equal: it is that key. */
-static unsigned leaf_position(const struct kv_tree_node *leaf,
-                              uint64_t prefix,
-                              struct kv_slice key,
-                              bool *ret_equal)
-{
-    unsigned low = 0;
-    unsigned high = leaf->n;
-
-    while (low < high) {
-        unsigned middle = (low + high) / 2;
-        const struct slot *slot = &leaf->slots[middle];
-        int order = slot->prefix != prefix ? (slot->prefix < prefix ? -1 : 1)
-                                           : kv_slice_compare(kv_record_key(slot->record), key);
-
-        if (order == 0) {
-            *ret_equal = true;
-            return middle;
-        }
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    *ret_equal = false;
-    return low;
-}
-
-/* The child that the key belongs to. */
-static unsigned
-child_position(const struct kv_tree_node *node, uint64_t prefix, struct kv_slice key)
-{
-    unsigned low = 1;
-    unsigned high = node->n;
-
-    while (low < high) {
-        unsigned middle = (low + high) / 2;
-        const struct separator *separator = node->children[middle].separator;
-
-        if (compare(
-                separator->prefix, kv_slice_of(separator->bytes, separator->size), prefix, key) <=
-            0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low - 1;
-}
-
-struct kv_record *kv_tree_find(const struct kv_tree *tree, struct kv_slice key)
-{
-    const struct kv_tree_node *node = tree->root;
-    uint64_t prefix = prefix_of(key);
-    bool equal;
-    unsigned at;
-
-    while (!node->is_leaf) {
-        node = node->children[child_position(node, prefix, key)].node;
-    }
-    at = leaf_position(node, prefix, key, &equal);
-    return equal ? node->slots[at].record : NULL;
-}
-
-static uint64_t live_count(const struct kv_tree_node *node)
-{
-    uint64_t live = 0;
-
-    if (node->is_leaf) {
-        for (unsigned i = 0; i < node->n; i++) {
-            live += !node->slots[i].record->tombstone;
-        }
-    } else {
-        for (unsigned i = 0; i < node->n; i++) {
-            live += node->children[i].live;
-        }
-    }
-    return live;
-}
-
-uint64_t kv_tree_count(const struct kv_tree *tree)
-{
-    return live_count(tree->root);
-}
-
-uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key)
-{
-    const struct kv_tree_node *node = tree->root;
-    uint64_t prefix = prefix_of(key);
-    uint64_t rank = 0;
-    bool equal;
-    unsigned at;
-
-    while (!node->is_leaf) {
-        at = child_position(node, prefix, key);
-        for (unsigned i = 0; i < at; i++) {
-            rank += node->children[i].live;
-        }
-        node = node->children[at].node;
-    }
-    at = leaf_position(node, prefix, key, &equal);
-    for (unsigned i = 0; i < at; i++) {
-        rank += !node->slots[i].record->tombstone;
-    }
-    return rank;
-}
-
-struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)
-{
-    const struct kv_tree_node *node = tree->root;
-
-    while (!node->is_leaf) {
-        unsigned i = 0;
-
-        while (i < node->n && n >= node->children[i].live) {
-            n -= node->children[i].live;
-            i++;
-        }
-        if (i == node->n) {
-            return NULL;
-        }
-        node = node->children[i].node;
-    }
-    for (unsigned i = 0; i < node->n; i++) {
-        if (!node->slots[i].record->tombstone && n-- == 0) {
-            return node->slots[i].record;
-        }
-    }
-    return NULL;
-}
-
 /* ---------------------------------------------------------------- changing */
 
 /* Walks to the key's leaf; every node on the way may be changed afterwards. */
-static void
-descend_owned(struct kv_tree *tree, uint64_t prefix, struct kv_slice key, struct path *ret_path)
+static void descend_owned(struct kv_tree *tree, struct kv_slice key, struct path *ret_path)
 {
     struct kv_tree_node *node = tree->root = own(tree, tree->root);
 
     ret_path->depth = 0;
     while (!node->is_leaf) {
-        unsigned at = child_position(node, prefix, key);
+        unsigned at = kv_tree_child_position(node, key);
 
         KV_ASSERT(ret_path->depth + 1 < KV_TREE_DEPTH_MAX);
         ret_path->steps[ret_path->depth].node = node;
@@ -379,15 +190,21 @@ static void add_live(struct path *path, int64_t more)
     }
 }
 
-/* Puts a child behind position `at` of an inner node that has room. */
+/* Puts a child at position `at` of an inner node that has room. */
 static void insert_child(struct kv_tree_node *node,
                          unsigned at,
                          struct kv_tree_node *child,
                          struct separator *separator)
 {
+    uint64_t prefix = 0;
+
+    if (separator) {
+        kv_tree_admit_key(node, kv_tree_separator_key(separator));
+        prefix = kv_tree_prefix(kv_tree_separator_key(separator), node->skip);
+    }
     memmove(
         node->children + at + 1, node->children + at, (node->n - at) * sizeof node->children[0]);
-    node->children[at] = (struct child){separator, child, live_count(child)};
+    node->children[at] = (struct child){prefix, separator, child, kv_tree_live_count(child)};
     node->n++;
 }
 
@@ -410,6 +227,8 @@ static struct kv_tree_node *split_node(struct kv_tree *tree,
         right->children[0].separator = NULL;
     }
     node->n = keep;
+    kv_tree_find_skip(node);
+    kv_tree_find_skip(right);
     return right;
 }
 
@@ -428,7 +247,7 @@ static void hang_sibling(struct kv_tree *tree,
         struct kv_tree_node *upper = NULL;
         struct separator *upper_separator = NULL;
 
-        parent->children[at].live = live_count(parent->children[at].node);
+        parent->children[at].live = kv_tree_live_count(parent->children[at].node);
         if (parent->n == INNER_CHILDREN) {
             unsigned keep = at + 1 == parent->n ? parent->n - 1 : parent->n / 2;
 
@@ -457,6 +276,8 @@ static void hang_sibling(struct kv_tree *tree,
 
 static void insert_slot(struct kv_tree_node *leaf, unsigned at, struct slot slot)
 {
+    kv_tree_admit_key(leaf, kv_record_key(slot.record));
+    slot.prefix = kv_tree_prefix(kv_record_key(slot.record), leaf->skip);
     memmove(leaf->slots + at + 1, leaf->slots + at, (leaf->n - at) * sizeof leaf->slots[0]);
     leaf->slots[at] = slot;
     leaf->n++;
@@ -465,7 +286,7 @@ static void insert_slot(struct kv_tree_node *leaf, unsigned at, struct slot slot
 struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record)
 {
     struct kv_slice key = kv_record_key(record);
-    struct slot slot = {prefix_of(key), record};
+    struct slot slot = {0, record};
     struct kv_tree_node *leaf;
     struct kv_tree_node *right;
     struct separator *separator;
@@ -473,9 +294,9 @@ struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record)
     unsigned at;
     bool equal;
 
-    descend_owned(tree, slot.prefix, key, &path);
+    descend_owned(tree, key, &path);
     leaf = path.steps[path.depth - 1].node;
-    at = leaf_position(leaf, slot.prefix, key, &equal);
+    at = kv_tree_leaf_position(leaf, key, &equal);
     if (equal) {
         struct kv_record *former = leaf->slots[at].record;
 
@@ -539,6 +360,7 @@ static bool merge_children(struct kv_tree *tree, struct kv_tree_node *parent, un
         left->children[left->n].separator->references++;
     }
     left->n += right->n;
+    kv_tree_find_skip(left);
     right->n = 0; /* its separators moved along */
     parent->children[at].live += parent->children[at + 1].live;
     remove_child(parent, at + 1);
@@ -577,7 +399,6 @@ static void tidy(struct kv_tree *tree, struct path *path)
 
 struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
 {
-    uint64_t prefix = prefix_of(key);
     struct kv_record *record;
     struct kv_tree_node *leaf;
     struct path path;
@@ -587,117 +408,15 @@ struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
     if (!kv_tree_find(tree, key)) {
         return NULL;
     }
-    descend_owned(tree, prefix, key, &path);
+    descend_owned(tree, key, &path);
     leaf = path.steps[path.depth - 1].node;
-    at = leaf_position(leaf, prefix, key, &equal);
+    at = kv_tree_leaf_position(leaf, key, &equal);
     record = leaf->slots[at].record;
     memmove(leaf->slots + at, leaf->slots + at + 1, (leaf->n - at - 1) * sizeof leaf->slots[0]);
     leaf->n--;
     add_live(&path, -(int64_t)!record->tombstone);
     tidy(tree, &path);
     return record;
-}
-
-/* ---------------------------------------------------------------- cursors */
-
-static void go_down(struct kv_tree_cursor *cursor, const struct kv_tree_node *node, bool to_last)
-{
-    for (;;) {
-        KV_ASSERT(cursor->depth < KV_TREE_DEPTH_MAX);
-        cursor->path[cursor->depth].node = node;
-        cursor->path[cursor->depth].at = to_last && node->n > 0 ? node->n - 1 : 0;
-        cursor->depth++;
-        if (node->is_leaf) {
-            return;
-        }
-        node = node->children[cursor->path[cursor->depth - 1].at].node;
-    }
-}
-
-struct kv_record *kv_tree_cursor_get(const struct kv_tree_cursor *cursor)
-{
-    if (cursor->depth == 0) {
-        return NULL;
-    }
-    return cursor->path[cursor->depth - 1].node->slots[cursor->path[cursor->depth - 1].at].record;
-}
-
-/* The present position is no slot of its leaf: on to the next leaf, or to the end. */
-static void step_up(struct kv_tree_cursor *cursor, bool forward)
-{
-    while (--cursor->depth > 0) {
-        const struct kv_tree_node *node = cursor->path[cursor->depth - 1].node;
-        unsigned at = cursor->path[cursor->depth - 1].at;
-
-        if (forward ? at + 1 < node->n : at > 0) {
-            at = forward ? at + 1 : at - 1;
-            cursor->path[cursor->depth - 1].at = at;
-            go_down(cursor, node->children[at].node, !forward);
-            return;
-        }
-    }
-}
-
-void kv_tree_next(struct kv_tree_cursor *cursor)
-{
-    if (cursor->depth > 0 &&
-        ++cursor->path[cursor->depth - 1].at >= cursor->path[cursor->depth - 1].node->n) {
-        step_up(cursor, true);
-    }
-}
-
-void kv_tree_previous(struct kv_tree_cursor *cursor)
-{
-    if (cursor->depth > 0 && cursor->path[cursor->depth - 1].at-- == 0) {
-        step_up(cursor, false);
-    }
-}
-
-/* To the first slot at or behind the key, which may lie one beyond its leaf's end. */
-static void
-seek_slot(const struct kv_tree *tree, struct kv_slice key, struct kv_tree_cursor *cursor)
-{
-    const struct kv_tree_node *node = tree->root;
-    uint64_t prefix = prefix_of(key);
-    bool equal;
-
-    cursor->depth = 0;
-    for (;;) {
-        cursor->path[cursor->depth].node = node;
-        if (node->is_leaf) {
-            cursor->path[cursor->depth++].at = leaf_position(node, prefix, key, &equal);
-            return;
-        }
-        cursor->path[cursor->depth].at = child_position(node, prefix, key);
-        node = node->children[cursor->path[cursor->depth++].at].node;
-    }
-}
-
-void kv_tree_seek(const struct kv_tree *tree,
-                  struct kv_slice key,
-                  struct kv_tree_cursor *ret_cursor)
-{
-    seek_slot(tree, key, ret_cursor);
-    if (ret_cursor->path[ret_cursor->depth - 1].at >=
-        ret_cursor->path[ret_cursor->depth - 1].node->n) {
-        step_up(ret_cursor, true);
-    }
-}
-
-void kv_tree_seek_before(const struct kv_tree *tree,
-                         struct kv_slice key,
-                         bool has_key,
-                         struct kv_tree_cursor *ret_cursor)
-{
-    if (has_key) {
-        seek_slot(tree, key, ret_cursor);
-        kv_tree_previous(ret_cursor);
-        return;
-    }
-    ret_cursor->depth = 0;
-    if (tree->root->n > 0) {
-        go_down(ret_cursor, tree->root, true);
-    }
 }
 
 /* ---------------------------------------------------------------- pins */
@@ -733,57 +452,9 @@ void kv_tree_unpin(struct kv_tree *tree, struct kv_tree_pin *pin)
             tree->retired_last = NULL;
         }
         if (retired->node) {
-            free_node(tree, retired->node);
+            kv_tree_free_node(tree, retired->node);
         }
         kv_record_free(retired->record);
         free(retired);
     }
-}
-
-/* ---------------------------------------------------------------- checks */
-
-static unsigned check_node(const struct kv_tree_node *node,
-                           struct kv_slice low,
-                           bool has_low,
-                           struct kv_slice high,
-                           bool has_high,
-                           bool is_root)
-{
-    unsigned depth = 0;
-
-    KV_ASSERT(is_root || node->n > 0);
-    if (node->is_leaf) {
-        for (unsigned i = 0; i < node->n; i++) {
-            struct kv_slice key = kv_record_key(node->slots[i].record);
-
-            KV_ASSERT(node->slots[i].prefix == prefix_of(key));
-            KV_ASSERT(i == 0 ||
-                      kv_slice_compare(kv_record_key(node->slots[i - 1].record), key) < 0);
-            KV_ASSERT(!has_low || kv_slice_compare(low, key) <= 0);
-            KV_ASSERT(!has_high || kv_slice_compare(key, high) < 0);
-        }
-        return 1;
-    }
-    for (unsigned i = 0; i < node->n; i++) {
-        const struct separator *mine = node->children[i].separator;
-        const struct separator *next = i + 1 < node->n ? node->children[i + 1].separator : NULL;
-        unsigned below;
-
-        KV_ASSERT((i == 0) == !mine);
-        KV_ASSERT(node->children[i].live == live_count(node->children[i].node));
-        below = check_node(node->children[i].node,
-                           mine ? kv_slice_of(mine->bytes, mine->size) : low,
-                           mine || has_low,
-                           next ? kv_slice_of(next->bytes, next->size) : high,
-                           next || has_high,
-                           false);
-        KV_ASSERT(depth == 0 || depth == below);
-        depth = below;
-    }
-    return depth + 1;
-}
-
-void kv_tree_check_invariants(const struct kv_tree *tree)
-{
-    (void)check_node(tree->root, kv_slice_of(NULL, 0), false, kv_slice_of(NULL, 0), false, true);
 }

@@ -11,17 +11,20 @@ struct kv_http_options {
     struct uv_loop_s *loop; /* the core's */
     const char *listen;     /* host:port */
     const char *version;
-    struct kv_server *server;
+    struct kv_server *server; /* for its counters */
+    /* Called on the core for each request. scrape: it is for /metrics. False: there is no node yet,
+     * or any more. */
+    bool (*get_status)(void *arg, bool scrape, struct kv_node_status *ret_status);
+    void *arg;
+    unsigned wait_ms; /* for the core; 0: 1000 */
 };
 
 /* KV_INVALID, KV_IN_USE, KV_IO. */
 int kv_http_open(const struct kv_http_options *options,
                  struct kv_http **ret_http,
                  struct kv_error *ret_error) KV_MUST_CHECK;
-/* Answers from now on with the node's state, asked for on the core at each request; NULL: stopping.
- */
-void kv_http_set_node(struct kv_http *http, struct kv_node *node);
-void kv_http_close(struct kv_http *http); /* takes NULL; the core's loop must run once more */
+/* Takes NULL; the core's loop must run once more. */
+void kv_http_close(struct kv_http *http);
 int kv_http_port(const struct kv_http *http);
 
 #endif

@@ -6,6 +6,7 @@
 #include "common/arena.h"
 #include "common/limits.h"
 #include "proto/frame.h"
+#include "server/net/decode.h"
 #include "server/net/server.h"
 
 #include <ck_ring.h>
@@ -14,32 +15,40 @@
 
 /* Batches under way in one direction; a full ring makes a thread read no further. */
 #define KV_NET_RING_SLOTS 4096u
-/* What one turn of a thread reads from one connection. */
-#define KV_NET_READ_BYTES (256 * KV_KIB)
-/* Memory of what one turn decodes. */
-#define KV_NET_ARENA_BYTES (3 * KV_DECODED_BYTES_MAX)
+/* Emptied memory on its way back to the core. */
+#define KV_NET_SPARE_SLOTS 8u
+/* Memory kept for another use is no larger than this. */
+#define KV_NET_SPARE_BYTES (1 * KV_MIB)
+#define KV_NET_THREADS_MAX 64u
+/* What one read takes from a socket at most, beyond a frame that is under way. */
+#define KV_NET_READ_BYTES (64 * KV_KIB)
+/* Memory of what one batch decodes: begun anew beyond KV_NET_BATCH_BYTES, so one largest request is
+ * all that comes on top. */
+#define KV_NET_ARENA_BYTES (KV_NET_BATCH_BYTES + KV_REQUEST_BYTES_MAX + 2 * KV_DECODED_BYTES_MAX)
 
 struct kv_conn;
 struct kv_net_thread;
 
-/* All that one turn of a thread decoded: freed when the last of its requests is answered. */
+/* All that one turn of a thread decoded: recycled when the last of its requests is answered. */
 struct kv_net_batch {
     struct kv_arena arena;
     struct kv_net_item *first;
     struct kv_net_item *last;
-    atomic_size_t references;
+    atomic_size_t references; /* the filler's, then the core's; one of each request and item */
     struct kv_net_thread *thread;
+    struct kv_net_batch *next; /* of the thread's spare ones */
 };
 
 enum kv_net_item_type { KV_ITEM_REQUEST, KV_ITEM_CANCEL, KV_ITEM_CREDIT };
 
 struct kv_net_request {
-    struct kv_op op; /* the core's while it is under way */
+    struct kv_op op; /* the core's while it is under way; first, for the way back */
     struct kv_conn *conn;
     struct kv_net_batch *batch;
     uint64_t id;
+    uint64_t arrived_ns;
+    uint8_t command;
     bool is_stream;
-    bool done;      /* thread: its final answer has been sent */
     bool core_done; /* core: the node has given its final answer */
 };
 
@@ -56,6 +65,7 @@ struct kv_net_answer {
     struct kv_net_request *request;
     size_t offset;
     size_t size;
+    uint8_t code;
     bool final;
 };
 struct kv_net_answers {
@@ -81,15 +91,22 @@ struct kv_conn {
     uv_tcp_t tcp;
     bool hello_done;
     bool lz4;
-    bool closing; /* close is under way, or done */
-    bool closed;  /* the handle is gone; freed with the last request */
+    bool told;      /* has had a goodbye; no second one */
+    bool last_word; /* nothing more is read; ends when all is written and the client closes */
+    bool lingering; /* all is written: waits for the client to close, for a while */
+    bool closing;   /* close is under way, or done */
+    bool closed;    /* the handle is gone; freed with the last request */
     bool reading;
-    bool close_when_sent;
-    bool dirty; /* has something to send; in the thread's list */
+    bool dirty; /* has something to send, or to read again; in the thread's list */
     uint64_t opened_ms;
+    uint64_t read_ms;  /* last byte came */
+    uint64_t ended_ms; /* last_word, or lingering, began */
+    size_t read_bytes; /* what the next read takes */
     struct kv_buf in;
+    size_t in_start; /* bytes of `in` that are done with */
     struct kv_buf out;
     struct kv_buf writing;
+    size_t accounted_bytes;
     uv_write_t write;
     bool write_under_way;
     struct kv_id_table requests;
@@ -101,27 +118,40 @@ struct kv_net_thread {
     struct kv_server *server;
     unsigned number;
     uv_thread_t thread;
-    int listen_fd;
+    int listen_fd; /* -1: libuv has it */
     uv_loop_t loop;
     uv_tcp_t listener;
     uv_async_t wake;      /* core -> thread */
     uv_prepare_t prepare; /* end of a turn */
     uv_timer_t timer;
-    bool started;
-    atomic_bool stop;
+    bool loop_open;
+    bool running;
+    bool leaving;         /* thread: no new connections, all have had their goodbye */
+    uint64_t stopping_ms; /* thread: when it was told to stop; 0: not yet */
+    atomic_bool leave;    /* core -> thread */
+    atomic_bool stop;     /* core -> thread */
+    atomic_bool ended;    /* thread -> core: nothing is left but to join it */
     struct kv_conn *conns;
-    size_t n_conns;
     struct kv_conn *dirty;
+    size_t n_lingering;
+    bool accept_failed;         /* no memory for a connection: tried again */
     struct kv_net_batch *batch; /* being filled */
-    bool stalled;               /* the ring to the core is full */
+    struct kv_net_batch *spare_batches;
+    unsigned n_spare_batches;
+    bool stalled;    /* the ring to the core is full */
+    uint64_t now_ns; /* of this turn's reading */
+    uint64_t log_second;
+    unsigned logged; /* lines about refused clients in that second */
     ck_ring_t to_core;
     ck_ring_buffer_t *to_core_slots;
     ck_ring_t from_core;
     ck_ring_buffer_t *from_core_slots;
+    ck_ring_t spare; /* emptied kv_net_answers, back to the core */
+    ck_ring_buffer_t *spare_slots;
     struct kv_net_answers *filling; /* core: answers of this turn */
     struct kv_node_status status;   /* thread: copy for hellos and checks */
     unsigned status_version;
-    char goodbye_address[280];
+    struct kv_net_stats stats; /* thread */
 };
 
 struct kv_server {
@@ -131,28 +161,39 @@ struct kv_server {
     unsigned n_threads;
     uv_async_t wake; /* threads -> core */
     int port;
-    uv_mutex_t lock; /* of status */
+    uv_mutex_t lock; /* of status and goodbye_address */
     struct kv_node_status status;
+    char goodbye_address[280];
+    bool stopping;
+    bool stopped;
+    void (*stopped_cb)(void *arg);
+    void *stopped_arg;
     atomic_uint status_version;
-    char leader_address[280];
-    _Atomic uint64_t connections, connections_total, refused, requests, replies, bytes_in,
-        bytes_out;
+    _Atomic uint64_t connections;
+    _Atomic uint64_t answer_bytes; /* packed, and not yet with their connections */
 };
 
 /* --- conn.c, on the thread --- */
-void kv_conn_accept(struct kv_net_thread *thread, uv_stream_t *listener);
+void kv_conn_accept(struct kv_net_thread *thread);
 void kv_conn_close(struct kv_conn *conn);
 /* Appends a frame to what is to be sent. */
 void kv_conn_send(struct kv_conn *conn, enum kv_frame_kind kind, const ProtobufCMessage *message);
 void kv_conn_send_packed(struct kv_conn *conn, enum kv_frame_kind kind, struct kv_slice body);
+/* Says why and where to go; the connection stays open until kv_conn_end. */
 void kv_conn_goodbye(struct kv_conn *conn,
                      int status,
                      const char *message,
                      const char *leader_address);
+/* Reads no more, writes what there is to write, lets the client close first for a while. */
+void kv_conn_end(struct kv_conn *conn);
 void kv_conn_flush(struct kv_conn *conn);
 /* A request of it has had its final answer. */
 void kv_conn_request_done(struct kv_conn *conn, struct kv_net_request *request);
 void kv_conn_resume(struct kv_conn *conn);
+/* Time-outs: of the hello, of a frame's rest, of lingering. May close it. */
+void kv_conn_check_time(struct kv_conn *conn, uint64_t now_ms);
+/* Frees what is left of a connection whose handle is closed and whose requests are all gone. */
+void kv_conn_free_if_done(struct kv_conn *conn);
 
 /* --- request.c, on the thread: from a frame to items of the batch --- */
 /* 0, or a negative status with a message: the connection is closed with it. */
@@ -164,9 +205,32 @@ void kv_conn_cancel_all(struct kv_conn *conn);
 /* --- thread.c --- */
 struct kv_net_batch *kv_net_thread_batch(struct kv_net_thread *thread); /* NULL: no memory */
 void kv_net_thread_add(struct kv_net_thread *thread, struct kv_net_item *item);
-void kv_net_batch_release(struct kv_net_batch *batch);
 const struct kv_node_status *kv_net_thread_status(struct kv_net_thread *thread);
+/* Time-outs are looked at more often for a while. */
+void kv_net_thread_tick_fast(struct kv_net_thread *thread);
+/* False: this second has had its lines already. */
+bool kv_net_thread_may_log(struct kv_net_thread *thread);
+/* Takes fd, also on failure. */
 int kv_net_thread_start(struct kv_net_thread *thread, int fd) KV_MUST_CHECK;
-void kv_net_thread_stop(struct kv_net_thread *thread); /* joins */
+/* Core: asks it to end its connections and then itself, which `ended` and the server's wake tell.
+ */
+void kv_net_thread_stop(struct kv_net_thread *thread);
+void kv_net_thread_join(struct kv_net_thread *thread);
+/* Core: frees what never came through, and all memory of the thread. Of one stopped or never
+ * started. */
+void kv_net_thread_free(struct kv_net_thread *thread);
+
+/* --- batch.c --- */
+struct kv_net_batch *kv_net_batch_new(struct kv_net_thread *thread); /* thread; NULL: no memory */
+/* Thread: the last reference gives it back to the spare ones. */
+void kv_net_batch_recycle(struct kv_net_batch *batch);
+/* Core. */
+void kv_net_batch_release(struct kv_net_batch *batch);
+void kv_net_batch_free_spare(struct kv_net_thread *thread);
+/* Core: an empty one, of those that came back or new. */
+struct kv_net_answers *kv_net_answers_get(struct kv_net_thread *thread);
+/* Thread: back to the core, or freed. */
+void kv_net_answers_recycle(struct kv_net_thread *thread, struct kv_net_answers *answers);
+void kv_net_answers_free(struct kv_net_answers *answers);
 
 #endif

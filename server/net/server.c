@@ -1,21 +1,15 @@
-/* SO_REUSEPORT is not POSIX. */
-#define _GNU_SOURCE
+/* The core's end of the rings: requests to the node, its answers to the threads. */
 #include "server/net/server.h"
 
 #include "common/assert.h"
-#include "common/log.h"
-#include "raft/transport.h"
+#include "server/net/listen.h"
 #include "server/net/net_internal.h"
 
-#include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-/* ---------------------------------------------------------------- core's side: requests */
+/* ---------------------------------------------------------------- requests */
 
 static void do_item(struct kv_server *server, struct kv_net_item *item)
 {
@@ -51,6 +45,24 @@ static void take_batches(struct kv_server *server)
     }
 }
 
+static void finish_stop(struct kv_server *server)
+{
+    for (unsigned i = 0; i < server->n_threads; i++) {
+        if (server->threads[i].running && !atomic_load(&server->threads[i].ended)) {
+            return;
+        }
+    }
+    for (unsigned i = 0; i < server->n_threads; i++) {
+        kv_net_thread_join(&server->threads[i]);
+    }
+    server->stopped = true;
+    server->node = NULL;
+    uv_close((uv_handle_t *)&server->wake, NULL);
+    if (server->stopped_cb) {
+        server->stopped_cb(server->stopped_arg);
+    }
+}
+
 static void on_wake(uv_async_t *async)
 {
     struct kv_server *server = async->data;
@@ -58,71 +70,122 @@ static void on_wake(uv_async_t *async)
     if (server->node) {
         take_batches(server);
     }
+    if (server->stopping && !server->stopped) {
+        finish_stop(server);
+    }
 }
 
-/* ---------------------------------------------------------------- core's side: answers */
+/* ---------------------------------------------------------------- answers */
 
 static struct kv_net_answers *filling(struct kv_net_thread *thread)
 {
     if (!thread->filling) {
-        thread->filling = calloc(1, sizeof *thread->filling);
-        KV_ASSERT(thread->filling);
-        kv_buf_init(&thread->filling->bytes, 1024 * KV_MIB);
+        thread->filling = kv_net_answers_get(thread);
     }
     return thread->filling;
 }
 
-static struct kv_net_answer *
-add_answer(struct kv_net_answers *answers, struct kv_net_request *request, bool final)
+/* Makes room for a packed message of a request; where it goes. */
+static uint8_t *add_answer(struct kv_net_request *request, unsigned code, size_t size, bool final)
 {
-    if (answers->n_answers == answers->capacity) {
-        size_t capacity = answers->capacity ? answers->capacity * 2 : 64;
-
-        answers->answers = realloc(answers->answers, capacity * sizeof *answers->answers);
-        KV_ASSERT(answers->answers);
-        answers->capacity = capacity;
-    }
-    answers->answers[answers->n_answers] =
-        (struct kv_net_answer){.request = request, .offset = answers->bytes.size, .final = final};
-    request->core_done = final;
-    return &answers->answers[answers->n_answers++];
-}
-
-static size_t answer_message(struct kv_op *op, const ProtobufCMessage *message, bool final)
-{
-    struct kv_net_request *request = (struct kv_net_request *)op;
-    struct kv_net_answers *answers = filling(request->batch->thread);
-    size_t size = protobuf_c_message_get_packed_size(message);
+    struct kv_net_thread *thread = request->batch->thread;
+    struct kv_net_answers *answers = filling(thread);
     uint8_t *p = kv_buf_reserve(&answers->bytes, size);
 
     /* Bounded by what is admitted; without memory for an answer the node cannot go on. */
     KV_ASSERT(p);
-    add_answer(answers, request, final)->size = size;
-    protobuf_c_message_pack(message, p);
+    if (answers->n_answers == answers->capacity) {
+        answers->capacity = answers->capacity ? answers->capacity * 2 : 64;
+        answers->answers = realloc(answers->answers, answers->capacity * sizeof *answers->answers);
+        KV_ASSERT(answers->answers);
+    }
+    answers->answers[answers->n_answers++] = (struct kv_net_answer){
+        .request = request,
+        .offset = answers->bytes.size,
+        .size = size,
+        .code = (uint8_t)code,
+        .final = final,
+    };
     answers->bytes.size += size;
-    return size;
+    atomic_fetch_add_explicit(&thread->server->answer_bytes, size, memory_order_relaxed);
+    request->core_done = final;
+    return p;
 }
 
-void kv_server_on_reply(void *server, struct kv_op *op, const Kv__Reply *reply)
+/* Whether an answer would only add to what the clients do not take. */
+static bool is_too_much(const struct kv_server *server, size_t size)
 {
-    (void)server;
-    (void)answer_message(op, &reply->base, true);
+    return size > KV_NET_ANSWER_BYTES_SMALL &&
+           atomic_load_explicit(&server->answer_bytes, memory_order_relaxed) + size >
+               KV_NET_ANSWER_BYTES_MAX;
 }
 
-void kv_server_on_reply_packed(void *server, struct kv_op *op, struct kv_slice reply)
+/* What a client gets instead of a large answer when too much is on its way already: a read has
+ * done nothing; what a write did is done. */
+static void answer_too_much(struct kv_net_request *request, int64_t revision)
+{
+    bool is_write = request->op.cls == KV_COMMAND_WRITE;
+    Kv__Reply reply = KV__REPLY__INIT;
+    Kv__Hint hint = KV__HINT__INIT;
+
+    reply.id = request->id;
+    reply.code = is_write ? KV__CODE__OUTCOME_UNKNOWN : KV__CODE__BUSY;
+    reply.message =
+        (char *)(uintptr_t)(is_write ? "there is no room for the answer now; the write is done"
+                                     : "too many bytes of answers are on their way");
+    reply.revision = revision;
+    hint.limit = (char *)(uintptr_t) "answer-bytes";
+    hint.limit_value = KV_NET_ANSWER_BYTES_MAX;
+    reply.hint = &hint;
+    kv__reply__pack(
+        &reply,
+        add_answer(request, (unsigned)reply.code, kv__reply__get_packed_size(&reply), true));
+}
+
+void kv_server_on_reply(void *arg, struct kv_op *op, const Kv__Reply *reply)
 {
     struct kv_net_request *request = (struct kv_net_request *)op;
-    struct kv_net_answers *answers = filling(request->batch->thread);
+    size_t size = kv__reply__get_packed_size(reply);
 
-    (void)server;
-    add_answer(answers, request, true)->size = reply.size;
-    KV_ASSERT(kv_buf_append(&answers->bytes, reply.data, reply.size) == 0);
+    if (is_too_much(arg, size)) {
+        answer_too_much(request, reply->revision);
+        return;
+    }
+    kv__reply__pack(reply, add_answer(request, (unsigned)reply->code, size, true));
 }
 
-size_t kv_server_on_stream_item(void *server, struct kv_op *op, const Kv__StreamItem *item)
+/* The code of a packed Reply: field 2, behind the id, unless it is OK. */
+static unsigned packed_code(struct kv_slice reply)
 {
-    (void)server;
-    return answer_message(op, &item->base, item->end);
+    size_t i = 0;
+
+    if (reply.size > 0 && reply.data[0] == 0x08) {
+        for (i = 1; i < reply.size && reply.data[i] & 0x80; i++) {
+        }
+        i++;
+    }
+    return i + 1 < reply.size && reply.data[i] == 0x10 ? reply.data[i + 1] : 0;
+}
+
+void kv_server_on_reply_packed(void *arg, struct kv_op *op, struct kv_slice reply)
+{
+    struct kv_net_request *request = (struct kv_net_request *)op;
+
+    if (is_too_much(arg, reply.size)) {
+        answer_too_much(request, 0);
+        return;
+    }
+    memcpy(add_answer(request, packed_code(reply), reply.size, true), reply.data, reply.size);
+}
+
+size_t kv_server_on_stream_item(void *arg, struct kv_op *op, const Kv__StreamItem *item)
+{
+    size_t size = kv__stream_item__get_packed_size(item);
+
+    (void)arg;
+    kv__stream_item__pack(
+        item, add_answer((struct kv_net_request *)op, (unsigned)item->code, size, item->end));
+    return size;
 }
 
 void kv_server_flush(struct kv_server *server)
@@ -132,7 +195,7 @@ void kv_server_flush(struct kv_server *server)
 
         /* When the ring is full the answers gather for the next turn: each belongs to an admitted
          * request. */
-        if (thread->filling &&
+        if (thread->filling && thread->running &&
             ck_ring_enqueue_spsc(&thread->from_core, thread->from_core_slots, thread->filling)) {
             thread->filling = NULL;
             uv_async_send(&thread->wake);
@@ -150,158 +213,70 @@ void kv_server_publish(struct kv_server *server, const struct kv_node_status *st
 
 /* ---------------------------------------------------------------- life */
 
-/* A listening address of its own for each thread: the kernel spreads the connections. */
-static int bind_socket(const struct sockaddr *address, socklen_t size, int *ret_fd)
+static struct kv_server *new_server(const struct kv_server_options *options)
 {
-    int yes = 1;
-    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct kv_server *server = calloc(1, sizeof *server);
 
-    if (fd < 0) {
-        return -errno;
+    if (!server) {
+        return NULL;
     }
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes) < 0 ||
-        bind(fd, address, size) < 0) {
-        int status = -errno;
-
-        close(fd);
-        return status;
+    server->options = *options;
+    if (options->hello_timeout_ms == 0) {
+        server->options.hello_timeout_ms = KV_HELLO_TIMEOUT_MS;
     }
-    *ret_fd = fd;
-    return 0;
-}
-
-/* SO_REUSEPORT lets a second server of the same user in: a plain bind tells whether the port is
- * taken. */
-static int probe_port(const struct sockaddr *address, socklen_t size)
-{
-    int yes = 1;
-    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int status = 0;
-
-    if (fd < 0) {
-        return -errno;
+    if (options->frame_timeout_ms == 0) {
+        server->options.frame_timeout_ms = KV_FRAME_TIMEOUT_MS;
     }
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) < 0 ||
-        bind(fd, address, size) < 0 || listen(fd, 1) < 0) {
-        status = -errno;
+    if (options->linger_ms == 0) {
+        server->options.linger_ms = KV_LINGER_MS;
     }
-    close(fd);
-    return status;
-}
-
-static uint16_t *port_of(struct sockaddr_storage *address)
-{
-    return address->ss_family == AF_INET6 ? &((struct sockaddr_in6 *)address)->sin6_port
-                                          : &((struct sockaddr_in *)address)->sin_port;
-}
-
-static int resolve(const char *listen_address,
-                   struct sockaddr_storage *ret_address,
-                   socklen_t *ret_size,
-                   struct kv_error *ret_error)
-{
-    struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    struct addrinfo *found;
-    char host[256];
-    char port[8];
-    int rv;
-
-    if (kv_address_split(listen_address, host, port) != 0) {
-        return kv_error_set(ret_error,
-                            KV_INVALID,
-                            "\"%s\" is no address to listen on for clients: want host:port",
-                            listen_address);
+    server->threads = calloc(options->n_threads, sizeof *server->threads);
+    if (!server->threads) {
+        free(server);
+        return NULL;
     }
-    rv = getaddrinfo(host[0] ? host : "0.0.0.0", port, &hints, &found);
-    if (rv != 0) {
-        return kv_error_set(ret_error,
-                            KV_INVALID,
-                            "cannot resolve %s, to listen on for clients: %s",
-                            listen_address,
-                            gai_strerror(rv));
+    server->n_threads = options->n_threads;
+    for (unsigned i = 0; i < server->n_threads; i++) {
+        server->threads[i].server = server;
+        server->threads[i].number = i;
+        server->threads[i].listen_fd = -1;
     }
-    memcpy(ret_address, found->ai_addr, found->ai_addrlen);
-    *ret_size = found->ai_addrlen;
-    freeaddrinfo(found);
-    return 0;
-}
-
-static int bind_error(const char *address, int errnum, struct kv_error *ret_error)
-{
-    if (errnum == -EADDRINUSE) {
-        return kv_error_set(
-            ret_error,
-            KV_IN_USE,
-            "cannot listen for clients on %s: the port is taken; choose another --client-listen",
-            address);
-    }
-    return kv_error_set(
-        ret_error, KV_IO, "cannot listen for clients on %s: %s", address, strerror(-errnum));
-}
-
-static int bind_threads(struct kv_server *server, int *fds, struct kv_error *ret_error)
-{
-    struct sockaddr_storage address;
-    socklen_t size = 0;
-    int status = resolve(server->options.listen, &address, &size, ret_error);
-    int rv;
-
-    if (status != 0) {
-        return status;
-    }
-    rv = *port_of(&address) ? probe_port((const struct sockaddr *)&address, size) : 0;
-    for (unsigned i = 0; i < server->n_threads && rv == 0; i++) {
-        rv = bind_socket((const struct sockaddr *)&address, size, &fds[i]);
-        if (rv == 0 && i == 0) {
-            socklen_t bound = sizeof address;
-
-            rv = getsockname(fds[0], (struct sockaddr *)&address, &bound) < 0 ? -errno : 0;
-            server->port = ntohs(*port_of(&address));
-        }
-    }
-    return rv == 0 ? 0 : bind_error(server->options.listen, rv, ret_error);
+    uv_mutex_init(&server->lock);
+    atomic_init(&server->status_version, 1);
+    return server;
 }
 
 int kv_server_open(const struct kv_server_options *options,
                    struct kv_server **ret_server,
                    struct kv_error *ret_error)
 {
-    struct kv_server *server = calloc(1, sizeof *server);
+    struct kv_server *server;
+    int fds[KV_NET_THREADS_MAX];
     int status;
 
+    KV_ASSERT(options->n_threads >= 1 && options->n_threads <= KV_NET_THREADS_MAX);
+    server = new_server(options);
     if (!server) {
-        return kv_error_set(ret_error, KV_NO_MEMORY, "no memory");
+        return kv_error_set(ret_error, KV_NO_MEMORY, "no memory for the client side");
     }
-    server->options = *options;
-    server->n_threads = options->n_threads;
-    uv_mutex_init(&server->lock);
-    KV_ASSERT(uv_async_init(options->loop, &server->wake, on_wake) == 0);
-    server->wake.data = server;
-    atomic_init(&server->status_version, 1);
-    server->threads = calloc(server->n_threads, sizeof *server->threads);
-    if (!server->threads) {
-        kv_server_free(server);
-        return kv_error_set(ret_error, KV_NO_MEMORY, "no memory");
+    status = kv_listen_bind(options->listen,
+                            "clients",
+                            "client-listen",
+                            options->n_threads,
+                            fds,
+                            &server->port,
+                            ret_error);
+    for (unsigned i = 0; i < server->n_threads && status == 0; i++) {
+        server->threads[i].listen_fd = fds[i];
     }
-    for (unsigned i = 0; i < server->n_threads; i++) {
-        server->threads[i].server = server;
-        server->threads[i].number = i;
-    }
-    {
-        int fds[64];
-
-        KV_ASSERT(server->n_threads <= 64);
-        status = bind_threads(server, fds, ret_error);
-        for (unsigned i = 0; i < server->n_threads && status == 0; i++) {
-            server->threads[i].listen_fd = fds[i];
-        }
+    if (status == 0 && uv_async_init(options->loop, &server->wake, on_wake) != 0) {
+        status = kv_error_set(ret_error, KV_IO, "cannot make a wake-up for the client side");
     }
     if (status != 0) {
         kv_server_free(server);
         return status;
     }
+    server->wake.data = server;
     *ret_server = server;
     return 0;
 }
@@ -310,32 +285,53 @@ int kv_server_start(struct kv_server *server, struct kv_node *node, struct kv_er
 {
     server->node = node;
     for (unsigned i = 0; i < server->n_threads; i++) {
-        if (kv_net_thread_start(&server->threads[i], server->threads[i].listen_fd) != 0) {
-            return kv_error_set(
-                ret_error, KV_IO, "cannot start serving clients on %s", server->options.listen);
+        int fd = server->threads[i].listen_fd;
+        int status;
+
+        server->threads[i].listen_fd = -1;
+        status = kv_net_thread_start(&server->threads[i], fd);
+        if (status != 0) {
+            return kv_error_set(ret_error,
+                                status,
+                                "cannot start serving clients on %.100s: no memory or no thread",
+                                server->options.listen);
         }
     }
     return 0;
 }
 
-void kv_server_stop(struct kv_server *server, const char *leader_address)
+void kv_server_leave(struct kv_server *server, const char *leader_address)
 {
+    uv_mutex_lock(&server->lock);
+    snprintf(server->goodbye_address, sizeof server->goodbye_address, "%s", leader_address);
+    uv_mutex_unlock(&server->lock);
+    for (unsigned i = 0; i < server->n_threads; i++) {
+        if (server->threads[i].running && !atomic_exchange(&server->threads[i].leave, true)) {
+            uv_async_send(&server->threads[i].wake);
+        }
+    }
+}
+
+void kv_server_stop(struct kv_server *server, void (*cb)(void *arg), void *arg)
+{
+    KV_ASSERT(!server->stopping);
+    server->stopping = true;
+    server->stopped_cb = cb;
+    server->stopped_arg = arg;
     kv_server_flush(server);
     for (unsigned i = 0; i < server->n_threads; i++) {
-        snprintf(server->threads[i].goodbye_address,
-                 sizeof server->threads[i].goodbye_address,
-                 "%s",
-                 leader_address);
         kv_net_thread_stop(&server->threads[i]);
     }
-    server->node = NULL;
-    uv_close((uv_handle_t *)&server->wake, NULL);
+    finish_stop(server);
 }
 
 void kv_server_free(struct kv_server *server)
 {
     if (!server) {
         return;
+    }
+    for (unsigned i = 0; i < server->n_threads; i++) {
+        kv_net_thread_free(&server->threads[i]);
     }
     uv_mutex_destroy(&server->lock);
     free(server->threads);
@@ -347,15 +343,11 @@ int kv_server_port(const struct kv_server *server)
     return server->port;
 }
 
-void kv_server_stats(const struct kv_server *server, struct kv_server_stats *ret_stats)
+void kv_server_stats(const struct kv_server *server, struct kv_stats_total *ret_stats)
 {
-    *ret_stats = (struct kv_server_stats){
-        .connections = atomic_load(&server->connections),
-        .connections_total = atomic_load(&server->connections_total),
-        .refused = atomic_load(&server->refused),
-        .requests = atomic_load(&server->requests),
-        .replies = atomic_load(&server->replies),
-        .bytes_in = atomic_load(&server->bytes_in),
-        .bytes_out = atomic_load(&server->bytes_out),
-    };
+    memset(ret_stats, 0, sizeof *ret_stats);
+    for (unsigned i = 0; i < server->n_threads; i++) {
+        kv_stats_sum(ret_stats, &server->threads[i].stats);
+    }
+    ret_stats->answer_bytes = atomic_load_explicit(&server->answer_bytes, memory_order_relaxed);
 }

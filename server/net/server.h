@@ -3,10 +3,11 @@
  *
  * A request travels in a batch (everything that a thread decoded in one turn) to the core, and its
  * answer in a batch back. Requests and their connection live until the answer has been taken by
- * their thread. */
+ * their thread. See docs/internals.md, "Clients". */
 #ifndef KV_NET_SERVER_H
 #define KV_NET_SERVER_H
 
+#include "server/net/stats.h"
 #include "server/node/node.h"
 
 struct kv_server;
@@ -19,6 +20,8 @@ struct kv_server_options {
     unsigned max_connections;
     const char *version;
     uint64_t (*now_ns)(void);
+    /* 0: as in limits.h */
+    unsigned hello_timeout_ms, frame_timeout_ms, linger_ms;
 };
 
 /* Binds the port. KV_INVALID, KV_IN_USE, KV_IO: say which address and what to do. Serves once
@@ -29,10 +32,16 @@ int kv_server_open(const struct kv_server_options *options,
 int kv_server_start(struct kv_server *server,
                     struct kv_node *node,
                     struct kv_error *ret_error) KV_MUST_CHECK;
-/* Sends what is answered, says goodbye, closes every connection and joins the threads. Then
- * kv_server_free. */
-void kv_server_stop(struct kv_server *server, const char *leader_address);
-void kv_server_free(struct kv_server *server); /* takes NULL */
+/* The node is stopping: takes no new connections, tells each client to go (to leader_address, ""
+ * unknown). What they ask until they have gone still reaches the node. Harmless when repeated. */
+void kv_server_leave(struct kv_server *server, const char *leader_address);
+/* The node answers whatever comes with SHUTTING_DOWN from now on: gives the clients up to
+ * KV_LINGER_MS to close their end, closes the rest, ends the threads, then calls cb from the core's
+ * loop (at once when it was never started). Answers that the node gives later are dropped. */
+void kv_server_stop(struct kv_server *server, void (*cb)(void *arg), void *arg);
+/* After kv_node_close and a last turn of the core's loop, or of a server never started. Takes NULL.
+ */
+void kv_server_free(struct kv_server *server);
 int kv_server_port(const struct kv_server *server);
 
 /* The answers' way out: struct kv_node_ops' first three, arg is the server. */
@@ -45,15 +54,7 @@ void kv_server_flush(struct kv_server *server);
 /* Core: what hellos and admission tell from now on. */
 void kv_server_publish(struct kv_server *server, const struct kv_node_status *status);
 
-struct kv_server_stats {
-    uint64_t connections;       /* open now */
-    uint64_t connections_total; /* accepted */
-    uint64_t refused;           /* over the limit, or strangers */
-    uint64_t requests;
-    uint64_t replies;
-    uint64_t bytes_in, bytes_out;
-};
-void kv_server_stats(const struct kv_server *server,
-                     struct kv_server_stats *ret_stats); /* any thread */
+/* Any thread. */
+void kv_server_stats(const struct kv_server *server, struct kv_stats_total *ret_stats);
 
 #endif

@@ -3,36 +3,44 @@
 #include "common/log.h"
 #include "server/net/net_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { TICK_MS = 1000, BACKLOG = 512 };
+enum { TICK_MS = 500, TICK_FAST_MS = 20, BACKLOG = 1024, LOG_LINES_PER_SECOND = 10 };
 
 /* ---------------------------------------------------------------- to the core */
 
-struct kv_net_batch *kv_net_thread_batch(struct kv_net_thread *thread)
+/* Hands the batch over, or keeps it and stops reading while the ring is full. */
+static void send_batch(struct kv_net_thread *thread)
 {
     struct kv_net_batch *batch = thread->batch;
 
-    if (batch) {
-        return batch;
+    if (!batch) {
+        return;
     }
-    batch = calloc(1, sizeof *batch);
-    if (batch) {
-        kv_arena_init(&batch->arena, KV_NET_ARENA_BYTES);
-        atomic_init(&batch->references, 1);
-        batch->thread = thread;
-        thread->batch = batch;
+    if (!batch->first) {
+        /* Nothing of it came to be a request; its memory serves again. */
+        kv_arena_reset(&batch->arena);
+        return;
     }
-    return batch;
+    thread->stalled = !ck_ring_enqueue_spsc(&thread->to_core, thread->to_core_slots, batch);
+    if (!thread->stalled) {
+        thread->batch = NULL;
+        uv_async_send(&thread->server->wake);
+    }
 }
 
-void kv_net_batch_release(struct kv_net_batch *batch)
+struct kv_net_batch *kv_net_thread_batch(struct kv_net_thread *thread)
 {
-    if (atomic_fetch_sub_explicit(&batch->references, 1, memory_order_acq_rel) == 1) {
-        kv_arena_deinit(&batch->arena);
-        free(batch);
+    if (thread->batch && thread->batch->arena.used_bytes >= KV_NET_BATCH_BYTES) {
+        send_batch(thread);
     }
+    if (!thread->batch) {
+        thread->batch = kv_net_batch_new(thread);
+    }
+    return thread->batch;
 }
 
 void kv_net_thread_add(struct kv_net_thread *thread, struct kv_net_item *item)
@@ -47,40 +55,16 @@ void kv_net_thread_add(struct kv_net_thread *thread, struct kv_net_item *item)
     batch->last = item;
 }
 
-static void resume_all(struct kv_net_thread *thread)
+/* Calls fn for every connection; fn may close the one it is given. */
+static void for_each(struct kv_net_thread *thread, void (*fn)(struct kv_conn *conn))
 {
     struct kv_conn *conn = thread->conns;
 
     while (conn) {
         struct kv_conn *next = conn->next;
 
-        kv_conn_resume(conn);
+        fn(conn);
         conn = next;
-    }
-}
-
-/* Hands the batch over, or keeps it and stops reading while the ring is full. */
-static void send_batch(struct kv_net_thread *thread)
-{
-    struct kv_net_batch *batch = thread->batch;
-
-    if (!batch) {
-        return;
-    }
-    if (!batch->first) {
-        /* Only answers were made; its memory serves again. */
-        kv_arena_reset(&batch->arena);
-        return;
-    }
-    if (!ck_ring_enqueue_spsc(&thread->to_core, thread->to_core_slots, batch)) {
-        thread->stalled = true;
-        return;
-    }
-    thread->batch = NULL;
-    uv_async_send(&thread->server->wake);
-    if (thread->stalled) {
-        thread->stalled = false;
-        resume_all(thread);
     }
 }
 
@@ -88,43 +72,45 @@ static void send_batch(struct kv_net_thread *thread)
 
 static void take_answer(struct kv_net_thread *thread,
                         const struct kv_net_answers *answers,
-                        const struct kv_net_answer *answer)
+                        const struct kv_net_answer *answer,
+                        uint64_t now_ns)
 {
     struct kv_net_request *request = answer->request;
-    struct kv_conn *conn = request->conn;
-    struct kv_net_batch *batch = request->batch;
 
-    (void)thread;
-    kv_conn_send_packed(conn,
+    kv_conn_send_packed(request->conn,
                         request->is_stream ? KV_FRAME_STREAM_ITEM : KV_FRAME_REPLY,
                         kv_slice_of(answers->bytes.data + answer->offset, answer->size));
     if (answer->final) {
-        request->done = true;
-        kv_conn_request_done(conn, request);
-        kv_net_batch_release(batch);
+        kv_stats_code(&thread->stats, answer->code);
+        kv_stats_answered(&thread->stats, request->command, now_ns - request->arrived_ns);
+        kv_conn_request_done(request->conn, request);
+        kv_net_batch_recycle(request->batch);
     }
-}
-
-static void free_answers(struct kv_net_answers *answers)
-{
-    kv_buf_deinit(&answers->bytes);
-    free(answers->answers);
-    free(answers);
 }
 
 static void take_answers(struct kv_net_thread *thread)
 {
+    uint64_t now_ns = thread->server->options.now_ns();
     void *entry;
 
     while (ck_ring_dequeue_spsc(&thread->from_core, thread->from_core_slots, &entry)) {
         struct kv_net_answers *answers = entry;
 
         for (size_t i = 0; i < answers->n_answers; i++) {
-            take_answer(thread, answers, &answers->answers[i]);
+            take_answer(thread, answers, &answers->answers[i], now_ns);
         }
-        atomic_fetch_add_explicit(
-            &thread->server->replies, answers->n_answers, memory_order_relaxed);
-        free_answers(answers);
+        atomic_fetch_sub_explicit(
+            &thread->server->answer_bytes, answers->bytes.size, memory_order_relaxed);
+        kv_net_answers_recycle(thread, answers);
+    }
+}
+
+/* Those that had too much under way, and have less now, are read again. */
+static void resume_answered(struct kv_net_thread *thread)
+{
+    for (struct kv_conn *conn = thread->dirty, *next; conn; conn = next) {
+        next = conn->next_dirty;
+        kv_conn_resume(conn);
     }
 }
 
@@ -139,37 +125,47 @@ static void flush_dirty(struct kv_net_thread *thread)
     }
 }
 
-static void close_all(struct kv_net_thread *thread)
+/* ---------------------------------------------------------------- the end */
+
+static void say_goodbye(struct kv_conn *conn)
 {
-    struct kv_conn *conn = thread->conns;
+    struct kv_server *server = conn->thread->server;
+    char address[sizeof server->goodbye_address];
 
-    while (conn) {
-        struct kv_conn *next = conn->next;
+    uv_mutex_lock(&server->lock);
+    memcpy(address, server->goodbye_address, sizeof address);
+    uv_mutex_unlock(&server->lock);
+    kv_conn_goodbye(conn, KV_SHUTTING_DOWN, "this server is shutting down: use another", address);
+}
 
-        if (!conn->closing) {
-            kv_conn_goodbye(conn,
-                            KV_SHUTTING_DOWN,
-                            "this server is shutting down: use another",
-                            thread->goodbye_address);
-            kv_conn_flush(conn);
-            kv_conn_close(conn);
-        }
-        conn = next;
+static void leave(struct kv_net_thread *thread)
+{
+    if (thread->leaving) {
+        return;
+    }
+    thread->leaving = true;
+    uv_close((uv_handle_t *)&thread->listener, NULL);
+    for_each(thread, say_goodbye);
+}
+
+/* Ends the loop when the last client has gone, or has had its time. Handles stay: the core may
+ * still wake them. */
+static void check_stop(struct kv_net_thread *thread)
+{
+    if (thread->stopping_ms == 0) {
+        return;
+    }
+    if (!thread->conns) {
+        uv_stop(&thread->loop);
+    } else if (uv_now(&thread->loop) - thread->stopping_ms >= thread->server->options.linger_ms) {
+        for_each(thread, kv_conn_close);
     }
 }
 
-static void stop(struct kv_net_thread *thread)
+void kv_net_thread_tick_fast(struct kv_net_thread *thread)
 {
-    if (uv_is_closing((uv_handle_t *)&thread->wake)) {
-        return;
-    }
-    take_answers(thread);
-    flush_dirty(thread);
-    close_all(thread);
-    uv_close((uv_handle_t *)&thread->listener, NULL);
-    uv_close((uv_handle_t *)&thread->wake, NULL);
-    uv_close((uv_handle_t *)&thread->timer, NULL);
-    uv_close((uv_handle_t *)&thread->prepare, NULL);
+    uv_timer_set_repeat(&thread->timer, TICK_FAST_MS);
+    uv_timer_again(&thread->timer);
 }
 
 static void on_wake(uv_async_t *async)
@@ -177,33 +173,52 @@ static void on_wake(uv_async_t *async)
     struct kv_net_thread *thread = async->data;
 
     take_answers(thread);
-    if (atomic_load(&thread->stop)) {
-        stop(thread);
+    resume_answered(thread);
+    if (atomic_load(&thread->leave) || atomic_load(&thread->stop)) {
+        leave(thread);
+    }
+    if (atomic_load(&thread->stop) && thread->stopping_ms == 0) {
+        thread->stopping_ms = uv_now(&thread->loop);
+        kv_net_thread_tick_fast(thread);
     }
 }
+
+/* ---------------------------------------------------------------- turns and ticks */
 
 /* The end of each turn: what was decoded goes to the core, what was answered to the clients. */
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct kv_net_thread *thread = prepare->data;
+    bool was_stalled = thread->stalled;
 
     send_batch(thread);
+    if (was_stalled && !thread->stalled) {
+        for_each(thread, kv_conn_resume);
+        send_batch(thread);
+    }
     flush_dirty(thread);
+    /* A connection that closed while it was written to has left something for the core. */
+    send_batch(thread);
+    check_stop(thread);
+}
+
+static void check_time(struct kv_conn *conn)
+{
+    kv_conn_check_time(conn, uv_now(&conn->thread->loop));
 }
 
 static void on_timer(uv_timer_t *timer)
 {
     struct kv_net_thread *thread = timer->data;
-    uint64_t now_ms = uv_now(&thread->loop);
+    bool is_fast;
 
-    for (struct kv_conn *conn = thread->conns; conn; conn = conn->next) {
-        if (!conn->hello_done && !conn->closing &&
-            now_ms - conn->opened_ms >= KV_HELLO_TIMEOUT_MS) {
-            kv_conn_goodbye(conn, KV_INVALID, "no hello came in time", "");
-            kv_conn_flush(conn);
-            kv_conn_close(conn);
-        }
+    for_each(thread, check_time);
+    if (thread->accept_failed && !thread->leaving) {
+        thread->accept_failed = false;
+        kv_conn_accept(thread);
     }
+    is_fast = thread->n_lingering > 0 || thread->stopping_ms > 0 || thread->stalled;
+    uv_timer_set_repeat(timer, is_fast ? TICK_FAST_MS : TICK_MS);
 }
 
 const struct kv_node_status *kv_net_thread_status(struct kv_net_thread *thread)
@@ -220,12 +235,34 @@ const struct kv_node_status *kv_net_thread_status(struct kv_net_thread *thread)
     return &thread->status;
 }
 
+bool kv_net_thread_may_log(struct kv_net_thread *thread)
+{
+    uint64_t second = uv_now(&thread->loop) / 1000;
+
+    if (thread->log_second != second) {
+        if (thread->logged > LOG_LINES_PER_SECOND) {
+            KV_LOG(WARN,
+                   "net",
+                   "lines_left_out",
+                   "count=%u",
+                   thread->logged - (unsigned)LOG_LINES_PER_SECOND);
+        }
+        thread->log_second = second;
+        thread->logged = 0;
+    }
+    return thread->logged++ < LOG_LINES_PER_SECOND;
+}
+
 /* ---------------------------------------------------------------- life */
 
 static void on_connection(uv_stream_t *listener, int status)
 {
+    struct kv_net_thread *thread = listener->data;
+
     if (status == 0) {
-        kv_conn_accept(listener->data, listener);
+        kv_conn_accept(thread);
+    } else if (kv_net_thread_may_log(thread)) {
+        KV_LOG(WARN, "net", "accept_failed", "error=\"%s\"", uv_strerror(status));
     }
 }
 
@@ -234,59 +271,149 @@ static void run(void *arg)
     struct kv_net_thread *thread = arg;
 
     uv_run(&thread->loop, UV_RUN_DEFAULT);
+    atomic_store(&thread->ended, true);
+    uv_async_send(&thread->server->wake);
 }
 
 static int make_rings(struct kv_net_thread *thread)
 {
     thread->to_core_slots = calloc(KV_NET_RING_SLOTS, sizeof(ck_ring_buffer_t));
     thread->from_core_slots = calloc(KV_NET_RING_SLOTS, sizeof(ck_ring_buffer_t));
-    if (!thread->to_core_slots || !thread->from_core_slots) {
+    thread->spare_slots = calloc(KV_NET_SPARE_SLOTS, sizeof(ck_ring_buffer_t));
+    if (!thread->to_core_slots || !thread->from_core_slots || !thread->spare_slots) {
         return KV_NO_MEMORY;
     }
     ck_ring_init(&thread->to_core, KV_NET_RING_SLOTS);
     ck_ring_init(&thread->from_core, KV_NET_RING_SLOTS);
+    ck_ring_init(&thread->spare, KV_NET_SPARE_SLOTS);
     return 0;
+}
+
+static int make_handles(struct kv_net_thread *thread, int fd)
+{
+    int rv;
+
+    thread->listener.data = thread->wake.data = thread->prepare.data = thread->timer.data = thread;
+    rv = uv_tcp_init(&thread->loop, &thread->listener);
+    rv = rv ? rv : uv_tcp_open(&thread->listener, fd);
+    if (rv != 0) {
+        close(fd);
+        return KV_IO;
+    }
+    rv = uv_prepare_init(&thread->loop, &thread->prepare);
+    rv = rv ? rv : uv_timer_init(&thread->loop, &thread->timer);
+    rv = rv ? rv : uv_async_init(&thread->loop, &thread->wake, on_wake);
+    rv = rv ? rv : uv_prepare_start(&thread->prepare, on_prepare);
+    rv = rv ? rv : uv_timer_start(&thread->timer, on_timer, TICK_MS, TICK_MS);
+    rv = rv ? rv : uv_listen((uv_stream_t *)&thread->listener, BACKLOG, on_connection);
+    return rv == 0 ? 0 : KV_IO;
 }
 
 int kv_net_thread_start(struct kv_net_thread *thread, int fd)
 {
-    if (make_rings(thread) != 0 || uv_loop_init(&thread->loop) != 0) {
+    int status = make_rings(thread);
+
+    if (status != 0 || uv_loop_init(&thread->loop) != 0) {
+        close(fd);
         return KV_NO_MEMORY;
     }
-    KV_ASSERT(uv_tcp_init(&thread->loop, &thread->listener) == 0);
-    KV_ASSERT(uv_async_init(&thread->loop, &thread->wake, on_wake) == 0);
-    KV_ASSERT(uv_prepare_init(&thread->loop, &thread->prepare) == 0);
-    KV_ASSERT(uv_timer_init(&thread->loop, &thread->timer) == 0);
-    thread->listener.data = thread->wake.data = thread->prepare.data = thread->timer.data = thread;
-    uv_prepare_start(&thread->prepare, on_prepare);
-    uv_timer_start(&thread->timer, on_timer, TICK_MS, TICK_MS);
-    if (uv_tcp_open(&thread->listener, fd) != 0 ||
-        uv_listen((uv_stream_t *)&thread->listener, BACKLOG, on_connection) != 0 ||
-        uv_thread_create(&thread->thread, run, thread) != 0) {
-        return KV_IO;
+    thread->loop_open = true;
+    status = make_handles(thread, fd);
+    if (status == 0 && uv_thread_create(&thread->thread, run, thread) != 0) {
+        status = KV_IO;
     }
-    thread->started = true;
-    return 0;
+    thread->running = status == 0;
+    return status;
 }
 
 void kv_net_thread_stop(struct kv_net_thread *thread)
 {
-    void *entry;
-
-    if (thread->started) {
+    if (thread->running) {
         atomic_store(&thread->stop, true);
         uv_async_send(&thread->wake);
-        uv_thread_join(&thread->thread);
-        (void)uv_loop_close(&thread->loop);
     }
-    if (thread->from_core_slots) {
-        while (ck_ring_dequeue_spsc(&thread->from_core, thread->from_core_slots, &entry)) {
-            free_answers(entry);
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+void kv_net_thread_join(struct kv_net_thread *thread)
+{
+    if (thread->running) {
+        uv_thread_join(&thread->thread);
+        thread->running = false;
+    }
+    if (thread->loop_open) {
+        /* Of one that could not be started. */
+        uv_walk(&thread->loop, close_handle, NULL);
+        uv_run(&thread->loop, UV_RUN_DEFAULT);
+        KV_ASSERT(uv_loop_close(&thread->loop) == 0);
+        thread->loop_open = false;
+    }
+}
+
+static void drop_request(struct kv_net_request *request)
+{
+    kv_conn_request_done(request->conn, request);
+    kv_net_batch_release(request->batch);
+}
+
+static void drop_answers(struct kv_net_answers *answers)
+{
+    for (size_t i = 0; i < answers->n_answers; i++) {
+        if (answers->answers[i].final) {
+            drop_request(answers->answers[i].request);
         }
     }
-    if (thread->filling) {
-        free_answers(thread->filling);
+    kv_net_answers_free(answers);
+}
+
+static void drop_batch(struct kv_net_batch *batch)
+{
+    for (struct kv_net_item *item = batch->first, *next; item; item = next) {
+        next = item->next;
+        if (item->type == KV_ITEM_REQUEST) {
+            drop_request(item->request);
+        } else {
+            kv_net_batch_release(item->request->batch);
+        }
     }
+    kv_net_batch_release(batch);
+}
+
+void kv_net_thread_free(struct kv_net_thread *thread)
+{
+    void *entry;
+
+    if (thread->listen_fd >= 0) {
+        close(thread->listen_fd);
+    }
+    if (!thread->to_core_slots || !thread->from_core_slots || !thread->spare_slots) {
+        goto out;
+    }
+    while (ck_ring_dequeue_spsc(&thread->from_core, thread->from_core_slots, &entry)) {
+        drop_answers(entry);
+    }
+    if (thread->filling) {
+        drop_answers(thread->filling);
+    }
+    while (ck_ring_dequeue_spsc(&thread->to_core, thread->to_core_slots, &entry)) {
+        drop_batch(entry);
+    }
+    if (thread->batch) {
+        drop_batch(thread->batch);
+    }
+    while (ck_ring_dequeue_spsc(&thread->spare, thread->spare_slots, &entry)) {
+        kv_net_answers_free(entry);
+    }
+    kv_net_batch_free_spare(thread);
+out:
     free(thread->to_core_slots);
     free(thread->from_core_slots);
+    free(thread->spare_slots);
 }

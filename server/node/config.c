@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A name that is this close to an option's was meant to be it. */
+enum { NEAR_EDITS = 2 };
+
 #define FIELD(field) offsetof(struct kv_config, field), sizeof(((struct kv_config *)0)->field)
 
 const struct kv_option kv_options[] = {
@@ -27,6 +30,14 @@ const struct kv_option kv_options[] = {
      0,
      "",
      "clusters of different names never mix"},
+    {"cluster-id",
+     KV_OPTION_NUMBER,
+     FIELD(given_cluster_id),
+     "0",
+     0,
+     INT64_MAX,
+     "",
+     "the cluster's number instead of one made of its name; 0: of its name"},
     {"members",
      KV_OPTION_TEXT,
      FIELD(members_text),
@@ -153,7 +164,7 @@ const struct kv_option *kv_option_find(const char *name, size_t size)
 }
 
 /* Edits between two names, for "did you mean". */
-static size_t distance(const char *a, const char *b)
+static size_t edit_distance(const char *a, const char *b)
 {
     size_t row[65];
     size_t n = strlen(b) < 64 ? strlen(b) : 64;
@@ -181,7 +192,7 @@ const char *kv_option_nearest(const char *name)
     const char *best = kv_options[0].name;
 
     for (size_t i = 1; i < kv_n_options; i++) {
-        if (distance(name, kv_options[i].name) < distance(name, best)) {
+        if (edit_distance(name, kv_options[i].name) < edit_distance(name, best)) {
             best = kv_options[i].name;
         }
     }
@@ -212,7 +223,8 @@ static int parse_number(const struct kv_option *option,
     char *end;
 
     value = strtoull(text, &end, 10);
-    if (end == text || text[0] == '-') {
+    /* strtoull would take blanks and signs too. */
+    if (text[0] < '0' || text[0] > '9') {
         return kv_error_set(ret_error,
                             KV_INVALID,
                             "%s: %s wants a number%s, not \"%.60s\"",
@@ -323,6 +335,28 @@ static void variable_of(const struct kv_option *option, char name[64])
     }
 }
 
+/* Wrappers have variables of their own that begin so: only what is close to an option is taken for
+ * a mistake. */
+static int
+check_unknown_variable(const char *variable, const char *equals, struct kv_error *ret_error)
+{
+    char name[64];
+    char nearest[64];
+
+    snprintf(name, sizeof name, "%.*s", (int)(equals - variable), variable);
+    for (size_t i = 0; i < kv_n_options; i++) {
+        variable_of(&kv_options[i], nearest);
+        if (edit_distance(name, nearest) <= NEAR_EDITS) {
+            return kv_error_set(ret_error,
+                                KV_INVALID,
+                                "unknown environment variable %s: did you mean %s?",
+                                name,
+                                nearest);
+        }
+    }
+    return 0;
+}
+
 static int
 read_environment(struct kv_config *config, char *const *environment, struct kv_error *ret_error)
 {
@@ -348,15 +382,12 @@ read_environment(struct kv_config *config, char *const *environment, struct kv_e
                 return status;
             }
         }
-        /* Tests and wrappers have variables of their own: only what is close to an option is a
-         * mistake. */
         if (!known && strncmp(*environment, "KVD_CONFIG=", 11) != 0) {
-            KV_LOG(WARN,
-                   "config",
-                   "unknown_variable",
-                   "name=%.*s",
-                   (int)(equals - *environment),
-                   *environment);
+            int status = check_unknown_variable(*environment, equals, ret_error);
+
+            if (status != 0) {
+                return status;
+            }
         }
     }
     return 0;
@@ -397,7 +428,7 @@ static int read_flag(struct kv_config *config,
         return 0;
     }
     if (strcmp(flag, "--check-config") == 0) {
-        config->check_only = true;
+        *ret_action = KV_CONFIG_CHECK;
         return 0;
     }
     if (strncmp(flag, "--", 2) != 0) {
@@ -462,7 +493,7 @@ int kv_config_load(int argc,
     if (status == 0) {
         status = read_flags(&flags, argc, argv, &file, ret_action, ret_error);
     }
-    if (status != 0 || *ret_action != KV_CONFIG_RUN) {
+    if (status != 0 || *ret_action == KV_CONFIG_HELP || *ret_action == KV_CONFIG_VERSION) {
         return status;
     }
     status = set_defaults(ret_config, ret_error);
@@ -529,6 +560,15 @@ void kv_config_print_markdown(FILE *out)
     }
 }
 
+static void print_quoted(const char *name, const char *text, FILE *out)
+{
+    fprintf(out, "%s: \"", name);
+    for (; *text; text++) {
+        fprintf(out, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+    }
+    fprintf(out, "\"\n");
+}
+
 void kv_config_print(const struct kv_config *config, FILE *out)
 {
     for (size_t i = 0; i < kv_n_options; i++) {
@@ -536,7 +576,7 @@ void kv_config_print(const struct kv_config *config, FILE *out)
         const char *field = (const char *)config + option->offset;
 
         if (option->type == KV_OPTION_TEXT) {
-            fprintf(out, "%s: \"%s\"\n", option->name, field);
+            print_quoted(option->name, field, out);
         } else if (option->type == KV_OPTION_BOOL) {
             fprintf(out,
                     "%s: %s\n",

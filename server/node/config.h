@@ -22,6 +22,7 @@ struct kv_config {
     /* As given, one field per row of the table. */
     uint64_t node_id;
     char cluster[KV_CONFIG_TEXT_BYTES];
+    uint64_t given_cluster_id; /* 0: from the name */
     char members_text[4 * KV_CONFIG_TEXT_BYTES];
     char data_dir[KV_CONFIG_TEXT_BYTES];
     char listen_client[KV_CONFIG_TEXT_BYTES];
@@ -41,11 +42,10 @@ struct kv_config {
     size_t n_members;
     uint64_t cluster_id;
     enum kv_log_level level;
-    bool check_only; /* --check-config */
 };
 
 /* What kv_config_load found to do. */
-enum kv_config_action { KV_CONFIG_RUN, KV_CONFIG_HELP, KV_CONFIG_VERSION };
+enum kv_config_action { KV_CONFIG_RUN, KV_CONFIG_CHECK, KV_CONFIG_HELP, KV_CONFIG_VERSION };
 
 /* Reads file, environment (`KEY=VALUE` strings, NULL-terminated) and flags, checks every value and
  * their combination. KV_INVALID: the message names option, place (file and line, variable, or
@@ -57,10 +57,17 @@ int kv_config_load(int argc,
                    enum kv_config_action *ret_action,
                    struct kv_error *ret_error) KV_MUST_CHECK;
 
+/* What works, and is probably not what is meant: one call for each. */
+void kv_config_warn(const struct kv_config *config,
+                    void (*fn)(void *arg, const char *warning),
+                    void *arg);
+/* Whether a listening address means every address of the machine. */
+bool kv_config_is_wildcard(const char *address);
+
 /* The options as a table for people (--help), or as Markdown (docs/operations/configuration.md). */
 void kv_config_print_help(FILE *out);
 void kv_config_print_markdown(FILE *out);
-/* The values in force, as YAML. */
+/* The values in force, as a YAML file that gives the same. */
 void kv_config_print(const struct kv_config *config, FILE *out);
 
 #endif

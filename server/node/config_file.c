@@ -1,5 +1,6 @@
 /* The YAML file: one flat mapping of options. libyaml's parser is used itself, since libcyaml
  * (which stands on it) names neither the nearest key nor the line of an unknown one. */
+#include "common/assert.h"
 #include "server/node/config_internal.h"
 
 #include <errno.h>
@@ -11,13 +12,14 @@ struct reader {
     struct kv_config *config;
     const char *path;
     yaml_parser_t parser;
+    size_t lines[KV_OPTIONS_MAX]; /* where each option stands; 0: nowhere yet */
     struct kv_error *ret_error;
 };
 
 static int fail(struct reader *reader, const yaml_mark_t *mark, const char *what)
 {
     return kv_error_set(
-        reader->ret_error, KV_INVALID, "%s line %zu: %s", reader->path, mark->line + 1, what);
+        reader->ret_error, KV_INVALID, "%.200s line %zu: %s", reader->path, mark->line + 1, what);
 }
 
 static int next_event(struct reader *reader, yaml_event_t *ret_event)
@@ -37,6 +39,7 @@ static int read_pair(struct reader *reader, const yaml_event_t *key)
     const struct kv_option *option = kv_option_find(name, strlen(name));
     yaml_event_t value;
     char text[160];
+    size_t *line;
     int status;
 
     if (!option) {
@@ -47,6 +50,12 @@ static int read_pair(struct reader *reader, const yaml_event_t *key)
                  kv_option_nearest(name));
         return fail(reader, &key->start_mark, text);
     }
+    line = &reader->lines[option - kv_options];
+    if (*line != 0) {
+        snprintf(text, sizeof text, "%s is given twice, first on line %zu", option->name, *line);
+        return fail(reader, &key->start_mark, text);
+    }
+    *line = key->start_mark.line + 1;
     status = next_event(reader, &value);
     if (status != 0) {
         return status;
@@ -101,9 +110,13 @@ int kv_config_read_file(struct kv_config *config, const char *path, struct kv_er
     FILE *file = fopen(path, "re");
     int status;
 
+    KV_ASSERT(kv_n_options <= KV_OPTIONS_MAX);
     if (!file) {
-        return kv_error_set(
-            ret_error, KV_INVALID, "cannot read the configuration %s: %s", path, strerror(errno));
+        return kv_error_set(ret_error,
+                            KV_INVALID,
+                            "cannot read the configuration file %.300s: %s",
+                            path,
+                            strerror(errno));
     }
     if (!yaml_parser_initialize(&reader.parser)) {
         fclose(file);

@@ -4,6 +4,8 @@
 
 #include "server/node/config.h"
 
+enum { KV_OPTIONS_MAX = 64 };
+
 enum kv_option_type {
     KV_OPTION_TEXT,
     KV_OPTION_NUMBER,
