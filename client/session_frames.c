@@ -9,9 +9,9 @@
 enum { PROTOCOL_VERSION = 1, FRAME_FIELDS_BYTES_MAX = 2 + 10 + 5 };
 /* Tags of kv.proto's Request: field number << 3 | varint. */
 enum { TAG_ID = 1 << 3, TAG_DEADLINE_MS = 2 << 3 };
-/* The server stops waiting a little earlier than we do, so that its own words arrive. */
 /* Shorter messages cannot be nested deep enough to do harm. */
 enum { SCAN_FROM_BYTES = 512 };
+/* The server stops waiting a little earlier than we do, so that its own words arrive. */
 enum { DEADLINE_SHARE = 10, DEADLINE_EARLY_MS_MAX = 50 };
 
 /* ---------------------------------------------------------------- sending */

@@ -60,7 +60,9 @@
 #define KV_WAL_SEGMENT_BYTES_MAX \
     (1024 * KV_MIB)                          /* read whole at start; a larger file is no segment */
 #define KV_WAL_QUEUE_BYTES_MAX (64 * KV_MIB) /* handed to the log thread, not yet synced */
-#define KV_WAL_SLICE_BYTES (1 * KV_MIB) /* zero-filled and synced at a time, so that reads pass */
+#define KV_WAL_SLICE_BYTES                                                                       \
+    (256 * KV_KIB) /* zero-filled and synced at a time: with 1 MiB the log's own syncs took 4 ms \
+                    */
 #define KV_WAL_SEQUENCE_SKIP \
     (1ULL << 24) /* record numbers left out at a start: lost ones had them */
 #define KV_DISK_RESERVE_BYTES (64 * KV_MIB) /* kept free: below it what grows gets NO_SPACE */

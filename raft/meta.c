@@ -89,7 +89,8 @@ static int check_meta(const struct kv_disk *disk,
     uint64_t cluster_id, node_id;
 
     if (size != META_BYTES || memcmp(data, magic, sizeof magic) != 0 ||
-        kv_get_u32(data + CRC_OFFSET) != kv_crc32c(data, CRC_OFFSET, 0)) {
+        kv_get_u32(data + CRC_OFFSET) != kv_crc32c(data, CRC_OFFSET, 0) ||
+        kv_get_u32(data + CRC_OFFSET + 4) != 0) {
         return kv_error_set(ret_error,
                             KV_CORRUPT,
                             "%s/meta is damaged: replace this member (docs/operations tells how)",

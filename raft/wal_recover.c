@@ -473,6 +473,10 @@ static int scan_records(struct scan *scan, const struct kv_wal_segment *segment)
             scan->is_broken = true;
             return 0;
         }
+        if (record.type != KV_WAL_NEXT &&
+            scan->offset + size + KV_WAL_RECORD_HEADER_BYTES > scan->size) {
+            return damaged(scan, "a record leaves no room for the segment's end");
+        }
         status = take_record(scan, &record);
         if (status == 0) {
             scan->expected = record.sequence + 1;

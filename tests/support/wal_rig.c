@@ -103,8 +103,11 @@ void wal_rig_fill(uint8_t *data, size_t size, uint64_t id)
     uint64_t x = id * UINT64_C(0x9E3779B97F4A7C15) + size;
 
     for (size_t i = 0; i < size; i++) {
+        uint64_t byte;
+
         x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        data[i] = i < 8 ? (uint8_t)(id >> (8 * i)) : (uint8_t)(x >> 56);
+        byte = i < 8 ? id >> (8 * i) : x >> 56;
+        data[i] = (uint8_t)(byte & 0xff);
     }
 }
 

@@ -78,6 +78,38 @@ static void test_every_cut_and_flip(void **state)
     free(bytes);
 }
 
+/* A get within `depth` transactions; returns the scan's status. */
+static int scan_nested(unsigned depth)
+{
+    uint8_t bytes[256];
+    uint8_t *p = bytes + sizeof bytes;
+    bool unknown;
+
+    /* From the inside out: Request{get{}}, then Request{txn{then: ...}} around it. */
+    *--p = 0;
+    *--p = 0x01;
+    *--p = 0x8a;
+    for (unsigned i = 0; i < depth; i++) {
+        size_t size = (size_t)(bytes + sizeof bytes - p);
+
+        *--p = (uint8_t)size;
+        *--p = 2 << 3 | 2;
+        *--p = (uint8_t)(size + 2);
+        *--p = 224 << 3 >> 7;
+        *--p = (224 << 3 & 0x7f) | 0x80 | 2;
+    }
+    return scan(p, (size_t)(bytes + sizeof bytes - p), KV_MIB, &unknown);
+}
+
+static void test_nesting(void **state)
+{
+    (void)state;
+    for (unsigned depth = 0; depth < 12; depth++) {
+        assert_int_equal(scan_nested(depth),
+                         2 + 2 * depth <= KV_NESTING_DEPTH_MAX ? 0 : KV_INVALID);
+    }
+}
+
 static void test_unknown_fields(void **state)
 {
     bool unknown = false;
@@ -132,6 +164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),
         cmocka_unit_test(test_every_cut_and_flip),
+        cmocka_unit_test(test_nesting),
         cmocka_unit_test(test_unknown_fields),
         cmocka_unit_test(test_many_small_elements_are_too_large),
         cmocka_unit_test(test_malformed),
