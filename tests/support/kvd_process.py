@@ -19,8 +19,8 @@ class Kvd:
         ports = self.folder / "ports"
         with open(self.folder / "log", "w") as log:
             self.process = subprocess.Popen(
-                [KVD, "--data-dir", self.folder / "data", "--listen-client", "127.0.0.1:0", "--listen-peer",
-                 "127.0.0.1:0", "--listen-http", "127.0.0.1:0", "--ports-file", ports, *self.options],
+                [KVD, "--data-dir", self.folder / "data", "--client-listen", "127.0.0.1:0", "--peer-listen",
+                 "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--ports-file", ports, *self.options],
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
             self.wait_for(lambda: ports.exists() and "client" in ports.read_text())
