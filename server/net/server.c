@@ -33,7 +33,7 @@ static void take_batches(struct kv_server *server)
         struct kv_net_thread *thread = &server->threads[i];
         void *entry;
 
-        while (ck_ring_dequeue_spsc(&thread->to_core, thread->to_core_slots, &entry)) {
+        while ((entry = kv_ring_take(&thread->to_core))) {
             struct kv_net_batch *batch = entry;
 
             for (struct kv_net_item *item = batch->first, *next; item; item = next) {
@@ -196,7 +196,7 @@ void kv_server_flush(struct kv_server *server)
         /* When the ring is full the answers gather for the next turn: each belongs to an admitted
          * request. */
         if (thread->filling && thread->running &&
-            ck_ring_enqueue_spsc(&thread->from_core, thread->from_core_slots, thread->filling)) {
+            kv_ring_put(&thread->from_core, thread->filling)) {
             thread->filling = NULL;
             uv_async_send(&thread->wake);
         }
@@ -230,11 +230,13 @@ static struct kv_server *new_server(const struct kv_server_options *options)
     if (options->linger_ms == 0) {
         server->options.linger_ms = KV_LINGER_MS;
     }
-    server->threads = calloc(options->n_threads, sizeof *server->threads);
+    server->threads =
+        aligned_alloc(KV_RING_LINE_BYTES, options->n_threads * sizeof *server->threads);
     if (!server->threads) {
         free(server);
         return NULL;
     }
+    memset(server->threads, 0, options->n_threads * sizeof *server->threads);
     server->n_threads = options->n_threads;
     for (unsigned i = 0; i < server->n_threads; i++) {
         server->threads[i].server = server;
