@@ -76,11 +76,10 @@ void kv_net_batch_free_spare(struct kv_net_thread *thread)
 
 struct kv_net_answers *kv_net_answers_get(struct kv_net_thread *thread)
 {
-    struct kv_net_answers *answers;
-    void *entry;
+    struct kv_net_answers *answers = kv_ring_take(&thread->spare);
 
-    if (ck_ring_dequeue_spsc(&thread->spare, thread->spare_slots, &entry)) {
-        return entry;
+    if (answers) {
+        return answers;
     }
     answers = calloc(1, sizeof *answers);
     KV_ASSERT(answers);
@@ -102,7 +101,7 @@ void kv_net_answers_recycle(struct kv_net_thread *thread, struct kv_net_answers 
 
     kv_buf_clear(&answers->bytes);
     answers->n_answers = 0;
-    if (!is_small || !ck_ring_enqueue_spsc(&thread->spare, thread->spare_slots, answers)) {
+    if (!is_small || !kv_ring_put(&thread->spare, answers)) {
         kv_net_answers_free(answers);
     }
 }

@@ -7,9 +7,9 @@
 #include "common/limits.h"
 #include "proto/frame.h"
 #include "server/net/decode.h"
+#include "server/net/ring.h"
 #include "server/net/server.h"
 
-#include <ck_ring.h>
 #include <stdatomic.h>
 #include <uv.h>
 
@@ -142,12 +142,9 @@ struct kv_net_thread {
     uint64_t now_ns; /* of this turn's reading */
     uint64_t log_second;
     unsigned logged; /* lines about refused clients in that second */
-    ck_ring_t to_core;
-    ck_ring_buffer_t *to_core_slots;
-    ck_ring_t from_core;
-    ck_ring_buffer_t *from_core_slots;
-    ck_ring_t spare; /* emptied kv_net_answers, back to the core */
-    ck_ring_buffer_t *spare_slots;
+    struct kv_ring to_core;
+    struct kv_ring from_core;
+    struct kv_ring spare;           /* emptied kv_net_answers, back to the core */
     struct kv_net_answers *filling; /* core: answers of this turn */
     struct kv_node_status status;   /* thread: copy for hellos and checks */
     unsigned status_version;

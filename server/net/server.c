@@ -263,7 +263,7 @@ int kv_server_open(const struct kv_server_options *options,
     }
     status = kv_listen_bind(options->listen,
                             "clients",
-                            "listen-client",
+                            "client-listen",
                             options->n_threads,
                             fds,
                             &server->port,

@@ -25,7 +25,7 @@ static void send_batch(struct kv_net_thread *thread)
         kv_arena_reset(&batch->arena);
         return;
     }
-    thread->stalled = !ck_ring_enqueue_spsc(&thread->to_core, thread->to_core_slots, batch);
+    thread->stalled = !kv_ring_put(&thread->to_core, batch);
     if (!thread->stalled) {
         thread->batch = NULL;
         uv_async_send(&thread->server->wake);
@@ -93,7 +93,7 @@ static void take_answers(struct kv_net_thread *thread)
     uint64_t now_ns = thread->server->options.now_ns();
     void *entry;
 
-    while (ck_ring_dequeue_spsc(&thread->from_core, thread->from_core_slots, &entry)) {
+    while ((entry = kv_ring_take(&thread->from_core))) {
         struct kv_net_answers *answers = entry;
 
         for (size_t i = 0; i < answers->n_answers; i++) {
@@ -277,16 +277,10 @@ static void run(void *arg)
 
 static int make_rings(struct kv_net_thread *thread)
 {
-    thread->to_core_slots = calloc(KV_NET_RING_SLOTS, sizeof(ck_ring_buffer_t));
-    thread->from_core_slots = calloc(KV_NET_RING_SLOTS, sizeof(ck_ring_buffer_t));
-    thread->spare_slots = calloc(KV_NET_SPARE_SLOTS, sizeof(ck_ring_buffer_t));
-    if (!thread->to_core_slots || !thread->from_core_slots || !thread->spare_slots) {
-        return KV_NO_MEMORY;
-    }
-    ck_ring_init(&thread->to_core, KV_NET_RING_SLOTS);
-    ck_ring_init(&thread->from_core, KV_NET_RING_SLOTS);
-    ck_ring_init(&thread->spare, KV_NET_SPARE_SLOTS);
-    return 0;
+    int status = kv_ring_init(&thread->to_core, KV_NET_RING_SLOTS);
+
+    status = status ? status : kv_ring_init(&thread->from_core, KV_NET_RING_SLOTS);
+    return status ? status : kv_ring_init(&thread->spare, KV_NET_SPARE_SLOTS);
 }
 
 static int make_handles(struct kv_net_thread *thread, int fd)
@@ -393,27 +387,23 @@ void kv_net_thread_free(struct kv_net_thread *thread)
     if (thread->listen_fd >= 0) {
         close(thread->listen_fd);
     }
-    if (!thread->to_core_slots || !thread->from_core_slots || !thread->spare_slots) {
-        goto out;
-    }
-    while (ck_ring_dequeue_spsc(&thread->from_core, thread->from_core_slots, &entry)) {
+    while ((entry = kv_ring_take(&thread->from_core))) {
         drop_answers(entry);
     }
     if (thread->filling) {
         drop_answers(thread->filling);
     }
-    while (ck_ring_dequeue_spsc(&thread->to_core, thread->to_core_slots, &entry)) {
+    while ((entry = kv_ring_take(&thread->to_core))) {
         drop_batch(entry);
     }
     if (thread->batch) {
         drop_batch(thread->batch);
     }
-    while (ck_ring_dequeue_spsc(&thread->spare, thread->spare_slots, &entry)) {
+    while ((entry = kv_ring_take(&thread->spare))) {
         kv_net_answers_free(entry);
     }
     kv_net_batch_free_spare(thread);
-out:
-    free(thread->to_core_slots);
-    free(thread->from_core_slots);
-    free(thread->spare_slots);
+    kv_ring_deinit(&thread->to_core);
+    kv_ring_deinit(&thread->from_core);
+    kv_ring_deinit(&thread->spare);
 }
