@@ -190,7 +190,14 @@ static size_t edit_distance(const char *a, const char *b)
 const char *kv_option_nearest(const char *name)
 {
     const char *best = kv_options[0].name;
+    size_t size = strlen(name);
 
+    /* The beginning of a name was meant to be the whole. */
+    for (size_t i = 0; i < kv_n_options && size >= 3; i++) {
+        if (strncmp(kv_options[i].name, name, size) == 0) {
+            return kv_options[i].name;
+        }
+    }
     for (size_t i = 1; i < kv_n_options; i++) {
         if (edit_distance(name, kv_options[i].name) < edit_distance(name, best)) {
             best = kv_options[i].name;
@@ -511,50 +518,72 @@ int kv_config_load(int argc,
 
 static void print_default(const struct kv_option *option, FILE *out)
 {
-    fprintf(out, "%s", option->default_text[0] ? option->default_text : "-");
+    fprintf(out, "%s", option->default_text[0] ? option->default_text : "none");
+}
+
+/* In the largest unit that divides it. */
+static void print_amount(const struct kv_option *option, uint64_t value, FILE *out)
+{
+    const struct unit *units = option->type == KV_OPTION_TIME   ? time_units
+                               : option->type == KV_OPTION_SIZE ? size_units
+                                                                : NULL;
+    const struct unit *best = units;
+
+    for (const struct unit *unit = units; unit && unit->name; unit++) {
+        best = value % unit->factor == 0 ? unit : best;
+    }
+    fprintf(out, "%" PRIu64 "%s", best ? value / best->factor : value, best ? best->name : "");
 }
 
 void kv_config_print_help(FILE *out)
 {
+    static const struct {
+        const char *name;
+        const char *help;
+    } others[] = {
+        {"config FILE", "read this YAML file (or the one that KVD_CONFIG names)"},
+        {"check-config", "check the configuration, print the values in force, and end"},
+        {"help", "print this, and end"},
+        {"version", "print the version, and end"},
+    };
+
     fprintf(out,
-            "Usage: kvd [--config FILE] [--check-config] [--OPTION VALUE]...\n\n"
+            "Usage: kvd [--config FILE] [--OPTION VALUE]...\n\n"
             "kvd is a replicated, strongly consistent in-memory key-value store.\n"
-            "Each option is a flag, an environment variable (KVD_NODE_ID) and a key of the YAML "
-            "file; flags win, "
-            "then variables.\n\n");
+            "Each option is a flag (--node-id 1 or --node-id=1), an environment variable "
+            "(KVD_NODE_ID=1)\nand a key of the YAML file (node-id: 1). Flags beat variables beat "
+            "the file.\n\n");
     for (size_t i = 0; i < kv_n_options; i++) {
-        fprintf(out, "  --%-20s %s (default ", kv_options[i].name, kv_options[i].help);
+        fprintf(out, "  --%-20s %s\n  %-22s (default ", kv_options[i].name, kv_options[i].help, "");
         print_default(&kv_options[i], out);
         fprintf(out, ")\n");
     }
-    fprintf(out,
-            "  --%-20s read this YAML file (or KVD_CONFIG)\n  --%-20s check the configuration, "
-            "print it, and end\n"
-            "  --%-20s print the version\n\n",
-            "config FILE",
-            "check-config",
-            "version");
-    fprintf(out,
-            "Exit codes: 0 stopped as asked; 1 bad usage or configuration; 2 cannot start (port "
-            "taken, no memory); "
-            "3 data directory in use;\n4 data of another node, cluster or newer format; 5 data "
-            "damaged; 6 storage "
-            "or internal fault.\n");
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        fprintf(out, "  --%-20s %s\n", others[i].name, others[i].help);
+    }
+    fprintf(
+        out,
+        "\nExit codes: 0 stopped as asked; 1 usage or configuration; 2 cannot start (a port, the "
+        "data directory);\n3 data directory in use; 4 data of another node, cluster or newer "
+        "format; 5 damaged data;\n6 fault of storage, or an internal one, while running.\n");
 }
 
 void kv_config_print_markdown(FILE *out)
 {
-    fprintf(out, "| option | default | bounds | what |\n|---|---|---|---|\n");
+    fprintf(out, "| option | default | from | to | what |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < kv_n_options; i++) {
         const struct kv_option *option = &kv_options[i];
+        bool has_bounds = option->type != KV_OPTION_TEXT && option->type != KV_OPTION_BOOL;
 
         fprintf(out, "| `%s` | ", option->name);
         print_default(option, out);
-        if (option->max > 1) {
-            fprintf(
-                out, " | %" PRIu64 " to %" PRIu64 " %s", option->min, option->max, option->unit);
-        } else {
-            fprintf(out, " | ");
+        fprintf(out, " | ");
+        if (has_bounds) {
+            print_amount(option, option->min, out);
+        }
+        fprintf(out, " | ");
+        if (has_bounds) {
+            print_amount(option, option->max, out);
         }
         fprintf(out, " | %s |\n", option->help);
     }

@@ -146,7 +146,7 @@ static int parse_cluster(struct kv_config *config, struct kv_error *ret_error)
                ? status
                : kv_error_set(ret_error,
                               KV_INVALID,
-                              "node-id %" PRIu64 " is not among the members of cluster \"%.200s\"",
+                              "node-id %" PRIu64 " is not among the members \"%.200s\"",
                               config->node_id,
                               config->members_text);
 }

@@ -885,7 +885,7 @@ static void test_taken_port_is_refused(void **state)
 
         assert_int_equal(kv_server_open(&options, &second, &error), KV_IN_USE);
         assert_non_null(strstr(error.message, address));
-        assert_non_null(strstr(error.message, "--listen-client"));
+        assert_non_null(strstr(error.message, "--client-listen"));
         options.listen = "256.256.256.256.example.invalid:1";
         assert_int_equal(kv_server_open(&options, &second, &error), KV_INVALID);
         options.listen = "no address";
