@@ -17,6 +17,7 @@
 static const struct kv_meta mine = {11, 3, KV_FORMAT_VERSION};
 static struct fake_disk *disk;
 static struct kv_error error;
+static bool missing;
 
 static int setup(void **state)
 {
@@ -35,7 +36,6 @@ static int teardown(void **state)
 /* As a process that starts on the directory and ends. */
 static int open_meta(const struct kv_meta *expected)
 {
-    bool missing;
     int status = kv_meta_open(fake_disk_ops(disk), expected, &missing, &error);
 
     /* As the replica does once its log has begun. */
@@ -136,8 +136,8 @@ static void damage_at_any_byte_is_refused(void **state)
 static void a_directory_in_use_is_refused(void **state)
 {
     (void)state;
-    assert_int_equal(kv_meta_open(fake_disk_ops(disk), &mine, &error), 0);
-    assert_int_equal(kv_meta_open(fake_disk_ops(disk), &mine, &error), KV_IN_USE);
+    assert_int_equal(kv_meta_open(fake_disk_ops(disk), &mine, &missing, &error), 0);
+    assert_int_equal(kv_meta_open(fake_disk_ops(disk), &mine, &missing, &error), KV_IN_USE);
     assert_non_null(strstr(error.message, "in use by another process"));
 }
 
@@ -155,14 +155,13 @@ static void the_process_that_uses_it_is_named(void **state)
     assert_int_equal(kv_disk_posix_open(path, &second, &error), 0);
     first_disk = kv_disk_posix_disk(first);
     second_disk = kv_disk_posix_disk(second);
-    assert_int_equal(kv_meta_open(&first_disk, &mine, &error), 0);
-    assert_int_equal(kv_meta_open(&second_disk, &mine, &error), KV_IN_USE);
+    assert_int_equal(kv_meta_open(&first_disk, &mine, &missing, &error), 0);
+    assert_int_equal(kv_meta_open(&second_disk, &mine, &missing, &error), KV_IN_USE);
     snprintf(text, sizeof text, "in use by process %ld", (long)getpid());
     assert_non_null(strstr(error.message, text));
     assert_non_null(strstr(error.message, path));
     kv_disk_posix_close(first);
-    assert_int_equal(kv_meta_open(&second_disk, &mine, &error), 0);
-    assert_int_equal(second_disk.ops->unlink(second_disk.disk, "meta"), 0);
+    assert_int_equal(kv_meta_open(&second_disk, &mine, &missing, &error), 0);
     assert_int_equal(second_disk.ops->unlink(second_disk.disk, "LOCK"), 0);
     kv_disk_posix_close(second);
     assert_int_equal(rmdir(path), 0);
