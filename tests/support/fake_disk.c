@@ -640,6 +640,7 @@ void fake_disk_crash(struct fake_disk *disk)
 void fake_disk_cut_at(struct fake_disk *disk, uint64_t n_calls)
 {
     disk->cut_at = n_calls ? disk->n_calls + n_calls : 0;
+    disk->is_cut = disk->is_cut && n_calls;
 }
 
 bool fake_disk_is_cut(const struct fake_disk *disk)

@@ -18,8 +18,9 @@ void fake_disk_crash(struct fake_disk *disk);
 /* The process is killed: open files and the lock go, everything written stays, unsynced. */
 void fake_disk_close_all(struct fake_disk *disk);
 
-/* The power goes at the n-th call from now that changes something (1: the next; 0: never): that one
- * may do a part of its work, it and all later calls fail with EIO until fake_disk_crash. */
+/* The power goes at the n-th call from now that changes something (1: the next): that one may do a
+ * part of its work, it and all later calls fail with EIO until fake_disk_crash. 0: no cut any more;
+ * with fake_disk_close_all, the process was killed there and the power stays. */
 void fake_disk_cut_at(struct fake_disk *disk, uint64_t n_calls);
 bool fake_disk_is_cut(const struct fake_disk *disk);
 /* Calls that changed something so far. */
