@@ -26,6 +26,7 @@ class Kvd:
             self.wait_for(lambda: ports.exists() and "client" in ports.read_text())
             text = ports.read_text()
             self.client_port = int(re.search(r"client\W+(\d+)", text).group(1))
+            self.http_port = int(re.search(r"http\W+(\d+)", text).group(1))
         except BaseException:
             self.process.kill()
             self.process.wait()
