@@ -71,9 +71,9 @@ static void print_row(struct kvctl *kvctl, const struct kv_pair *pair, bool keys
         break;
     case KVCTL_VALUE:
         if (keys_only) {
-            fwrite(pair->key.data, 1, pair->key.size, kvctl->out);
+            kvctl_print_raw(kvctl->out, pair->key);
         } else {
-            fwrite(pair->value.data, 1, pair->value.size, kvctl->out);
+            kvctl_print_raw(kvctl->out, pair->value);
         }
         fputc('\n', kvctl->out);
         break;

@@ -39,7 +39,7 @@ static void print_pair(struct kvctl *kvctl, const struct kv_pair *pair)
         fputc('\n', kvctl->out);
         break;
     case KVCTL_VALUE:
-        fwrite(pair->value.data, 1, pair->value.size, kvctl->out);
+        kvctl_print_raw(kvctl->out, pair->value);
         break;
     }
 }

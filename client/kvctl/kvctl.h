@@ -130,6 +130,7 @@ int kvctl_read_value(const char *argument,
 /* --- print.c --- */
 /* Printable UTF-8 as it is; backslash, control characters and bad UTF-8 as \\ \n \t \xNN. */
 void kvctl_print_escaped(FILE *file, struct kv_bytes bytes);
+void kvctl_print_raw(FILE *file, struct kv_bytes bytes);
 /* "name":"text"; bad UTF-8 becomes U+FFFD and "name_base64" follows with the exact bytes. */
 void kvctl_print_json_bytes(FILE *file, const char *name, struct kv_bytes bytes);
 void kvctl_print_json_string(FILE *file, const char *text);

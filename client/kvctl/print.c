@@ -68,6 +68,13 @@ void kvctl_print_escaped(FILE *file, struct kv_bytes bytes)
     }
 }
 
+void kvctl_print_raw(FILE *file, struct kv_bytes bytes)
+{
+    if (bytes.size > 0) {
+        fwrite(bytes.data, 1, bytes.size, file);
+    }
+}
+
 static void print_base64(FILE *file, struct kv_bytes bytes)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
