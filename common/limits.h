@@ -65,7 +65,11 @@
                     */
 #define KV_WAL_SEQUENCE_SKIP \
     (1ULL << 24) /* record numbers left out at a start: lost ones had them */
-#define KV_DISK_RESERVE_BYTES (64 * KV_MIB) /* kept free: below it what grows gets NO_SPACE */
+#define KV_DISK_RESERVE_BYTES                                                                  \
+    (64 * KV_MIB) /* kept free: below it what grows gets NO_SPACE; below half of it a follower \
+                     takes no entries */
+#define KV_FULL_DISK_PATIENCE_ELECTIONS \
+    4u /* election timeouts that a full node leaves to those with room before it campaigns */
 
 /* --- peers --- */
 #define KV_MEMBERS_MAX 15u

@@ -77,6 +77,7 @@ static int add_peers(struct kv_replica *r, struct kv_error *ret_error)
         }
         peer = &r->peers[r->n_peers++];
         peer->id = member->id;
+        peer->room = KV_ROOM_ENOUGH;
         snprintf(peer->address, sizeof peer->address, "%s", member->address);
         kv_outbox_init(&peer->outbox, r, member->id);
     }
@@ -118,6 +119,7 @@ int kv_replica_open(const struct kv_replica_options *options,
     r->options = *options;
     r->env = *options->env;
     r->last_state = RAFT_FOLLOWER;
+    r->room = KV_ROOM_ENOUGH;
     kv_arena_init(&r->arena, MESSAGE_ARENA_BYTES);
     kv_buf_init(&r->buf, KV_PEER_MESSAGE_BYTES_MAX);
     kv_entry_cache_init(&r->cache, 0);
@@ -223,8 +225,7 @@ int kv_replica_propose(
     return 0;
 }
 
-/* The connected voter with the longest log. */
-static uint64_t choose_successor(struct kv_replica *r)
+uint64_t kv_replica_choose_successor(struct kv_replica *r, enum kv_room room)
 {
     uint64_t best = 0;
     raft_index best_match = 0;
@@ -234,7 +235,7 @@ static uint64_t choose_successor(struct kv_replica *r)
         const struct kv_peer *peer = kv_replica_peer(r, server->id);
         raft_index match;
 
-        if (server->role == RAFT_VOTER && peer && peer->outbox.connected &&
+        if (server->role == RAFT_VOTER && peer && peer->outbox.connected && peer->room >= room &&
             raft_match_index(&r->raft, server->id, &match) == 0 &&
             (best == 0 || match > best_match)) {
             best = server->id;
@@ -255,7 +256,7 @@ int kv_replica_transfer(struct kv_replica *r, uint64_t to_id)
     if (raft_transferee(&r->raft) != 0) {
         return KV_BUSY;
     }
-    event.transfer.server_id = to_id ? to_id : choose_successor(r);
+    event.transfer.server_id = to_id ? to_id : kv_replica_choose_successor(r, KV_ROOM_NONE);
     if (event.transfer.server_id == 0 || !kv_replica_is_connected(r, event.transfer.server_id)) {
         return KV_NOT_FOUND;
     }
@@ -343,11 +344,12 @@ void kv_replica_on_time(struct kv_replica *r)
     if (now >= r->last_tick_ms + TICK_MS) {
         r->last_tick_ms = now;
         kv_wal_tick(r->wal, now);
+        kv_replica_check_space(r);
     }
     if (!r->started) {
         return;
     }
-    if (raft_timeout(&r->raft) <= now) {
+    if (kv_replica_election_deadline_ms(r) <= now) {
         struct raft_event event = {.type = RAFT_TIMEOUT};
 
         kv_replica_step_or_die(r, &event, "TIMEOUT");
@@ -360,7 +362,7 @@ uint64_t kv_replica_deadline_ms(const struct kv_replica *r)
     uint64_t deadline = r->last_tick_ms + TICK_MS;
 
     if (r->started && !r->dead) {
-        uint64_t core = kv_guard_20_deadline(raft_timeout(&r->raft), r->last_now_ms);
+        uint64_t core = kv_guard_20_deadline(kv_replica_election_deadline_ms(r), r->last_now_ms);
         uint64_t reads = kv_replica_reads_deadline_ms(r);
 
         deadline = core < deadline ? core : deadline;
@@ -394,7 +396,10 @@ void kv_replica_status(const struct kv_replica *r, struct kv_replica_status *ret
         ret_status->transferring = raft_transferee(&r->raft) != 0;
     }
     kv_wal_stats(r->wal, &ret_status->wal);
-    ret_status->idle = kv_wal_is_idle(r->wal) && !r->apply_reader.active;
+    ret_status->room = r->room;
+    ret_status->has_room = kv_replica_has_room(r);
+    ret_status->idle =
+        kv_wal_is_idle(r->wal) && !r->apply_reader.active && !r->space_check.under_way;
 }
 
 uint64_t kv_replica_match_index(const struct kv_replica *r, uint64_t member_id)

@@ -20,6 +20,9 @@ struct kv_replica;
 /* As raft_entry_type of the core. */
 enum kv_entry_type { KV_ENTRY_COMMAND = 1, KV_ENTRY_BARRIER = 2, KV_ENTRY_CHANGE = 3 };
 
+/* Of a disk, as members tell each other: less than the reserve is SHORT, less than half NONE. */
+enum kv_room { KV_ROOM_NONE, KV_ROOM_SHORT, KV_ROOM_ENOUGH };
+
 enum kv_role { KV_ROLE_STARTING, KV_ROLE_FOLLOWER, KV_ROLE_CANDIDATE, KV_ROLE_LEADER };
 
 struct kv_replica_member {
@@ -118,7 +121,9 @@ struct kv_replica_status {
     uint64_t confirm_rounds;
     uint64_t reads_waiting;
     struct kv_wal_stats wal;
-    bool idle; /* no disk job under way: may be closed */
+    enum kv_room room; /* of this node's disk */
+    bool has_room;     /* leader: what grows may be admitted */
+    bool idle;         /* no disk job under way: may be closed */
 };
 void kv_replica_status(const struct kv_replica *replica, struct kv_replica_status *ret_status);
 /* Leader only: what the member has stored; 0 when unknown. */

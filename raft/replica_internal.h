@@ -27,6 +27,7 @@ struct kv_peer {
     char address[280];
     struct kv_outbox outbox;
     uint64_t told_commit; /* commit index that it knows, or that is on its way to it */
+    enum kv_room room;    /* as it said last */
 };
 
 /* Committed entries that are no longer cached, read back from the log to be applied. */
@@ -37,13 +38,21 @@ struct kv_apply_reader {
     size_t position;
 };
 
+/* Looks at the free space of the disk. */
+struct kv_space_check {
+    struct kv_job job;
+    struct kv_replica *replica;
+    int64_t free_bytes;
+    bool under_way;
+};
+
 struct kv_replica {
     struct kv_replica_options options;
     struct kv_env env;
     struct raft raft;
     bool raft_is_open;
     bool meta_missing; /* to be written once the log has begun */
-    bool started; /* the core has had its START */
+    bool started;      /* the core has had its START */
     bool stepping;
     bool dead;
     bool changed; /* tell the owner at the end of the turn */
@@ -78,6 +87,9 @@ struct kv_replica {
     size_t n_remote_reads; /* of followers, being answered */
     uint64_t term_start;   /* first index that proves this leader's term */
 
+    struct kv_space_check space_check;
+    enum kv_room room; /* of our own disk */
+
     uint64_t last_now_ms;
     uint64_t last_tick_ms;
     uint64_t resent_ms;
@@ -94,6 +106,20 @@ uint64_t kv_replica_now_ms(struct kv_replica *r);
 void kv_replica_die(struct kv_replica *r, int status, const char *format, ...) KV_PRINTF(3, 4);
 struct kv_peer *kv_replica_peer(struct kv_replica *r, uint64_t id);
 bool kv_replica_is_leader(const struct kv_replica *r);
+/* The connected voter with the longest log and at least so much room, or 0. */
+uint64_t kv_replica_choose_successor(struct kv_replica *r, enum kv_room room);
+
+/* space.c */
+void kv_replica_check_space(struct kv_replica *r);
+/* On the leader: may what grows be admitted? We and a majority of the voters have room. */
+bool kv_replica_has_room(const struct kv_replica *r);
+void kv_replica_note_room(struct kv_peer *peer, const struct raft_append_entries_result *result);
+/* Turns it into a heartbeat that is true whatever our log holds beyond the commit index: so the
+ * leader stays known, hears from us, and learns how much room we have. The caller frees the
+ * entries. */
+void kv_replica_refuse_entries(struct kv_replica *r, struct raft_append_entries *append);
+/* The core's timeout; a node without room lets others campaign first. */
+uint64_t kv_replica_election_deadline_ms(const struct kv_replica *r);
 
 /* replica_start.c */
 int kv_replica_recover(struct kv_replica *r, struct kv_error *ret_error) KV_MUST_CHECK;

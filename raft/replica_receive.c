@@ -179,6 +179,10 @@ static void receive_raft(struct kv_replica *r, struct kv_peer *peer, struct raft
             free_entries(message);
             return;
         }
+        if (r->room == KV_ROOM_NONE && message->append_entries.n_entries > 0) {
+            free_entries(message);
+            kv_replica_refuse_entries(r, &message->append_entries);
+        }
         /* Two leaders in one term cannot be; if the sender claims it the core must not see it. */
         if (raft_state(&r->raft) == RAFT_LEADER &&
             message->append_entries.term == raft_current_term(&r->raft)) {
@@ -192,6 +196,10 @@ static void receive_raft(struct kv_replica *r, struct kv_peer *peer, struct raft
         }
         receive_append(r, message);
         return;
+    }
+    if (message->type == RAFT_APPEND_ENTRIES_RESULT &&
+        message->append_entries_result.term == raft_current_term(&r->raft)) {
+        kv_replica_note_room(peer, &message->append_entries_result);
     }
     if (is_late(r, message)) {
         return;

@@ -224,7 +224,7 @@ int kv_replica_step(struct kv_replica *r, struct raft_event *event)
     }
     r->stepping = true;
     event->time = kv_replica_now_ms(r);
-    event->capacity = 0;
+    event->capacity = (unsigned short)r->room;
     memset(&update, 0, sizeof update);
     rv = raft_step(&r->raft, event, &update);
     if (rv == 0) {

@@ -320,6 +320,19 @@ enum kv_command_class kv_command_classify(const Kv__Request *request)
     return command->cls;
 }
 
+bool kv_command_grows(const Kv__Request *request)
+{
+    switch (request->command_case) {
+    case KV__REQUEST__COMMAND_PUT:
+    case KV__REQUEST__COMMAND_APPEND:
+    case KV__REQUEST__COMMAND_GETSET:
+    case KV__REQUEST__COMMAND_SET_RANGE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 int kv_command_validate(const Kv__Request *request,
                         const struct kv_machine_settings *settings,
                         struct kv_error *ret_error)

@@ -41,6 +41,10 @@ enum kv_command_class {
 /* Pure; any thread. */
 enum kv_command_class kv_command_classify(const Kv__Request *request);
 
+/* Does the command make the store larger? Those are refused first when room is short. Pure; any
+ * thread. */
+bool kv_command_grows(const Kv__Request *request);
+
 /* Checks all that can be told without the state: key and value sizes, ranges, option combinations,
  * enums. settings may be older than the state's: apply checks what depends on them again. Pure; any
  * thread. 0, KV_INVALID, KV_TOO_LARGE, KV_UNSUPPORTED; message names field, value and limit. */

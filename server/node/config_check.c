@@ -142,13 +142,12 @@ static int parse_cluster(struct kv_config *config, struct kv_error *ret_error)
             return 0;
         }
     }
-    return status
-               ? status
-               : kv_error_set(ret_error,
-                              KV_INVALID,
-                              "node-id %" PRIu64 " is not among the members \"%.200s\"",
-                              config->node_id,
-                              config->members_text);
+    return status ? status
+                  : kv_error_set(ret_error,
+                                 KV_INVALID,
+                                 "node-id %" PRIu64 " is not among the members \"%.200s\"",
+                                 config->node_id,
+                                 config->members_text);
 }
 
 /* Two listeners on one port of one address. */

@@ -447,6 +447,12 @@ static bool is_serving(const struct kv_node *node)
             kv_replica_is_connected(node->replica, status->leader_id));
 }
 
+/* This node's disk, or as the leader sees it those of a majority. */
+static bool is_short(const struct kv_replica_status *status)
+{
+    return status->room != KV_ROOM_ENOUGH || (status->role == KV_ROLE_LEADER && !status->has_room);
+}
+
 static void fill_replica_status(struct kv_node *node, struct kv_node_status *ret_status)
 {
     static const char *const roles[] = {
@@ -468,6 +474,7 @@ static void fill_replica_status(struct kv_node *node, struct kv_node_status *ret
              sizeof ret_status->state,
              "%s",
              node->stopping                     ? "stopping"
+             : is_short(status)                 ? "no-space"
              : ret_status->serving              ? "serving"
              : status->role == KV_ROLE_STARTING ? "starting"
              : status->leader_id == 0           ? "no-leader"

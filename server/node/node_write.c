@@ -4,6 +4,7 @@
 #include "proto/entry.h"
 #include "server/node/node_internal.h"
 
+#include <inttypes.h>
 #include <raft.h>
 #include <stdlib.h>
 
@@ -97,8 +98,40 @@ static bool propose_batch(struct kv_node *node)
     return true;
 }
 
+/* Short of disk: what grows is refused before it is proposed, all else goes on. */
+static void refuse_growth(struct kv_node *node)
+{
+    struct kv_op *op = node->lists[KV_OP_QUEUED].first;
+
+    while (op) {
+        struct kv_op *next = op->next;
+
+        if (kv_command_grows(op->request)) {
+            if (node->replica_status.room != KV_ROOM_ENOUGH) {
+                kv_node_fail(node,
+                             op,
+                             KV_NO_SPACE,
+                             "the disk of node %" PRIu64 " (%s) is at its reserve: make room there;"
+                             " reads and deletes go on, and writes when there is room",
+                             node->options.node_id,
+                             node->env.disk.name);
+            } else {
+                kv_node_fail(node,
+                             op,
+                             KV_NO_SPACE,
+                             "the disks of a majority of the nodes are at their reserve: make room "
+                             "there; reads and deletes go on, and writes when there is room");
+            }
+        }
+        op = next;
+    }
+}
+
 void kv_node_propose(struct kv_node *node)
 {
+    if (!node->replica_status.has_room) {
+        refuse_growth(node);
+    }
     while (node->lists[KV_OP_QUEUED].first && propose_batch(node)) {
     }
 }
@@ -170,6 +203,18 @@ take_proposal(struct kv_node *node, uint64_t index, uint64_t term, struct kv_pro
     return false;
 }
 
+/* The arena is too small, or the request is malformed: the latter changes nothing on any node, the
+ * former must not make this one differ. */
+static void execute_unbounded(struct kv_node *node, struct kv_slice bytes)
+{
+    Kv__Request *request = kv__request__unpack(NULL, bytes.size, bytes.data);
+
+    if (request) {
+        kv_machine_execute(node->machine, request, NULL, NULL);
+        kv__request__free_unpacked(request, NULL);
+    }
+}
+
 static void execute(struct kv_node *node, struct kv_op *op, struct kv_slice bytes)
 {
     struct reply_target target = {node, op};
@@ -186,6 +231,8 @@ static void execute(struct kv_node *node, struct kv_op *op, struct kv_slice byte
     request = kv__request__unpack(&allocator, bytes.size, bytes.data);
     if (request) {
         kv_machine_execute(node->machine, request, NULL, NULL);
+    } else {
+        execute_unbounded(node, bytes);
     }
 }
 

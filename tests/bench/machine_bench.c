@@ -1,0 +1,266 @@
+/* The machine alone on one core: rates of commands, memory of a million keys, longest turn. Figures
+ * for people; nothing is asserted.
+ *
+ *   machine_bench [keys [value_bytes]] */
+#define _GNU_SOURCE
+#include "server/machine/machine.h"
+
+#include "common/assert.h"
+
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { COMMANDS_PER_ENTRY = 256, KEY_BYTES = 16 };
+
+struct bench {
+    struct kv_machine *machine;
+    uint64_t index;
+    int64_t time_ms;
+    uint64_t random;
+    size_t keys;
+    size_t value_bytes;
+    uint8_t *value;
+    double longest_end_ms; /* of kv_machine_end */
+    uint64_t found;
+};
+
+static double now_s(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static uint64_t next_random(struct bench *bench)
+{
+    bench->random ^= bench->random << 13;
+    bench->random ^= bench->random >> 7;
+    bench->random ^= bench->random << 17;
+    return bench->random;
+}
+
+static void begin_entry(struct bench *bench)
+{
+    bench->time_ms++;
+    KV_ASSERT(
+        kv_machine_begin(bench->machine, ++bench->index, KV_MACHINE_VERSION, bench->time_ms) == 0);
+}
+
+static void end_entry(struct bench *bench)
+{
+    double start = now_s();
+    double took_ms;
+
+    kv_machine_end(bench->machine);
+    took_ms = (now_s() - start) * 1e3;
+    if (took_ms > bench->longest_end_ms) {
+        bench->longest_end_ms = took_ms;
+    }
+}
+
+static void expect_ok(void *arg, Kv__Reply *reply)
+{
+    struct bench *bench = arg;
+
+    KV_ASSERT(reply->code == KV__CODE__OK);
+    bench->found++;
+}
+
+/* "key-" and twelve digits. */
+static void format_key(uint8_t key[KEY_BYTES], uint64_t number)
+{
+    memcpy(key, "key-", 4);
+    for (int i = KEY_BYTES - 1; i >= 4; i--) {
+        key[i] = (uint8_t)('0' + number % 10);
+        number /= 10;
+    }
+}
+
+static void report(struct bench *bench, const char *name, size_t commands, double start)
+{
+    double took = now_s() - start;
+    struct kv_machine_stats stats;
+
+    kv_machine_stats(bench->machine, &stats);
+    printf("%-28s %9.0f/s  keys %8" PRIu64 "  versions %8" PRIu64
+           "  history %4.0f MiB  allocated %5.0f MiB  longest end %.2f ms\n",
+           name,
+           (double)commands / took,
+           stats.keys,
+           stats.versions,
+           (double)stats.history_bytes / 1048576,
+           (double)mallinfo2().uordblks / 1048576 + (double)mallinfo2().hblkhd / 1048576,
+           bench->longest_end_ms);
+    bench->longest_end_ms = 0;
+}
+
+/* Puts of all keys: in order, or each one once in an order that looks random. */
+static void bench_put(struct bench *bench, const char *name, bool shuffled)
+{
+    double start = now_s();
+    uint8_t key[KEY_BYTES];
+    Kv__Put put = KV__PUT__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    put.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    put.value = (ProtobufCBinaryData){bench->value_bytes, bench->value};
+    for (size_t i = 0; i < bench->keys; i++) {
+        if (i % COMMANDS_PER_ENTRY == 0) {
+            begin_entry(bench);
+        }
+        /* A large prime that divides no usual number of keys: a permutation. */
+        format_key(key, shuffled ? i * UINT64_C(2654435761) % bench->keys : i);
+        kv_machine_execute(bench->machine, &request, expect_ok, bench);
+        if ((i + 1) % COMMANDS_PER_ENTRY == 0 || i + 1 == bench->keys) {
+            end_entry(bench);
+        }
+    }
+    report(bench, name, bench->keys, start);
+}
+
+static void bench_get(struct bench *bench)
+{
+    double start = now_s();
+    uint8_t key[KEY_BYTES];
+    Kv__Get get = KV__GET__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_GET;
+    request.get = &get;
+    get.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    for (size_t i = 0; i < bench->keys; i++) {
+        format_key(key, next_random(bench) % bench->keys);
+        kv_machine_read(bench->machine, &request, expect_ok, bench);
+    }
+    report(bench, "get at random", bench->keys, start);
+}
+
+static void bench_count(struct bench *bench)
+{
+    double start = now_s();
+    uint8_t key[KEY_BYTES];
+    Kv__KeyRange range = KV__KEY_RANGE__INIT;
+    Kv__Count count = KV__COUNT__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_COUNT;
+    request.count = &count;
+    count.range = &range;
+    range.special = KV__KEY_RANGE__SPECIAL__FROM_KEY;
+    range.start = (ProtobufCBinaryData){KEY_BYTES, key};
+    for (size_t i = 0; i < bench->keys; i++) {
+        format_key(key, next_random(bench) % bench->keys);
+        kv_machine_read(bench->machine, &request, expect_ok, bench);
+    }
+    report(bench, "count from a key", bench->keys, start);
+}
+
+static void on_piece(void *arg, Kv__RangeResult *result, int64_t revision)
+{
+    struct bench *bench = arg;
+
+    (void)revision;
+    bench->found += result->n_kvs;
+}
+
+static void bench_stream(struct bench *bench, const char *name, int64_t at_revision)
+{
+    double start = now_s();
+    Kv__KeyRange all = KV__KEY_RANGE__INIT;
+    Kv__Range range = KV__RANGE__INIT;
+    struct kv_range_stream stream = {0};
+    struct kv_error error;
+    int status = 1;
+
+    all.special = KV__KEY_RANGE__SPECIAL__ALL;
+    range.range = &all;
+    range.stream = true;
+    range.at_revision = at_revision;
+    bench->found = 0;
+    while (status == 1) {
+        status =
+            kv_machine_range_piece(bench->machine, &range, &stream, 65536, on_piece, bench, &error);
+    }
+    KV_ASSERT(status == 0);
+    report(bench, name, bench->found, start);
+}
+
+static void bench_delete(struct bench *bench)
+{
+    double start = now_s();
+    uint8_t key[KEY_BYTES];
+    ProtobufCBinaryData keys[1] = {{KEY_BYTES, key}};
+    Kv__Delete command = KV__DELETE__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_DELETE;
+    request.delete_ = &command;
+    command.n_keys = 1;
+    command.keys = keys;
+    for (size_t i = 0; i < bench->keys; i++) {
+        if (i % COMMANDS_PER_ENTRY == 0) {
+            begin_entry(bench);
+        }
+        format_key(key, i * UINT64_C(2654435761) % bench->keys);
+        kv_machine_execute(bench->machine, &request, expect_ok, bench);
+        if ((i + 1) % COMMANDS_PER_ENTRY == 0 || i + 1 == bench->keys) {
+            end_entry(bench);
+        }
+    }
+    report(bench, "delete at random", bench->keys, start);
+}
+
+/* Time passes until nothing of the history is left. */
+static void bench_compaction(struct bench *bench)
+{
+    double start = now_s();
+    struct kv_machine_stats stats;
+    size_t entries = 0;
+
+    bench->time_ms += 3600000;
+    do {
+        begin_entry(bench);
+        end_entry(bench);
+        entries++;
+        kv_machine_stats(bench->machine, &stats);
+    } while (stats.history_bytes > 0);
+    report(bench, "entries until compacted", entries, start);
+}
+
+static void run(struct bench *bench, bool shuffled)
+{
+    KV_ASSERT(kv_machine_open(&bench->machine) == 0);
+    bench->index = 0;
+    bench_put(bench, shuffled ? "put new at random" : "put new in order", shuffled);
+    bench_put(bench, "put again at random", true);
+    bench_get(bench);
+    bench_count(bench);
+    bench_stream(bench, "stream", 0);
+    bench_stream(bench, "stream at a past revision", kv_machine_revision(bench->machine) - 1);
+    bench_delete(bench);
+    bench_compaction(bench);
+    kv_machine_close(bench->machine);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench bench = {
+        .random = 88172645463325252u,
+        .keys = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000000,
+        .value_bytes = argc > 2 ? strtoul(argv[2], NULL, 10) : 256,
+    };
+
+    bench.value = calloc(1, bench.value_bytes + 1);
+    KV_ASSERT(bench.value && bench.keys > 0);
+    run(&bench, false);
+    run(&bench, true);
+    free(bench.value);
+    return 0;
+}
