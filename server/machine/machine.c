@@ -3,7 +3,6 @@
 #include "common/assert.h"
 #include "server/machine/machine_internal.h"
 
-#include <malloc.h>
 #include <stdlib.h>
 
 int kv_machine_open(struct kv_machine **ret_machine)
@@ -157,7 +156,6 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
         .data_bytes = machine->data_bytes,
         .history_bytes = machine->history.bytes,
         .versions = machine->history.versions,
-        .allocated_bytes = mallinfo2().uordblks,
     };
 }
 

@@ -108,7 +108,6 @@ struct kv_machine_stats {
     uint64_t data_bytes;    /* keys and values, live */
     uint64_t history_bytes; /* superseded versions and events */
     uint64_t versions;      /* superseded versions kept */
-    uint64_t allocated_bytes;
 };
 void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats *ret_stats);
 

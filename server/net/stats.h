@@ -54,7 +54,8 @@ struct kv_stats_total {
     uint64_t codes[KV_STATS_CODES];
     uint64_t requests, accepted, refused, too_slow, received_bytes, sent_bytes, connections,
         buffered_bytes;
-    uint64_t answer_bytes; /* on their way from the core */
+    uint64_t answer_bytes;   /* on their way from the core */
+    uint64_t resident_bytes; /* of the process */
 };
 void kv_stats_sum(struct kv_stats_total *total, const struct kv_net_stats *stats);
 

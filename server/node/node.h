@@ -104,7 +104,7 @@ struct kv_node_status {
     char state[16];           /* starting serving no-leader no-space stopping */
     uint64_t term, commit_index, applied_index, last_index;
     int64_t revision, oldest_revision, cluster_time_ms;
-    uint64_t keys, data_bytes, history_bytes, allocated_bytes;
+    uint64_t keys, data_bytes, history_bytes;
     uint64_t wal_bytes, wal_syncs, wal_sync_ns_total, wal_sync_ns_max;
     uint64_t entries_proposed, commands_proposed, commands_applied, reads_served, confirm_rounds;
     uint64_t forwarded, elections, requests_waiting, request_bytes_waiting, streams;
