@@ -75,6 +75,8 @@ struct kv_worker {
 enum kv_net_class {
     KV_NET_ORDERED, /* AppendEntries, forwarded commands: in order */
     KV_NET_URGENT,  /* votes, confirms, read-index: may pass between fragments of ordered ones */
+    KV_NET_BULK,    /* pieces of snapshots: on a connection of their own, throttled, in order among
+                       themselves; each may be lost without the others */
 };
 
 struct kv_net_handler {
@@ -129,7 +131,8 @@ struct kv_env {
     struct kv_disk disk;
     struct kv_worker log_worker; /* group commit: pwrite and datasync */
     struct kv_worker
-        file_worker; /* slower things: zero-filling segments, reading old entries back, snapshots */
+        file_worker; /* slower things: zero-filling segments, reading old entries back */
+    struct kv_worker snapshot_worker; /* writes, reads and loads snapshots */
     struct kv_net net;
     struct kv_clock clock;
 };

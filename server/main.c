@@ -42,6 +42,7 @@ struct app {
     struct kv_disk_posix *disk;
     struct kv_worker_thread *log_worker;
     struct kv_worker_thread *file_worker;
+    struct kv_worker_thread *snapshot_worker;
     struct kv_transport *transport;
     struct kv_server *server;
     struct kv_http *http;
@@ -370,6 +371,7 @@ static int open_node(struct app *app, struct kv_error *ret_error)
         .disk = kv_disk_posix_disk(app->disk),
         .log_worker = kv_worker_of(app->log_worker),
         .file_worker = kv_worker_of(app->file_worker),
+        .snapshot_worker = kv_worker_of(app->snapshot_worker),
         .net = kv_transport_net(app->transport),
         .clock = {&clock_ops, app},
     };
@@ -451,7 +453,8 @@ static int start(struct app *app, struct kv_error *ret_error)
         return EXIT_CANNOT_START;
     }
     if (kv_worker_start(&app->loop, "log", &app->log_worker) != 0 ||
-        kv_worker_start(&app->loop, "file", &app->file_worker) != 0) {
+        kv_worker_start(&app->loop, "file", &app->file_worker) != 0 ||
+        kv_worker_start(&app->loop, "snapshot", &app->snapshot_worker) != 0) {
         (void)!kv_error_set(ret_error, KV_IO, "cannot start the worker threads");
         return EXIT_CANNOT_START;
     }
@@ -487,6 +490,7 @@ static void stop(struct app *app)
     kv_transport_close(app->transport, NULL, NULL);
     kv_worker_stop(app->log_worker);
     kv_worker_stop(app->file_worker);
+    kv_worker_stop(app->snapshot_worker);
     kv_node_close(app->node);
     app->node = NULL;
     uv_walk(&app->loop, close_handle, NULL);

@@ -39,7 +39,7 @@ struct sim_node {
     struct fake_disk *disk;
     struct kv_node *node;
     struct kv_net_handler handler;
-    struct sim_worker workers[2];
+    struct sim_worker workers[3];
     uint64_t timer_order; /* the valid timer event */
     struct cluster_request *requests;
 };
@@ -357,6 +357,7 @@ void cluster_start(struct cluster *cluster, unsigned id)
         .disk = *fake_disk_ops(node->disk),
         .log_worker = {&worker_ops, &node->workers[0]},
         .file_worker = {&worker_ops, &node->workers[1]},
+        .snapshot_worker = {&worker_ops, &node->workers[2]},
         .net = {&net_ops, node},
         .clock = {&clock_ops, node},
     };
@@ -377,7 +378,7 @@ void cluster_start(struct cluster *cluster, unsigned id)
     node->up = true;
     node->stopped = false;
     node->incarnation++;
-    node->workers[0] = node->workers[1] = (struct sim_worker){node, 0};
+    node->workers[0] = node->workers[1] = node->workers[2] = (struct sim_worker){node, 0};
     if (kv_node_open(&options, &env, &node->node, &error) != 0) {
         fprintf(stderr, "node %u does not start: %s\n", id, error.message);
         KV_ASSERT(!"a node does not start");
