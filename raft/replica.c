@@ -398,6 +398,7 @@ void kv_replica_status(const struct kv_replica *r, struct kv_replica_status *ret
     kv_wal_stats(r->wal, &ret_status->wal);
     ret_status->room = r->room;
     ret_status->has_room = kv_replica_has_room(r);
+    ret_status->can_write = kv_replica_can_write(r);
     ret_status->idle =
         kv_wal_is_idle(r->wal) && !r->apply_reader.active && !r->space_check.under_way;
 }

@@ -123,6 +123,7 @@ struct kv_replica_status {
     struct kv_wal_stats wal;
     enum kv_room room; /* of this node's disk */
     bool has_room;     /* leader: what grows may be admitted */
+    bool can_write;    /* leader: anything may */
     bool idle;         /* no disk job under way: may be closed */
 };
 void kv_replica_status(const struct kv_replica *replica, struct kv_replica_status *ret_status);

@@ -113,6 +113,8 @@ uint64_t kv_replica_choose_successor(struct kv_replica *r, enum kv_room room);
 void kv_replica_check_space(struct kv_replica *r);
 /* On the leader: may what grows be admitted? We and a majority of the voters have room. */
 bool kv_replica_has_room(const struct kv_replica *r);
+/* On the leader: can anything be committed? Our log and a majority take entries. */
+bool kv_replica_can_write(const struct kv_replica *r);
 void kv_replica_note_room(struct kv_peer *peer, const struct raft_append_entries_result *result);
 /* Turns it into a heartbeat that is true whatever our log holds beyond the commit index: so the
  * leader stays known, hears from us, and learns how much room we have. The caller frees the

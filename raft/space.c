@@ -85,7 +85,8 @@ void kv_replica_check_space(struct kv_replica *r)
     r->env.file_worker.ops->submit(r->env.file_worker.worker, &check->job);
 }
 
-bool kv_replica_has_room(const struct kv_replica *r)
+/* Have a majority of the voters so much, ourselves counted as if we had? */
+static bool majority_has(const struct kv_replica *r, enum kv_room room)
 {
     unsigned n_voters = 0;
     unsigned n_roomy = 0;
@@ -96,11 +97,21 @@ bool kv_replica_has_room(const struct kv_replica *r)
         if (server->role == RAFT_VOTER) {
             n_voters++;
             for (size_t j = 0; j < r->n_peers; j++) {
-                n_roomy += r->peers[j].id == server->id && r->peers[j].room == KV_ROOM_ENOUGH;
+                n_roomy += r->peers[j].id == server->id && r->peers[j].room >= room;
             }
         }
     }
-    return r->room == KV_ROOM_ENOUGH && n_roomy + 1 > n_voters / 2;
+    return n_roomy + 1 > n_voters / 2;
+}
+
+bool kv_replica_has_room(const struct kv_replica *r)
+{
+    return r->room == KV_ROOM_ENOUGH && majority_has(r, KV_ROOM_ENOUGH);
+}
+
+bool kv_replica_can_write(const struct kv_replica *r)
+{
+    return !kv_wal_is_out_of_room(r->wal) && majority_has(r, KV_ROOM_SHORT);
 }
 
 void kv_replica_note_room(struct kv_peer *peer, const struct raft_append_entries_result *result)

@@ -459,7 +459,7 @@ void kv_wal_tick(struct kv_wal *wal, uint64_t now_ms)
     if (wal->is_dead) {
         return;
     }
-    if (wal->spare == KV_WAL_SPARE_FAILED) {
+    if (wal->spare == KV_WAL_SPARE_FAILED || wal->spare == KV_WAL_SPARE_NO_ROOM) {
         wal->spare = KV_WAL_SPARE_NONE;
     }
     if (wal->n_segments > 0) {
@@ -535,7 +535,12 @@ const struct kv_wal_state *kv_wal_recovered(const struct kv_wal *wal)
 
 bool kv_wal_is_full(const struct kv_wal *wal)
 {
-    return wal->queued_bytes >= KV_WAL_QUEUE_BYTES_MAX;
+    return wal->queued_bytes >= KV_WAL_QUEUE_BYTES_MAX || kv_wal_is_out_of_room(wal);
+}
+
+bool kv_wal_is_out_of_room(const struct kv_wal *wal)
+{
+    return wal->spare == KV_WAL_SPARE_NO_ROOM;
 }
 
 bool kv_wal_is_idle(const struct kv_wal *wal)

@@ -7,6 +7,9 @@
  * sync runs, writes gather in memory (at most KV_WAL_QUEUE_BYTES_MAX, kv_wal_is_full()) and go out
  * as one with the next.
  *
+ * Without room for the next segment the log stands still (kv_wal_is_full) and tries again at each
+ * kv_wal_tick; nothing is lost.
+ *
  * After any failed write or sync the log is dead: kv_wal_ops.failed is called once, nothing is
  * reported synced any more, and the process must stop (a sync is never tried again). */
 #ifndef KV_RAFT_WAL_H
@@ -97,6 +100,8 @@ void kv_wal_tick(struct kv_wal *wal, uint64_t now_ms);
 void kv_wal_release(struct kv_wal *wal, uint64_t index);
 
 bool kv_wal_is_full(const struct kv_wal *wal);
+/* It stands still: there is no room for the next segment. */
+bool kv_wal_is_out_of_room(const struct kv_wal *wal);
 bool kv_wal_is_idle(const struct kv_wal *wal);
 uint64_t kv_wal_first_index(const struct kv_wal *wal);
 uint64_t kv_wal_last_index(const struct kv_wal *wal); /* written or queued */

@@ -68,7 +68,8 @@ struct kv_wal_chore {
 
 enum kv_wal_spare {
     KV_WAL_SPARE_NONE,
-    KV_WAL_SPARE_FAILED, /* tried again at the next tick */
+    KV_WAL_SPARE_FAILED,  /* tried again at the next tick */
+    KV_WAL_SPARE_NO_ROOM, /* likewise, though a batch waits for it: the log stands still */
     KV_WAL_SPARE_MAKING,
     KV_WAL_SPARE_READY,
     KV_WAL_SPARE_TAKEN, /* by a batch under way */

@@ -229,11 +229,14 @@ static void chore_done(struct kv_job *job)
     } else if (chore->status != 0) {
         wal->spare = KV_WAL_SPARE_FAILED;
         if (spare_is_awaited(wal)) {
-            if (chore->urgent) {
+            if (!chore->urgent) {
+                wal->spare = KV_WAL_SPARE_NONE;
+            } else if (chore->status == -ENOSPC || chore->status == -EDQUOT) {
+                wal->spare = KV_WAL_SPARE_NO_ROOM;
+            } else {
                 kv_wal_die(wal, chore->status, "zero-filling", KV_WAL_SPARE_UNFINISHED);
                 return;
             }
-            wal->spare = KV_WAL_SPARE_NONE;
         }
     } else if (!chore->file) {
         wal->spare = KV_WAL_SPARE_READY;

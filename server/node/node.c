@@ -52,6 +52,18 @@ static void on_fatal(void *arg, const struct kv_error *error)
     kv_node_die(arg, error->status, error->message);
 }
 
+static const char *role_name(enum kv_role role)
+{
+    static const char *const names[] = {
+        [KV_ROLE_STARTING] = "unavailable",
+        [KV_ROLE_FOLLOWER] = "follower",
+        [KV_ROLE_CANDIDATE] = "candidate",
+        [KV_ROLE_LEADER] = "leader",
+    };
+
+    return names[role];
+}
+
 static void note_leadership(struct kv_node *node)
 {
     bool is_leader = node->replica_status.role == KV_ROLE_LEADER;
@@ -73,8 +85,8 @@ static void on_changed(void *arg)
     KV_LOG(INFO,
            "node",
            "role",
-           "role=%d term=%" PRIu64 " leader=%" PRIu64,
-           (int)node->replica_status.role,
+           "role=%s term=%" PRIu64 " leader=%" PRIu64,
+           role_name(node->replica_status.role),
            node->replica_status.term,
            node->replica_status.leader_id);
     node->again = true;
@@ -440,7 +452,9 @@ static bool is_serving(const struct kv_node *node)
 {
     const struct kv_replica_status *status = &node->replica_status;
 
+    /* A follower without room learns of no new entries. */
     return !node->stopping && !node->dead && status->leader_id != 0 &&
+           (status->role == KV_ROLE_LEADER || status->room != KV_ROOM_NONE) &&
            status->applied_index + SERVING_LAG_ENTRIES >= status->commit_index &&
            status->applied_index > 0 &&
            (status->role == KV_ROLE_LEADER ||
@@ -455,12 +469,6 @@ static bool is_short(const struct kv_replica_status *status)
 
 static void fill_replica_status(struct kv_node *node, struct kv_node_status *ret_status)
 {
-    static const char *const roles[] = {
-        [KV_ROLE_STARTING] = "unavailable",
-        [KV_ROLE_FOLLOWER] = "follower",
-        [KV_ROLE_CANDIDATE] = "candidate",
-        [KV_ROLE_LEADER] = "leader",
-    };
     const struct kv_replica_status *status = &node->replica_status;
 
     ret_status->leader_id = status->leader_id;
@@ -468,7 +476,7 @@ static void fill_replica_status(struct kv_node *node, struct kv_node_status *ret
              sizeof ret_status->leader_address,
              "%s",
              kv_node_client_address(node, status->leader_id));
-    snprintf(ret_status->role, sizeof ret_status->role, "%s", roles[status->role]);
+    snprintf(ret_status->role, sizeof ret_status->role, "%s", role_name(status->role));
     ret_status->serving = is_serving(node);
     snprintf(ret_status->state,
              sizeof ret_status->state,

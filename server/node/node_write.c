@@ -98,30 +98,40 @@ static bool propose_batch(struct kv_node *node)
     return true;
 }
 
-/* Short of disk: what grows is refused before it is proposed, all else goes on. */
-static void refuse_growth(struct kv_node *node)
+/* Whose disk it is, and what goes on. */
+static void fail_for_room(struct kv_node *node, struct kv_op *op)
+{
+    const struct kv_replica_status *status = &node->replica_status;
+    const char *what = status->can_write ? "reads and deletes go on" : "reads go on";
+
+    if (status->room != KV_ROOM_ENOUGH) {
+        kv_node_fail(node,
+                     op,
+                     KV_NO_SPACE,
+                     "the disk of node %" PRIu64 " (%s) is at its reserve: make room there; %s",
+                     node->options.node_id,
+                     node->env.disk.name,
+                     what);
+    } else {
+        kv_node_fail(
+            node,
+            op,
+            KV_NO_SPACE,
+            "the disks of a majority of the nodes are at their reserve: make room there; %s",
+            what);
+    }
+}
+
+/* Short of disk: what grows is refused before it is proposed, all else goes on while it can. */
+static void refuse_for_room(struct kv_node *node)
 {
     struct kv_op *op = node->lists[KV_OP_QUEUED].first;
 
     while (op) {
         struct kv_op *next = op->next;
 
-        if (kv_command_grows(op->request)) {
-            if (node->replica_status.room != KV_ROOM_ENOUGH) {
-                kv_node_fail(node,
-                             op,
-                             KV_NO_SPACE,
-                             "the disk of node %" PRIu64 " (%s) is at its reserve: make room there;"
-                             " reads and deletes go on, and writes when there is room",
-                             node->options.node_id,
-                             node->env.disk.name);
-            } else {
-                kv_node_fail(node,
-                             op,
-                             KV_NO_SPACE,
-                             "the disks of a majority of the nodes are at their reserve: make room "
-                             "there; reads and deletes go on, and writes when there is room");
-            }
+        if (!node->replica_status.can_write || kv_command_grows(op->request)) {
+            fail_for_room(node, op);
         }
         op = next;
     }
@@ -129,8 +139,8 @@ static void refuse_growth(struct kv_node *node)
 
 void kv_node_propose(struct kv_node *node)
 {
-    if (!node->replica_status.has_room) {
-        refuse_growth(node);
+    if (!node->replica_status.has_room || !node->replica_status.can_write) {
+        refuse_for_room(node);
     }
     while (node->lists[KV_OP_QUEUED].first && propose_batch(node)) {
     }

@@ -530,31 +530,43 @@ static void a_failed_write_ends_the_log(void **state)
     expect_log(1, 10);
 }
 
-static void a_full_disk_is_no_harm_before_the_next_segment(void **state)
+/* The spare that is there serves on; then the log stands still until there is room. */
+static void a_full_disk_makes_the_log_wait(void **state)
 {
+    uint64_t last;
+    uint64_t sequence = 0;
+
     (void)state;
     append_many(1, 1, 100);
     assert_int_equal(count_files("spare"), 1);
-    /* Full: no further spare. The spare that is there serves on, then the log ends. */
     fake_disk_set_size(disk, 2 * SEGMENT_BYTES);
     for (uint64_t i = 2; i <= 25 && rig.n_failed == 0; i++) {
         append_many(i, i, 500);
     }
     assert_int_equal(rig.n_failed, 0);
     assert_int_equal(count_files("spare"), 0);
-    for (uint64_t i = 26; i <= 100 && rig.n_failed == 0; i++) {
-        append_many(i, i, 500);
+    for (last = 25; last < 100 && !kv_wal_is_full(rig.wal); last++) {
+        sequence = wal_rig_append(&rig, 1, last + 1, 500);
+        kv_wal_flush(rig.wal);
+        wal_rig_run(&rig);
     }
-    assert_int_equal(rig.n_failed, 1);
-    assert_non_null(strstr(rig.error.message, "No space left"));
-    assert_non_null(strstr(rig.error.message, "make room"));
-    assert_int_equal(count_files("spare"), 0);
-    fake_disk_set_size(disk, 0);
-    reopen();
-    assert_true(kv_wal_last_index(rig.wal) >= 25);
-    append_many(kv_wal_last_index(rig.wal) + 1, 60, 500);
+    assert_true(kv_wal_is_full(rig.wal));
+    assert_true(last < 100);
+    kv_wal_tick(rig.wal, 5000);
+    wal_rig_run(&rig);
+    assert_true(kv_wal_is_full(rig.wal));
     assert_int_equal(rig.n_failed, 0);
-    expect_log(1, 60);
+    assert_int_equal(count_files("spare"), 0);
+    assert_true(kv_wal_synced_sequence(rig.wal) < sequence);
+    fake_disk_set_size(disk, 0);
+    kv_wal_tick(rig.wal, 6000);
+    wal_rig_run(&rig);
+    assert_false(kv_wal_is_full(rig.wal));
+    assert_true(kv_wal_synced_sequence(rig.wal) == sequence);
+    reopen();
+    assert_int_equal(kv_wal_last_index(rig.wal), last);
+    append_many(last + 1, 120, 500);
+    expect_log(1, 120);
 }
 
 static void a_spare_is_tried_again_when_there_is_room(void **state)
@@ -712,7 +724,7 @@ int main(void)
         TEST(record_numbers_are_never_used_again),
         TEST(a_failed_sync_ends_the_log),
         TEST(a_failed_write_ends_the_log),
-        TEST(a_full_disk_is_no_harm_before_the_next_segment),
+        TEST(a_full_disk_makes_the_log_wait),
         TEST(a_spare_is_tried_again_when_there_is_room),
         TEST(what_recovery_found_is_on_disk),
         TEST(the_queue_is_bounded),
