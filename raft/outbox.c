@@ -12,6 +12,7 @@ struct kv_outbox_item {
     uint64_t gate_sequence;
     bool is_append;
     bool sent_some;
+    bool is_repeated; /* a probe from where the peer stood before: one piece is enough */
     struct raft_append_entries append; /* entries not used; prev moves on as pieces are sent */
     uint64_t last_index;
     size_t size;
@@ -184,7 +185,7 @@ static void on_read(struct kv_wal_read *read, int status)
             read->n_entries < KV_APPEND_ENTRIES_MAX ? read->n_entries : KV_APPEND_ENTRIES_MAX;
 
         if (status != 0 || !still_current(r, read) ||
-            send_piece(outbox, item, read->entries, (unsigned)n) != 0) {
+            send_piece(outbox, item, read->entries, (unsigned)n) != 0 || item->is_repeated) {
             pop(outbox, KV_NET_ORDERED);
         }
     }
@@ -227,7 +228,7 @@ static enum pump pump_append(struct kv_outbox *outbox, struct kv_outbox_item *it
             }
             return PUMP_BLOCKED;
         }
-        if (send_piece(outbox, item, entries, n) != 0) {
+        if (send_piece(outbox, item, entries, n) != 0 || item->is_repeated) {
             return PUMP_DONE;
         }
     }
@@ -248,9 +249,13 @@ void kv_outbox_send_append(struct kv_outbox *outbox, const struct raft_append_en
     *item = (struct kv_outbox_item){
         .gate_sequence = outbox->replica->gate_sequence,
         .is_append = true,
+        .is_repeated = append->n_entries > 0 && append->prev_log_index == outbox->last_prev_index,
         .append = *append,
         .last_index = append->prev_log_index + append->n_entries,
     };
+    if (append->n_entries > 0) {
+        outbox->last_prev_index = append->prev_log_index;
+    }
     push(outbox, KV_NET_ORDERED, item);
     kv_outbox_pump(outbox);
 }

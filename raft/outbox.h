@@ -26,7 +26,9 @@ struct kv_outbox {
         struct kv_outbox_item *last;
     } queues[2]; /* by enum kv_net_class */
     size_t n_items;
-    struct kv_wal_read read; /* for the first item of the ordered queue */
+    uint64_t last_prev_index; /* of the last AppendEntries with entries: the same again is a probe
+                                 to a peer that took none */
+    struct kv_wal_read read;  /* for the first item of the ordered queue */
     bool reading;
 };
 

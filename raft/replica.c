@@ -53,6 +53,17 @@ bool kv_replica_is_leader(const struct kv_replica *r)
     return r->started && !r->dead && r->raft.state == RAFT_LEADER;
 }
 
+uint64_t kv_env_random_u64(const struct kv_env *env)
+{
+    uint64_t value = 0;
+
+    /* At least 30 bits each. */
+    for (int i = 0; i < 3; i++) {
+        value = value << 30 ^ env->clock.ops->random(env->clock.clock);
+    }
+    return value;
+}
+
 static int add_peers(struct kv_replica *r, struct kv_error *ret_error)
 {
     if (r->options.n_members == 0 || r->options.n_members > KV_MEMBERS_MAX) {
@@ -120,6 +131,7 @@ int kv_replica_open(const struct kv_replica_options *options,
     r->env = *options->env;
     r->last_state = RAFT_FOLLOWER;
     r->room = KV_ROOM_ENOUGH;
+    r->remote_id = kv_env_random_u64(&r->env);
     kv_arena_init(&r->arena, MESSAGE_ARENA_BYTES);
     kv_buf_init(&r->buf, KV_PEER_MESSAGE_BYTES_MAX);
     kv_entry_cache_init(&r->cache, 0);
@@ -183,6 +195,11 @@ static void inflight(const struct kv_replica *r, unsigned *ret_entries, uint64_t
     }
 }
 
+bool kv_replica_log_takes(const struct kv_replica *r)
+{
+    return !kv_wal_is_full(r->wal) && r->n_pending + KV_APPEND_ENTRIES_MAX < KV_PENDING_WRITES_MAX;
+}
+
 bool kv_replica_can_propose(const struct kv_replica *r, size_t size)
 {
     unsigned entries;
@@ -192,7 +209,7 @@ bool kv_replica_can_propose(const struct kv_replica *r, size_t size)
         return false;
     }
     inflight(r, &entries, &bytes);
-    return kv_guard_18_may_propose(entries, bytes, size) && !kv_wal_is_full(r->wal);
+    return kv_guard_18_may_propose(entries, bytes, size) && kv_replica_log_takes(r);
 }
 
 int kv_replica_propose(
@@ -348,6 +365,10 @@ void kv_replica_on_time(struct kv_replica *r)
     }
     if (!r->started) {
         return;
+    }
+    if (kv_replica_is_patient(r, now)) {
+        /* It would refuse the others its vote, since it "has a leader". */
+        r->raft.follower_state.current_leader.id = 0;
     }
     if (kv_replica_election_deadline_ms(r) <= now) {
         struct raft_event event = {.type = RAFT_TIMEOUT};

@@ -84,6 +84,10 @@ int kv_replica_propose(struct kv_replica *replica,
 /* Would kv_replica_propose of so many bytes be taken now? */
 bool kv_replica_can_propose(const struct kv_replica *replica, size_t size);
 
+/* 64 random bits from the environment: where a process begins its numbers, so that an answer meant
+ * for an earlier one of the same node is never taken for its own. */
+uint64_t kv_env_random_u64(const struct kv_env *env);
+
 /* Asks for a read index, here or from the leader. Answered by read->done, never from within this
  * call. KV_NO_LEADER: none is known; KV_BUSY: too many wait. Then done() is not called. */
 int kv_replica_read(struct kv_replica *replica, struct kv_read *read) KV_MUST_CHECK;

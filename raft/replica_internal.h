@@ -106,6 +106,8 @@ uint64_t kv_replica_now_ms(struct kv_replica *r);
 void kv_replica_die(struct kv_replica *r, int status, const char *format, ...) KV_PRINTF(3, 4);
 struct kv_peer *kv_replica_peer(struct kv_replica *r, uint64_t id);
 bool kv_replica_is_leader(const struct kv_replica *r);
+/* Has the log room for another batch of entries, or does the disk lag too far behind? */
+bool kv_replica_log_takes(const struct kv_replica *r);
 /* The connected voter with the longest log and at least so much room, or 0. */
 uint64_t kv_replica_choose_successor(struct kv_replica *r, enum kv_room room);
 
@@ -120,6 +122,8 @@ void kv_replica_note_room(struct kv_peer *peer, const struct raft_append_entries
  * leader stays known, hears from us, and learns how much room we have. The caller frees the
  * entries. */
 void kv_replica_refuse_entries(struct kv_replica *r, struct raft_append_entries *append);
+/* Has the core's timeout come for a node without room? It waits on, but has no leader any more. */
+bool kv_replica_is_patient(const struct kv_replica *r, uint64_t now_ms);
 /* The core's timeout; a node without room lets others campaign first. */
 uint64_t kv_replica_election_deadline_ms(const struct kv_replica *r);
 

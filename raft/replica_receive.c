@@ -59,6 +59,11 @@ static void step_piece(struct kv_replica *r,
 
     append->prev_log_index = prev_index;
     append->prev_log_term = prev_term;
+    /* A late notice or resend that ends before what is committed here: the core would go back. */
+    if (prev_index + n < raft_commit_index(&r->raft) &&
+        append->leader_commit > raft_commit_index(&r->raft)) {
+        append->leader_commit = raft_commit_index(&r->raft);
+    }
     append->entries = n > 0 ? message->append_entries.entries + from : NULL;
     append->n_entries = n;
     event.receive.message = &piece;
@@ -173,9 +178,7 @@ static void receive_raft(struct kv_replica *r, struct kv_peer *peer, struct raft
     }
     if (message->type == RAFT_APPEND_ENTRIES) {
         /* A full log queue: the leader will send again; answering nothing is flow control. */
-        if (message->append_entries.n_entries > 0 &&
-            (kv_wal_is_full(r->wal) ||
-             r->n_pending + KV_APPEND_ENTRIES_MAX >= KV_PENDING_WRITES_MAX)) {
+        if (message->append_entries.n_entries > 0 && !kv_replica_log_takes(r)) {
             free_entries(message);
             return;
         }

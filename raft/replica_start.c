@@ -200,7 +200,7 @@ int kv_replica_recover(struct kv_replica *r, struct kv_error *ret_error)
             .file_worker = r->env.file_worker,
             .cluster_id = r->options.cluster_id,
             .node_id = r->options.node_id,
-            .seed = r->env.clock.ops->random(r->env.clock.clock),
+            .seed = kv_env_random_u64(&r->env),
             .segment_bytes = r->options.wal_segment_bytes,
             .ops = &ops,
             .arg = r,

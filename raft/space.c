@@ -133,6 +133,12 @@ void kv_replica_refuse_entries(struct kv_replica *r, struct raft_append_entries 
     append->prev_log_term = commit ? kv_terms_of(&r->terms, commit) : 0;
 }
 
+bool kv_replica_is_patient(const struct kv_replica *r, uint64_t now_ms)
+{
+    return r->room == KV_ROOM_NONE && r->raft.state == RAFT_FOLLOWER &&
+           raft_timeout(&r->raft) <= now_ms;
+}
+
 uint64_t kv_replica_election_deadline_ms(const struct kv_replica *r)
 {
     uint64_t deadline = raft_timeout(&r->raft);

@@ -190,8 +190,8 @@ static void batch_done(struct kv_job *job)
     }
     wal->synced_record = batch->last_record;
     wal->written_index = batch->last_index;
+    batch->segment->is_placed = true;
     if (batch->begins) {
-        batch->segment->is_placed = true;
         wal->spare = KV_WAL_SPARE_NONE;
     }
     is_news = batch->last_sequence > 0;

@@ -64,6 +64,7 @@ struct kv_wal_chore {
     struct kv_file *file;       /* of the unfinished spare */
     uint64_t offset;            /* zero-filled so far */
     int status;
+    bool is_fatal; /* the failure leaves a name that may or may not be there */
 };
 
 enum kv_wal_spare {

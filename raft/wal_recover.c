@@ -27,6 +27,24 @@ struct name_list {
     bool no_memory;
 };
 
+/* The end of a segment that no record vouches for. A sync that failed marks pages as clean that no
+ * disk has, and the next process finds them in memory: they are written again before they count. */
+struct tail {
+    size_t segment; /* its position in wal->segments */
+    uint64_t offset;
+    uint8_t *data;
+    size_t size;
+};
+
+/* Records whose synced_through said more than those before: what lies before such a record counts
+ * as vouched for once a later one says so. Two groups are under way at most; the oldest marks are
+ * the ones that matter. */
+enum { MARKS_MAX = 8 };
+struct mark {
+    uint64_t sequence;
+    uint64_t offset;
+};
+
 /* The log as it is read, segment by segment. */
 struct scan {
     struct kv_wal *wal;
@@ -45,6 +63,10 @@ struct scan {
     uint64_t torn_bytes; /* to be zeroed there */
     bool has_unborn;     /* one segment more was made, but never written to */
     bool is_headless;    /* the last segment's head is yet to be written */
+    struct mark marks[MARKS_MAX];
+    size_t n_marks;
+    uint64_t vouched_offset; /* in the segment looked at: all before it is on disk */
+    struct tail tails[2];    /* of the last two segments that have records */
 };
 
 static const char *name_at(const struct scan *scan, size_t i, char name[KV_WAL_NAME_BYTES])
@@ -458,12 +480,55 @@ static bool follows(const struct scan *scan, const struct kv_wal_record *record)
            (record->sequence == scan->expected || (may_skip && record->sequence > scan->expected));
 }
 
+/* The record says which ones before it are on disk. */
+static void note_vouched(struct scan *scan, const struct kv_wal_record *record)
+{
+    size_t n = 0;
+
+    while (n < scan->n_marks && scan->marks[n].sequence <= record->synced_through + 1) {
+        scan->vouched_offset = scan->marks[n].offset;
+        n++;
+    }
+    scan->n_marks -= n;
+    memmove(scan->marks, scan->marks + n, scan->n_marks * sizeof scan->marks[0]);
+    if (record->synced_through + 1 >= record->sequence) {
+        scan->vouched_offset = scan->offset;
+    } else if (scan->n_marks < MARKS_MAX) {
+        scan->marks[scan->n_marks++] = (struct mark){record->sequence, scan->offset};
+    }
+}
+
+/* Keeps a copy of what nothing vouches for in the segment that was just read. */
+static int keep_tail(struct scan *scan)
+{
+    struct tail tail = {
+        .segment = scan->wal->n_segments - 1,
+        .offset = scan->vouched_offset,
+        .size = (size_t)(scan->offset - scan->vouched_offset),
+    };
+
+    if (tail.size == 0) {
+        return 0;
+    }
+    tail.data = malloc(tail.size);
+    if (!tail.data) {
+        return no_memory(scan);
+    }
+    memcpy(tail.data, scan->data + tail.offset, tail.size);
+    free(scan->tails[0].data);
+    scan->tails[0] = scan->tails[1];
+    scan->tails[1] = tail;
+    return 0;
+}
+
 /* Reads records until the segment's end or a break. */
 static int scan_records(struct scan *scan, const struct kv_wal_segment *segment)
 {
     int status = 0;
 
     scan->has_ended = false;
+    scan->vouched_offset = 0;
+    scan->n_marks = 0;
     while (status == 0 && !scan->has_ended) {
         struct kv_wal_record record;
         uint64_t size =
@@ -479,6 +544,7 @@ static int scan_records(struct scan *scan, const struct kv_wal_segment *segment)
         }
         status = take_record(scan, &record);
         if (status == 0) {
+            note_vouched(scan, &record);
             scan->expected = record.sequence + 1;
             scan->wal->link = record.crc;
             scan->offset += size;
@@ -552,11 +618,16 @@ static int scan_segment(struct scan *scan)
         status = scan_records(scan, segment);
     }
     wal->position = scan->offset;
+    if (status == 0) {
+        status = keep_tail(scan);
+    }
     if (status != 0) {
         return status;
     }
     if (scan->is_broken) {
-        return judge_break(scan, segment);
+        status = judge_break(scan, segment);
+        segment->is_placed = status == 0 && !scan->is_headless;
+        return status;
     }
     segment->is_placed = true;
     if (used_bytes(scan, scan->offset) > 0) {
@@ -638,6 +709,28 @@ static int zero_torn(struct scan *scan, const struct kv_wal_segment *segment)
     return 0;
 }
 
+/* Writes again what may be in memory alone and marked as clean. */
+static int rewrite_tails(struct scan *scan)
+{
+    const struct kv_disk *disk = &scan->wal->options.disk;
+
+    for (size_t i = 0; i < 2; i++) {
+        const struct tail *tail = &scan->tails[i];
+        const struct kv_wal_segment *segment;
+        int status;
+
+        if (!tail->data) {
+            continue;
+        }
+        segment = scan->wal->segments[tail->segment];
+        status = disk->ops->pwrite(disk->disk, segment->file, tail->data, tail->size, tail->offset);
+        if (status != 0) {
+            return io_error(scan, status, "write again the end of", segment->name);
+        }
+    }
+    return 0;
+}
+
 /* What was read may be in memory alone, if the process that wrote it was killed: it counts only
  * once it is on disk. */
 static int sync_all(struct scan *scan)
@@ -691,6 +784,9 @@ static int repair(struct scan *scan)
 
     if (scan->torn_bytes > 0) {
         status = zero_torn(scan, kv_wal_last_segment(scan->wal));
+    }
+    if (status == 0) {
+        status = rewrite_tails(scan);
     }
     if (status == 0) {
         status = sync_all(scan);
@@ -751,6 +847,8 @@ int kv_wal_recover(struct kv_wal *wal, struct kv_error *ret_error)
     } else {
         wal->recovered.first_index = 1;
     }
+    free(scan.tails[0].data);
+    free(scan.tails[1].data);
     free(scan.data);
     free(scan.list.names);
     return status;

@@ -122,6 +122,7 @@ static int begin_spare(struct kv_wal_chore *chore)
     int status = 0;
 
     chore->offset = 0;
+    chore->is_fatal = chore->old != NULL;
     if (chore->old) {
         chore->old->file = NULL;
         disk->ops->close(disk->disk, old_file);
@@ -130,6 +131,7 @@ static int begin_spare(struct kv_wal_chore *chore)
         if (status == 0) {
             status = disk->ops->sync_dir(disk->disk, "wal");
         }
+        chore->is_fatal = status != 0;
     } else if (!chore->urgent) {
         int64_t free_bytes = disk->ops->free_bytes(disk->disk);
 
@@ -213,6 +215,19 @@ static bool spare_is_awaited(const struct kv_wal *wal)
     return !wal->batch_under_way && wal->first_batch && wal->first_batch->begins;
 }
 
+static void spare_failed(struct kv_wal *wal, int status, bool urgent)
+{
+    if (!spare_is_awaited(wal)) {
+        wal->spare = KV_WAL_SPARE_FAILED;
+    } else if (!urgent) {
+        wal->spare = KV_WAL_SPARE_NONE;
+    } else if (status == -ENOSPC || status == -EDQUOT) {
+        wal->spare = KV_WAL_SPARE_NO_ROOM;
+    } else {
+        kv_wal_die(wal, status, "zero-filling", KV_WAL_SPARE_UNFINISHED);
+    }
+}
+
 static void chore_done(struct kv_job *job)
 {
     struct kv_wal_chore *chore = (struct kv_wal_chore *)job;
@@ -221,24 +236,13 @@ static void chore_done(struct kv_job *job)
     chore->under_way = false;
     free_segment(wal, chore->old);
     chore->old = NULL;
-    if (chore->kind == KV_WAL_CHORE_REMOVE) {
-        if (chore->status != 0) {
-            kv_wal_die(wal, chore->status, "removing an old segment in", "wal");
-            return;
-        }
-    } else if (chore->status != 0) {
-        wal->spare = KV_WAL_SPARE_FAILED;
-        if (spare_is_awaited(wal)) {
-            if (!chore->urgent) {
-                wal->spare = KV_WAL_SPARE_NONE;
-            } else if (chore->status == -ENOSPC || chore->status == -EDQUOT) {
-                wal->spare = KV_WAL_SPARE_NO_ROOM;
-            } else {
-                kv_wal_die(wal, chore->status, "zero-filling", KV_WAL_SPARE_UNFINISHED);
-                return;
-            }
-        }
-    } else if (!chore->file) {
+    if (chore->status != 0 && (chore->kind == KV_WAL_CHORE_REMOVE || chore->is_fatal)) {
+        kv_wal_die(wal, chore->status, "removing an old segment in", "wal");
+        return;
+    }
+    if (chore->status != 0) {
+        spare_failed(wal, chore->status, chore->urgent);
+    } else if (chore->kind == KV_WAL_CHORE_SLICE && !chore->file) {
         wal->spare = KV_WAL_SPARE_READY;
         kv_wal_flush(wal);
     }

@@ -52,6 +52,10 @@ int kv_command_validate(const Kv__Request *request,
                         const struct kv_machine_settings *settings,
                         struct kv_error *ret_error) KV_MUST_CHECK;
 
+/* Memory for what must not fail, since skipping it would make this node differ: aborts the process
+ * without. Freed by free(). */
+void *kv_machine_alloc(size_t size);
+
 typedef void (*kv_machine_reply_fn)(void *arg, Kv__Reply *reply);
 
 /* index must be the last one's successor or later. Moves the clock (never back).

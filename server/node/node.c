@@ -66,13 +66,13 @@ static const char *role_name(enum kv_role role)
 
 static void note_leadership(struct kv_node *node)
 {
-    bool is_leader = node->replica_status.role == KV_ROLE_LEADER;
+    uint64_t term = node->replica_status.role == KV_ROLE_LEADER ? node->replica_status.term : 0;
 
-    if (is_leader && !node->was_leader) {
+    if (term != 0 && term != node->led_term) {
         node->time_base_ms = kv_machine_cluster_time_ms(node->machine);
         node->time_base_ns = kv_node_now_ns(node);
     }
-    node->was_leader = is_leader;
+    node->led_term = term;
 }
 
 static void on_changed(void *arg)
@@ -82,6 +82,7 @@ static void on_changed(void *arg)
     kv_replica_status(node->replica, &node->replica_status);
     note_leadership(node);
     kv_node_transfers_changed(node);
+    node->read_retry_ms = 0;
     KV_LOG(INFO,
            "node",
            "role",
@@ -229,7 +230,7 @@ int kv_node_open(const struct kv_node_options *options,
     kv_arena_init(&node->arena, KV_DECODED_BYTES_MAX);
     kv_buf_init(&node->reply_buf, KV_REPLY_FRAME_BYTES_MAX + KV_MIB);
     node->forwards = calloc(KV_FORWARD_MAX, sizeof(struct kv_op *));
-    node->forward_next = 1;
+    node->forward_next = kv_env_random_u64(&node->env);
     status = copy_members(node);
     if (status == 0) {
         status = open_peers(node);
@@ -418,6 +419,7 @@ void kv_node_turn(struct kv_node *node)
     }
     node->again = false;
     kv_replica_status(node->replica, &node->replica_status);
+    note_leadership(node);
     if (node->replica_status.role == KV_ROLE_LEADER) {
         kv_node_propose(node);
     } else {

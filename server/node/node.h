@@ -31,6 +31,7 @@ struct kv_op {
     bool cancelled;
     uint64_t index; /* of its entry, its read, or its forwarding */
     uint32_t slot;  /* position in its entry */
+    uint64_t forwarded_to;
     uint64_t credit;
     struct kv_range_stream *stream;
     void *remote; /* not NULL: it came from another node */

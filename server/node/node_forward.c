@@ -69,10 +69,30 @@ static bool forward_batch(struct kv_node *node, uint64_t leader_id, uint32_t n)
         op = node->lists[KV_OP_QUEUED].first;
         kv_node_move(node, op, KV_OP_FORWARDED);
         op->index = node->forward_next++;
+        op->forwarded_to = leader_id;
         node->forwards[op->index % KV_FORWARD_MAX] = op;
     }
     node->forwarded += n;
     return true;
+}
+
+/* Those that came from another node while this one led, and were not proposed. */
+static void fail_remote_ops(struct kv_node *node)
+{
+    struct kv_op *op = node->lists[KV_OP_QUEUED].first;
+
+    while (op) {
+        struct kv_op *next = op->next;
+
+        if (op->remote) {
+            kv_node_fail(node,
+                         op,
+                         KV_NOT_LEADER,
+                         "node %" PRIu64 " leads no longer; nothing was done",
+                         node->options.node_id);
+        }
+        op = next;
+    }
 }
 
 void kv_node_forward(struct kv_node *node)
@@ -80,30 +100,32 @@ void kv_node_forward(struct kv_node *node)
     uint64_t leader_id = node->replica_status.leader_id;
     uint32_t n;
 
+    fail_remote_ops(node);
     if (leader_id == 0 || leader_id == node->options.node_id ||
         !kv_replica_is_connected(node->replica, leader_id)) {
         return;
     }
-    node->forward_leader = leader_id;
     while ((n = choose_forwards(node)) > 0 && forward_batch(node, leader_id, n)) {
     }
 }
 
 void kv_node_forward_lost(struct kv_node *node, uint64_t peer_id)
 {
-    struct kv_op *op;
+    struct kv_op *op = node->lists[KV_OP_FORWARDED].first;
 
-    if (peer_id != node->forward_leader) {
-        return;
-    }
-    while ((op = node->lists[KV_OP_FORWARDED].first)) {
-        kv_node_fail(node,
-                     op,
-                     KV_OUTCOME_UNKNOWN,
-                     "the connection to the leader (node %" PRIu64
-                     ") was lost after the write was sent to it: it may or may "
-                     "not have been done",
-                     peer_id);
+    while (op) {
+        struct kv_op *next = op->next;
+
+        if (op->forwarded_to == peer_id) {
+            kv_node_fail(node,
+                         op,
+                         KV_OUTCOME_UNKNOWN,
+                         "the connection to the leader (node %" PRIu64
+                         ") was lost after the write was sent to it: it may or may "
+                         "not have been done",
+                         peer_id);
+        }
+        op = next;
     }
 }
 
@@ -166,6 +188,18 @@ void kv_node_flush_replies(struct kv_node *node)
     }
 }
 
+void kv_node_remote_end(struct kv_node *node, struct kv_op *op)
+{
+    struct remote_op *remote = op->remote;
+    struct remote_batch *batch = remote->batch;
+
+    (void)node;
+    if (--batch->n_left == 0) {
+        kv_arena_deinit(&batch->arena);
+        free(batch);
+    }
+}
+
 void kv_node_remote_reply(struct kv_node *node, struct kv_op *op, struct kv_slice reply)
 {
     struct remote_op *remote = op->remote;
@@ -179,10 +213,7 @@ void kv_node_remote_reply(struct kv_node *node, struct kv_op *op, struct kv_slic
         peer->reply_ids[peer->n_replies] = remote->forward_id;
         peer->reply_sizes[peer->n_replies++] = (uint32_t)reply.size;
     }
-    if (--batch->n_left == 0) {
-        kv_arena_deinit(&batch->arena);
-        free(batch);
-    }
+    kv_node_remote_end(node, op);
 }
 
 /* Decodes one command into the batch's arena and submits it. False: it is not even a request. */

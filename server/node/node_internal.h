@@ -73,17 +73,17 @@ struct kv_node {
 
     struct kv_op **forwards; /* KV_FORWARD_MAX slots by id */
     uint64_t forward_next;   /* id of the next forwarded command */
-    uint64_t forward_leader; /* whom the forwarded ones went to */
 
     uint64_t read_batch_number;
     size_t n_read_batches;
+    uint64_t read_retry_ms; /* no request for an index before; 0 when leadership changes */
 
     struct kv_node_peer peers[KV_MEMBERS_MAX];
     size_t n_peers;
 
-    int64_t time_base_ms; /* cluster time at time_base_ns */
+    int64_t time_base_ms; /* cluster time at time_base_ns; while we lead */
     uint64_t time_base_ns;
-    bool was_leader;
+    uint64_t led_term; /* the term that we lead, or 0 */
 
     bool stopping;
     bool stop_told;
@@ -136,6 +136,8 @@ void kv_node_receive(void *arg,
                      struct kv_slice bulk);
 void kv_node_forward_lost(struct kv_node *node, uint64_t peer_id);
 void kv_node_remote_reply(struct kv_node *node, struct kv_op *op, struct kv_slice reply);
+/* Without a reply. */
+void kv_node_remote_end(struct kv_node *node, struct kv_op *op);
 void kv_node_flush_replies(struct kv_node *node);
 
 /* node_read.c */

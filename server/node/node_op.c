@@ -104,10 +104,14 @@ void kv_node_finish(struct kv_node *node, struct kv_op *op, Kv__Reply *reply)
     size = kv__reply__get_packed_size(reply);
     kv_buf_clear(&node->reply_buf);
     p = kv_buf_reserve(&node->reply_buf, size);
-    if (p) {
-        kv__reply__pack(reply, p);
-        node->reply_buf.size = size;
+    if (!p) {
+        /* An empty reply would read as OK: the other node's client waits out its deadline. */
+        kv_node_release(node, op);
+        kv_node_remote_end(node, op);
+        return;
     }
+    kv__reply__pack(reply, p);
+    node->reply_buf.size = size;
     kv_node_finish_packed(node, op, kv_slice_of(node->reply_buf.data, node->reply_buf.size));
 }
 

@@ -8,6 +8,9 @@
 /* What one stream may give in one turn before the others have theirs. */
 enum { STREAM_PIECES_PER_TURN = 4 };
 
+/* Between two requests for an index when nobody could tell it. */
+enum { READ_RETRY_MS = 20 };
+
 static void on_read_reply(void *arg, Kv__Reply *reply)
 {
     struct kv_op *op = ((void **)arg)[1];
@@ -55,6 +58,9 @@ static void on_index(struct kv_read *read, int status)
     }
     node->n_read_batches--;
     node->again = node->again || status == 0;
+    if (status != 0) {
+        node->read_retry_ms = kv_node_now_ns(node) / 1000000 + READ_RETRY_MS;
+    }
     free(batch);
 }
 
@@ -62,7 +68,8 @@ void kv_node_start_reads(struct kv_node *node)
 {
     struct kv_read_batch *batch;
 
-    if (!node->lists[KV_OP_READ].first || node->replica_status.leader_id == 0) {
+    if (!node->lists[KV_OP_READ].first || node->replica_status.leader_id == 0 ||
+        kv_node_now_ns(node) / 1000000 < node->read_retry_ms) {
         return;
     }
     batch = calloc(1, sizeof *batch);

@@ -213,15 +213,28 @@ take_proposal(struct kv_node *node, uint64_t index, uint64_t term, struct kv_pro
     return false;
 }
 
-/* The arena is too small, or the request is malformed: the latter changes nothing on any node, the
- * former must not make this one differ. */
+static void *alloc_or_abort(void *arg, size_t size)
+{
+    (void)arg;
+    return kv_machine_alloc(size ? size : 1);
+}
+
+static void free_memory(void *arg, void *memory)
+{
+    (void)arg;
+    free(memory);
+}
+
+/* The arena is too small, or the request is malformed. The latter changes nothing on any node; the
+ * former must not make this one differ, nor may a lack of memory. */
 static void execute_unbounded(struct kv_node *node, struct kv_slice bytes)
 {
-    Kv__Request *request = kv__request__unpack(NULL, bytes.size, bytes.data);
+    ProtobufCAllocator allocator = {alloc_or_abort, free_memory, NULL};
+    Kv__Request *request = kv__request__unpack(&allocator, bytes.size, bytes.data);
 
     if (request) {
         kv_machine_execute(node->machine, request, NULL, NULL);
-        kv__request__free_unpacked(request, NULL);
+        kv__request__free_unpacked(request, &allocator);
     }
 }
 
@@ -272,7 +285,7 @@ static void apply_command(struct kv_node *node,
         execute(node, op, request);
     }
     kv_machine_end(node->machine);
-    if (kv_machine_cluster_time_ms(node->machine) > cluster_time(node)) {
+    if (node->led_term != 0 && kv_machine_cluster_time_ms(node->machine) > cluster_time(node)) {
         node->time_base_ms = kv_machine_cluster_time_ms(node->machine);
         node->time_base_ns = kv_node_now_ns(node);
     }

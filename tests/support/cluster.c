@@ -444,6 +444,11 @@ bool cluster_is_up(const struct cluster *cluster, unsigned id)
     return cluster->nodes[id].up;
 }
 
+void cluster_stall_disk(struct cluster *cluster, unsigned id, uint64_t ms)
+{
+    cluster->nodes[id].workers[0].free_ns = cluster->now_ns + ms * 1000000;
+}
+
 void cluster_cut(struct cluster *cluster, unsigned from, unsigned to, bool cut)
 {
     cluster->cut[from][to] = cut;

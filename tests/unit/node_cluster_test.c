@@ -109,6 +109,91 @@ static void all_killed_at_once_lose_nothing(void **state)
     cluster_free(cluster);
 }
 
+static int64_t revision_of(struct cluster *cluster, unsigned node, const char *key)
+{
+    struct cluster_request *request = cluster_get(cluster, node, key);
+    int64_t revision;
+
+    assert_int_equal(cluster_await(cluster, request, 6000), KV__CODE__OK);
+    revision = request->reply->get->kv->mod_revision;
+    cluster_request_free(request);
+    return revision;
+}
+
+/* What a follower forwarded in an earlier life is answered to nobody. */
+static void an_answer_for_an_earlier_process_is_nobodys(void **state)
+{
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct cluster *cluster = new_cluster(3, seed);
+        unsigned leader = cluster_leader(cluster);
+        unsigned follower = leader % 3 + 1;
+        struct cluster_request *first;
+        struct cluster_request *second;
+
+        (void)state;
+        cluster_crash(cluster, follower % 3 + 1);
+        cluster_stall_disk(cluster, follower, 1000);
+        first = cluster_put(cluster, follower, "first", "1");
+        cluster_run_ms(cluster, 20);
+        cluster_crash(cluster, follower);
+        cluster_request_free(first);
+        cluster_start(cluster, follower);
+        second = cluster_put(cluster, follower, "second", "2");
+        assert_int_equal(cluster_await(cluster, second, 6000), KV__CODE__OK);
+        assert_int_equal(second->reply->revision, revision_of(cluster, follower, "second"));
+        cluster_request_free(second);
+        cluster_free(cluster);
+    }
+}
+
+/* The cluster time goes on from what is logged, whatever the clock of the new leader says. */
+static void cluster_time_does_not_jump_at_a_failover(void **state)
+{
+    struct cluster *cluster = new_cluster(3, 7);
+    unsigned leader = cluster_leader(cluster);
+    unsigned follower = leader % 3 + 1;
+    struct cluster_request *request;
+    struct kv_node_status status;
+
+    (void)state;
+    put_ok(cluster, leader, "a", "1");
+    cluster_crash(cluster, leader);
+    /* It waits for a leader and is in the first entry. */
+    request = cluster_put(cluster, follower, "b", "2");
+    assert_int_equal(cluster_await(cluster, request, 6000), KV__CODE__OK);
+    cluster_request_free(request);
+    request = cluster_put(cluster, follower % 3 + 1, "b", "3");
+    assert_int_equal(cluster_await(cluster, request, 6000), KV__CODE__OK);
+    cluster_request_free(request);
+    kv_node_status_get(cluster_node(cluster, follower), &status);
+    assert_in_range(status.cluster_time_ms, 0, 60000);
+    cluster_free(cluster);
+}
+
+/* Followers commit meanwhile, so the window of proposals stays open. */
+static void a_leader_whose_disk_stands_still_goes_on(void **state)
+{
+    struct cluster *cluster = new_cluster(3, 8);
+    unsigned leader = cluster_leader(cluster);
+
+    (void)state;
+    cluster_stall_disk(cluster, leader, 8000);
+    for (unsigned i = 0; i < 5000; i++) {
+        struct cluster_request *request = cluster_put(cluster, leader, "key", "value");
+
+        (void)cluster_await(cluster, request, 20);
+        if (!request->done) {
+            cluster_run_ms(cluster, 6000);
+        }
+        cluster_request_free(request);
+    }
+    cluster_run_ms(cluster, 8000);
+    put_ok(cluster, leader, "key", "last");
+    get_is(cluster, leader, "key", "last");
+    cluster_check_same(cluster);
+    cluster_free(cluster);
+}
+
 static bool is_down(struct cluster *cluster, void *arg)
 {
     return !cluster_is_up(cluster, *(unsigned *)arg);
@@ -296,6 +381,9 @@ int main(void)
         cmocka_unit_test(without_a_majority_writes_wait_and_say_so),
         cmocka_unit_test(a_follower_that_was_away_catches_up_from_the_log),
         cmocka_unit_test(a_cut_off_leader_serves_no_stale_reads),
+        cmocka_unit_test(an_answer_for_an_earlier_process_is_nobodys),
+        cmocka_unit_test(cluster_time_does_not_jump_at_a_failover),
+        cmocka_unit_test(a_leader_whose_disk_stands_still_goes_on),
         cmocka_unit_test(storms_lose_nothing),
     };
 

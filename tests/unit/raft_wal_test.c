@@ -371,6 +371,9 @@ static void released_segments_are_recycled(void **state)
     kv_wal_write_vote(rig.wal, 9, 3);
     for (uint64_t i = 1; i <= 2000; i += 20) {
         append_many(i, i + 19, 300);
+        if (i == 801) {
+            reopen();
+        }
         if (i > 60) {
             kv_wal_release(rig.wal, i - 40);
             wal_rig_run(&rig);
@@ -611,6 +614,31 @@ static void what_recovery_found_is_on_disk(void **state)
     assert_true(kv_wal_last_index(rig.wal) > 100);
 }
 
+/* A sync that failed leaves pages in memory that count as clean: the next process reads them, and
+ * its own sync would write none. */
+static void what_a_failed_sync_left_is_written_again(void **state)
+{
+    uint64_t last;
+
+    (void)state;
+    append_many(1, 10, 300);
+    wal_rig_append(&rig, 1, 11, 300);
+    wal_rig_append(&rig, 1, 12, 300);
+    fake_disk_fail_syncs(disk, EIO);
+    kv_wal_flush(rig.wal);
+    wal_rig_run(&rig);
+    fake_disk_fail_syncs(disk, 0);
+    assert_int_equal(rig.n_failed, 1);
+    reopen();
+    last = kv_wal_last_index(rig.wal);
+    assert_int_equal(last, 12);
+    for (int i = 0; i < 5; i++) {
+        fake_disk_crash(disk);
+        reopen();
+        expect_log(1, last);
+    }
+}
+
 static void the_queue_is_bounded(void **state)
 {
     enum { BIG = 4 * 1024 * 1024 };
@@ -727,6 +755,7 @@ int main(void)
         TEST(a_full_disk_makes_the_log_wait),
         TEST(a_spare_is_tried_again_when_there_is_room),
         TEST(what_recovery_found_is_on_disk),
+        TEST(what_a_failed_sync_left_is_written_again),
         TEST(the_queue_is_bounded),
         TEST(an_idle_second_closes_the_window),
         TEST(a_newer_format_is_refused),
