@@ -71,6 +71,19 @@
 #define KV_FULL_DISK_PATIENCE_ELECTIONS \
     4u /* election timeouts that a full node leaves to those with room before it campaigns */
 
+/* --- snapshots --- */
+#define KV_SNAPSHOT_LOG_BYTES \
+    (64 * KV_MIB) /* applied since the last one, or half of the state if that is more */
+#define KV_SNAPSHOT_SLICE_BYTES \
+    (4 * KV_MIB) /* written or loaded in one job; then others have the worker, and it may be ended */
+#define KV_SNAPSHOT_PIECE_BYTES (1 * KV_MIB) /* fetched at a time */
+#define KV_SNAPSHOT_PIECES_AHEAD 2u          /* received and not yet written */
+#define KV_SNAPSHOTS_MAX 8u /* kept: two, and those that somebody still fetches */
+#define KV_SNAPSHOT_FETCH_TIMEOUT_MS 1000 /* a piece that does not come is asked for again */
+#define KV_SNAPSHOT_FETCH_IDLE_MS \
+    10000 /* nothing heard: the fetch is given up, its file is kept no longer for it */
+#define KV_SNAPSHOT_RETRY_MS 10000 /* after a snapshot that could not be written or fetched */
+
 /* --- peers --- */
 #define KV_MEMBERS_MAX 15u
 #define KV_PEER_FRAGMENT_BYTES (64 * KV_KIB)

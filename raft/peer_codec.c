@@ -2,6 +2,7 @@
 
 #include "common/limits.h"
 #include "proto/frame.h"
+#include "raft/snapshot_file.h"
 #include "raft/wal.h"
 
 #include <string.h>
@@ -102,6 +103,28 @@ int kv_peer_encode_raft(struct kv_buf *buf, const struct raft_message *message)
         break;
     }
     return KV_UNSUPPORTED;
+}
+
+int kv_peer_encode_install(struct kv_buf *buf,
+                           const struct raft_install_snapshot *install,
+                           const struct kv_snapshot_descriptor *descriptor,
+                           struct kv_slice configuration)
+{
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__InstallSnapshot body = KV__INSTALL_SNAPSHOT__INIT;
+
+    body.version = install->version;
+    body.term = install->term;
+    body.last_index = install->last_index;
+    body.last_term = install->last_term;
+    body.configuration_index = descriptor->configuration_index;
+    body.configuration =
+        (ProtobufCBinaryData){configuration.size, (uint8_t *)(uintptr_t)configuration.data};
+    body.size_bytes = descriptor->size_bytes;
+    body.hash = descriptor->hash;
+    message.body_case = KV__PEER_MESSAGE__BODY_INSTALL_SNAPSHOT;
+    message.install_snapshot = &body;
+    return kv_peer_encode(buf, &message);
 }
 
 int kv_peer_encode_append(struct kv_buf *buf,

@@ -17,6 +17,13 @@ int kv_peer_encode(struct kv_buf *buf, const Kv__PeerMessage *message) KV_MUST_C
 int kv_peer_encode_raft(struct kv_buf *buf, const struct raft_message *message) KV_MUST_CHECK;
 
 struct kv_wal_entry;
+struct kv_snapshot_descriptor;
+/* An InstallSnapshot of the core, with what it says of the file. */
+int kv_peer_encode_install(struct kv_buf *buf,
+                           const struct raft_install_snapshot *install,
+                           const struct kv_snapshot_descriptor *descriptor,
+                           struct kv_slice configuration) KV_MUST_CHECK;
+
 /* An AppendEntries; the entries' data is the bulk, in order. At most KV_APPEND_ENTRIES_MAX entries.
  */
 int kv_peer_encode_append(struct kv_buf *buf,

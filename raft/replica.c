@@ -135,6 +135,7 @@ int kv_replica_open(const struct kv_replica_options *options,
     kv_arena_init(&r->arena, MESSAGE_ARENA_BYTES);
     kv_buf_init(&r->buf, KV_PEER_MESSAGE_BYTES_MAX);
     kv_entry_cache_init(&r->cache, 0);
+    kv_replica_snapshots_init(r);
     status = add_peers(r, ret_error);
     if (status == 0) {
         status = kv_replica_recover(r, ret_error);
@@ -164,8 +165,10 @@ void kv_replica_close(struct kv_replica *r)
     if (r->apply_reader.ready) {
         kv_wal_read_deinit(&r->apply_reader.read);
     }
+    kv_replica_snapshots_deinit(r);
     for (size_t i = 0; i < r->n_peers; i++) {
         kv_outbox_deinit(&r->peers[i].outbox);
+        kv_buf_deinit(&r->peers[i].serve.data);
     }
     if (r->raft_is_open) {
         raft_close(&r->raft, NULL);
@@ -340,6 +343,7 @@ bool kv_replica_turn(struct kv_replica *r)
         tell_owner(r);
         more = kv_replica_apply_some(r);
         kv_replica_reads_turn(r);
+        kv_replica_snapshots_turn(r);
         if (kv_replica_is_leader(r)) {
             for (size_t i = 0; i < r->n_peers; i++) {
                 send_commit_notice(r, &r->peers[i]);
@@ -376,6 +380,7 @@ void kv_replica_on_time(struct kv_replica *r)
         kv_replica_step_or_die(r, &event, "TIMEOUT");
     }
     kv_replica_reads_on_time(r, now);
+    kv_replica_fetch_on_time(r, now);
 }
 
 uint64_t kv_replica_deadline_ms(const struct kv_replica *r)
@@ -390,6 +395,22 @@ uint64_t kv_replica_deadline_ms(const struct kv_replica *r)
         deadline = reads < deadline ? reads : deadline;
     }
     return deadline;
+}
+
+static void fill_snapshot_status(const struct kv_replica *r, struct kv_replica_status *ret_status)
+{
+    if (r->n_kept > 0) {
+        ret_status->snapshot_index = r->kept[0].descriptor.index;
+        ret_status->snapshot_bytes = r->kept[0].descriptor.size_bytes;
+    }
+    ret_status->snapshots_taken = r->snapshots_taken;
+    ret_status->snapshots_installed = r->snapshots_installed;
+    ret_status->snapshot_under_way = r->take.under_way;
+    if (r->fetch.phase != KV_FETCH_NONE) {
+        ret_status->fetch_index = r->fetch.descriptor.index;
+        ret_status->fetch_bytes = r->fetch.written_offset;
+        ret_status->fetch_size_bytes = r->fetch.descriptor.size_bytes;
+    }
 }
 
 void kv_replica_status(const struct kv_replica *r, struct kv_replica_status *ret_status)
@@ -421,7 +442,9 @@ void kv_replica_status(const struct kv_replica *r, struct kv_replica_status *ret
     ret_status->has_room = kv_replica_has_room(r);
     ret_status->can_write = kv_replica_can_write(r);
     ret_status->idle =
-        kv_wal_is_idle(r->wal) && !r->apply_reader.active && !r->space_check.under_way;
+        kv_wal_is_idle(r->wal) && !r->apply_reader.active && !r->space_check.under_way &&
+        kv_replica_snapshots_idle(r);
+    fill_snapshot_status(r, ret_status);
 }
 
 uint64_t kv_replica_match_index(const struct kv_replica *r, uint64_t member_id)

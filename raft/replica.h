@@ -49,6 +49,26 @@ struct kv_replica_ops {
                       uint64_t peer_id,
                       const char *client_address,
                       uint64_t machine_version);
+    /* --- the owner's state, for snapshots --- */
+    /* Roughly what a snapshot of it takes. */
+    uint64_t (*state_bytes)(void *arg);
+    /* Freezes a view of what is applied; NULL: not now. */
+    void *(*snapshot_open)(void *arg);
+    /* On the snapshot worker: appends the view's next bytes, about max_bytes, in pieces that may be
+     * loaded one by one. 1: there are more, 0: those were the last, or a negative status. */
+    int (*snapshot_read)(void *snapshot, struct kv_buf *buf, size_t max_bytes);
+    void (*snapshot_close)(void *arg, void *snapshot);
+    /* A state that is built from those pieces in order, on the snapshot worker or at start. NULL:
+     * no memory. */
+    void *(*restore_open)(void);
+    int (*restore_feed)(void *restore, struct kv_slice piece, struct kv_error *ret_error);
+    int (*restore_finish)(void *restore, struct kv_error *ret_error); /* all pieces were there */
+    void (*restore_close)(void *restore);                             /* takes NULL */
+    /* Takes a finished one in place of the state: everything up to index is applied. */
+    void (*restore_install)(void *arg, void *restore, uint64_t index);
+    /* What kv_replica_take_snapshot asked for is done, or was given up. */
+    void (*snapshot_done)(
+        void *arg, int status, uint64_t index, uint64_t size_bytes, const struct kv_error *error);
     /* This node cannot go on; called once. */
     void (*fatal)(void *arg, const struct kv_error *error);
 };
@@ -60,7 +80,8 @@ struct kv_replica_options {
     size_t n_members;
     unsigned election_timeout_ms;
     unsigned heartbeat_ms;
-    uint64_t wal_segment_bytes; /* 0: default */
+    uint64_t wal_segment_bytes;  /* 0: default */
+    uint64_t snapshot_log_bytes; /* applied since the last snapshot, then a new one; 0: default */
     const struct kv_env *env;   /* borrowed for the replica's life */
     const struct kv_replica_ops *ops;
     void *arg;
@@ -96,6 +117,13 @@ int kv_replica_read(struct kv_replica *replica, struct kv_read *read) KV_MUST_CH
  * KV_NOT_LEADER, KV_BUSY (one is under way), KV_NOT_FOUND (no such voter, or none connected). */
 int kv_replica_transfer(struct kv_replica *replica, uint64_t to_id) KV_MUST_CHECK;
 
+/* Writes a snapshot of what is applied now, or joins one that is being written; ops->snapshot_done
+ * tells. KV_BUSY: one is being installed, or the last try failed just now. KV_NO_LEADER: nothing is
+ * applied yet. */
+int kv_replica_take_snapshot(struct kv_replica *replica) KV_MUST_CHECK;
+/* Gives up what is under way in the background, so that the replica becomes idle soon. */
+void kv_replica_quiesce(struct kv_replica *replica);
+
 /* Sends a message of the caller's own kind. KV_BUSY, KV_CLOSED: it is gone. */
 int kv_replica_send(struct kv_replica *replica,
                     uint64_t peer_id,
@@ -125,6 +153,14 @@ struct kv_replica_status {
     uint64_t confirm_rounds;
     uint64_t reads_waiting;
     struct kv_wal_stats wal;
+    uint64_t snapshot_index; /* of the newest, 0: none */
+    uint64_t snapshot_bytes;
+    uint64_t snapshots_taken;
+    uint64_t snapshots_installed;
+    bool snapshot_under_way;   /* an own one */
+    uint64_t fetch_index;      /* of the one that is being fetched, 0: none */
+    uint64_t fetch_bytes;      /* of it that are here */
+    uint64_t fetch_size_bytes; /* of all of it */
     enum kv_room room; /* of this node's disk */
     bool has_room;     /* leader: what grows may be admitted */
     bool can_write;    /* leader: anything may */

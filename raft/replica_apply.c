@@ -1,6 +1,7 @@
 /* Hands committed entries up, in order and once, from the cache or read back from the log. */
 #include "common/assert.h"
 #include "raft/replica_internal.h"
+#include "raft/wal_format.h"
 
 #include <inttypes.h>
 
@@ -25,8 +26,10 @@ static void apply_one(struct kv_replica *r, uint64_t term, uint16_t type, struct
     uint64_t index = r->applied_index + 1;
 
     r->applied_index = index;
+    r->log_bytes += data.size + KV_WAL_RECORD_HEADER_BYTES;
     r->options.ops->apply(r->options.arg, index, term, (enum kv_entry_type)type, data);
     if (type == RAFT_CHANGE && !r->dead) {
+        kv_replica_note_configuration(r, index, data);
         apply_configuration(r, index, data);
     }
 }
@@ -36,6 +39,11 @@ static void on_read(struct kv_wal_read *read, int status)
     struct kv_replica *r = read->arg;
 
     r->apply_reader.active = false;
+    if (r->apply_reader.is_void) {
+        r->apply_reader.is_void = false;
+        kv_wal_read_deinit(read);
+        return;
+    }
     if (status != 0) {
         kv_replica_die(r,
                        status,
@@ -61,6 +69,17 @@ static void start_read(struct kv_replica *r)
         .arg = r,
     };
     kv_wal_read(r->wal, &reader->read);
+}
+
+void kv_replica_apply_void(struct kv_replica *r)
+{
+    struct kv_apply_reader *reader = &r->apply_reader;
+
+    reader->is_void = reader->active;
+    if (reader->ready) {
+        reader->ready = false;
+        kv_wal_read_deinit(&reader->read);
+    }
 }
 
 /* True when an entry was applied. */

@@ -8,6 +8,7 @@
 #include "raft/guards.h"
 #include "raft/outbox.h"
 #include "raft/replica.h"
+#include "raft/snapshot_file.h"
 #include "raft/terms.h"
 
 #include <raft.h>
@@ -28,14 +29,108 @@ struct kv_peer {
     struct kv_outbox outbox;
     uint64_t told_commit; /* commit index that it knows, or that is on its way to it */
     enum kv_room room;    /* as it said last */
+    struct kv_serve serve;
 };
 
 /* Committed entries that are no longer cached, read back from the log to be applied. */
 struct kv_apply_reader {
     struct kv_wal_read read;
-    bool active; /* the job runs */
+    bool active;  /* the job runs */
+    bool is_void; /* and nobody wants what it brings */
     bool ready;
     size_t position;
+};
+
+/* A complete snapshot in our directory. */
+struct kv_kept_snapshot {
+    struct kv_snapshot_descriptor descriptor;
+    struct kv_buf configuration; /* encoded */
+    uint64_t fetched_ms;         /* when a peer last asked for a piece of it; 0: never */
+};
+
+/* The one own snapshot that is being written, a slice per job of the snapshot worker. */
+struct kv_snapshot_take {
+    struct kv_job job;
+    struct kv_replica *replica;
+    bool under_way;
+    bool is_wanted;    /* somebody waits for ops->snapshot_done */
+    bool is_cancelled; /* the next job gives up */
+    void *state;       /* of ops->snapshot_open */
+    uint64_t log_bytes;
+    struct kv_snapshot_meta meta;
+    struct kv_buf configuration;
+    struct kv_snapshot_writer *writer;
+    struct kv_buf raw;
+    struct kv_snapshot_descriptor result;
+    int status; /* 1: more, 0: done, or why not */
+    struct kv_error error;
+};
+
+/* Removes one file that is not kept any more. */
+struct kv_snapshot_removal {
+    struct kv_job job;
+    struct kv_replica *replica;
+    bool under_way;
+    uint64_t index;
+    uint64_t term;
+};
+
+/* Loading a complete file into a new state: at start, or before it is installed. */
+struct kv_snapshot_load {
+    const struct kv_replica_ops *ops;
+    struct kv_snapshot_reader *reader;
+    void *restore;
+    struct kv_buf raw;
+};
+
+/* A snapshot that the leader offers: fetched, loaded, then installed. */
+enum kv_fetch_phase {
+    KV_FETCH_NONE,
+    KV_FETCH_PIECES,  /* asking, writing */
+    KV_FETCH_LOADING, /* all is here: checked and loaded */
+    KV_FETCH_READY,   /* waits for a message of the current term */
+};
+
+struct kv_fetched_piece {
+    uint64_t offset;
+    struct kv_buf data;
+};
+
+struct kv_fetch {
+    struct kv_job job;
+    struct kv_replica *replica;
+    bool job_under_way;
+    bool is_cancelled; /* the job's end clears all */
+    enum kv_fetch_phase phase;
+    uint64_t from_id;
+    uint64_t term; /* newest term in which it was offered */
+    struct kv_snapshot_descriptor descriptor;
+    struct kv_buf configuration;
+    struct kv_snapshot_receiver *receiver;
+    uint64_t next_offset;    /* to be asked for */
+    uint64_t written_offset; /* in the file */
+    bool is_asking;
+    uint64_t asked_ms;
+    uint64_t heard_ms; /* an offer, or a piece */
+    struct kv_fetched_piece pieces[KV_SNAPSHOT_PIECES_AHEAD];
+    size_t n_pieces;
+    struct kv_snapshot_load load;
+    int status;
+    struct kv_error error;
+    uint64_t retry_ms; /* no new fetch before */
+};
+
+/* Reads a piece for a peer. */
+struct kv_serve {
+    struct kv_job job;
+    struct kv_replica *replica;
+    bool under_way;
+    uint64_t index;
+    uint64_t term;
+    uint64_t offset;
+    size_t size;
+    struct kv_buf data;
+    int status;
 };
 
 /* Looks at the free space of the disk. */
@@ -52,6 +147,7 @@ struct kv_replica {
     struct raft raft;
     bool raft_is_open;
     bool meta_missing; /* to be written once the log has begun */
+    bool is_bootstrap; /* the log's first entry is ours */
     bool started;      /* the core has had its START */
     bool stepping;
     bool dead;
@@ -76,6 +172,23 @@ struct kv_replica {
 
     uint64_t applied_index;
     struct kv_apply_reader apply_reader;
+    /* The configuration as of the applied index, encoded. */
+    struct kv_buf applied_configuration;
+    uint64_t applied_configuration_index;
+
+    struct kv_kept_snapshot kept[KV_SNAPSHOTS_MAX]; /* newest first */
+    size_t n_kept;
+    uint64_t log_bytes; /* applied since the newest */
+    struct kv_snapshot_take take;
+    struct kv_snapshot_removal removal;
+    struct kv_fetch fetch;
+    uint64_t snapshot_retry_ms;
+    uint64_t snapshots_taken;
+    uint64_t snapshots_installed;
+    uint64_t install_sequence; /* of the boundary record of a snapshot being installed; 0: none */
+    /* At start: of the snapshot that was loaded. */
+    uint64_t restored_index;
+    uint64_t restored_term;
 
     struct kv_confirm confirm;
     struct kv_read_queue remote_waiting;
@@ -110,6 +223,65 @@ bool kv_replica_is_leader(const struct kv_replica *r);
 bool kv_replica_log_takes(const struct kv_replica *r);
 /* The connected voter with the longest log and at least so much room, or 0. */
 uint64_t kv_replica_choose_successor(struct kv_replica *r, enum kv_room room);
+
+/* snapshots.c: own ones, and what is kept */
+void kv_replica_snapshots_init(struct kv_replica *r);
+void kv_replica_snapshots_deinit(struct kv_replica *r);
+/* At start: loads the newest that is sound into the owner's state, if there is one. */
+int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error) KV_MUST_CHECK;
+void kv_replica_snapshots_turn(struct kv_replica *r);
+/* The file is complete and synced: keeps it, in place of all when it is installed. */
+void kv_replica_keep_snapshot(struct kv_replica *r,
+                              const struct kv_snapshot_descriptor *descriptor,
+                              struct kv_slice configuration,
+                              bool in_place_of_all);
+/* NULL: not kept. */
+struct kv_kept_snapshot *kv_replica_kept(struct kv_replica *r, uint64_t index, uint64_t term);
+bool kv_replica_snapshots_idle(const struct kv_replica *r);
+void kv_replica_note_configuration(struct kv_replica *r, uint64_t index, struct kv_slice encoded);
+/* index, term and the decoded configuration, which the core takes. */
+int kv_replica_metadata(uint64_t index,
+                        uint64_t term,
+                        uint64_t configuration_index,
+                        struct kv_slice configuration,
+                        struct raft_snapshot_metadata *ret_metadata) KV_MUST_CHECK;
+
+/* snapshot_load.c */
+int kv_snapshot_load_open(struct kv_snapshot_load *load,
+                          const struct kv_replica_ops *ops,
+                          const struct kv_disk *disk,
+                          uint64_t index,
+                          uint64_t term,
+                          uint64_t cluster_id,
+                          struct kv_error *ret_error) KV_MUST_CHECK;
+/* 1: more to do, 0: load->restore is whole, or a negative status. */
+int kv_snapshot_load_some(struct kv_snapshot_load *load, struct kv_error *ret_error) KV_MUST_CHECK;
+/* Keeps the restore. */
+void kv_snapshot_load_close(struct kv_snapshot_load *load);
+
+/* install.c: from the leader's offer to the installed state */
+void kv_replica_receive_install(struct kv_replica *r,
+                                struct kv_peer *peer,
+                                const Kv__InstallSnapshot *offer);
+void kv_replica_receive_piece(struct kv_replica *r,
+                              struct kv_peer *peer,
+                              const Kv__SnapshotPiece *piece,
+                              struct kv_slice bulk);
+void kv_replica_fetch_turn(struct kv_replica *r);
+void kv_replica_fetch_on_time(struct kv_replica *r, uint64_t now_ms);
+void kv_replica_fetch_cancel(struct kv_replica *r);
+void kv_replica_fetch_deinit(struct kv_replica *r);
+/* Carries out the core's update. */
+void kv_replica_install(struct kv_replica *r, const struct raft_update *update);
+void kv_replica_installed(struct kv_replica *r); /* the boundary is synced */
+
+/* serve.c: pieces for those who fetch, and the offers */
+void kv_replica_send_install(struct kv_replica *r,
+                             struct kv_peer *peer,
+                             const struct raft_install_snapshot *install);
+void kv_replica_receive_fetch(struct kv_replica *r,
+                              struct kv_peer *peer,
+                              const Kv__SnapshotFetch *fetch);
 
 /* space.c */
 void kv_replica_check_space(struct kv_replica *r);
@@ -154,6 +326,8 @@ void kv_replica_on_peer_info(void *arg,
 
 /* replica_apply.c */
 bool kv_replica_apply_some(struct kv_replica *r); /* true: more is ready */
+/* What is being read back is not applied any more: an installed snapshot holds it. */
+void kv_replica_apply_void(struct kv_replica *r);
 
 /* replica_read.c */
 void kv_replica_reads_turn(struct kv_replica *r);

@@ -247,6 +247,15 @@ static void dispatch(struct kv_replica *r,
     case KV__PEER_MESSAGE__BODY_READ_INDEX_RESULT:
         kv_replica_receive_read_index_result(r, peer->id, message->read_index_result);
         break;
+    case KV__PEER_MESSAGE__BODY_INSTALL_SNAPSHOT:
+        kv_replica_receive_install(r, peer, message->install_snapshot);
+        break;
+    case KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH:
+        kv_replica_receive_fetch(r, peer, message->snapshot_fetch);
+        break;
+    case KV__PEER_MESSAGE__BODY_SNAPSHOT_PIECE:
+        kv_replica_receive_piece(r, peer, message->snapshot_piece, bulk);
+        break;
     default:
         r->options.ops->receive(r->options.arg, peer->id, message, bulk);
         break;

@@ -1,5 +1,6 @@
 /* From a data directory to a running core: meta, log, first configuration, START. */
 #include "common/assert.h"
+#include "common/log.h"
 #include "raft/meta.h"
 #include "raft/replica_internal.h"
 
@@ -44,6 +45,7 @@ static int bootstrap(struct kv_replica *r, struct kv_error *ret_error)
     if (status != 0) {
         return status;
     }
+    r->is_bootstrap = true;
     entry = (struct kv_wal_entry){1, RAFT_CHANGE, kv_slice_of(data.base, data.len)};
     /* Guard 8 for a cluster of one: its first leadership is a term of its own, too. */
     r->start_term = r->options.n_members == 1 ? 2 : 1;
@@ -93,13 +95,57 @@ static const struct raft_buffer *newest_configuration(const struct kv_replica *r
     return NULL;
 }
 
+/* The snapshot and the log together must hold everything. A log that ends before the snapshot, or
+ * goes another way, is what an install that a crash cut short has left: it begins anew behind it. */
+static int reconcile(struct kv_replica *r, struct kv_error *ret_error)
+{
+    uint64_t first = kv_wal_first_index(r->wal);
+    uint64_t last = kv_wal_last_index(r->wal);
+    uint64_t index = r->restored_index;
+
+    if (index + 1 < first) {
+        return kv_error_set(ret_error,
+                            KV_CORRUPT,
+                            "the log in %s begins at index %" PRIu64
+                            ", %s: replace this member (docs/operations)",
+                            r->env.disk.name,
+                            first,
+                            index > 0 ? "behind the end of the newest snapshot that is sound"
+                                      : "and there is no sound snapshot of what was before");
+    }
+    r->applied_index = index;
+    if (index == 0 || (index <= last && kv_terms_of(&r->terms, index) == r->restored_term) ||
+        (index == last && index + 1 == first)) {
+        return 0;
+    }
+    KV_LOG(WARN,
+           "raft",
+           "log_dropped",
+           "first=%" PRIu64 " last=%" PRIu64 " snapshot=%" PRIu64,
+           first,
+           last,
+           index);
+    kv_replica_unload_log(r);
+    kv_terms_deinit(&r->terms);
+    if (kv_terms_init(&r->terms, index, r->restored_term) != 0) {
+        return kv_error_set(ret_error, KV_NO_MEMORY, "no memory");
+    }
+    r->start_sequence = kv_wal_write_boundary(r->wal, index, r->restored_term);
+    return 0;
+}
+
 /* Guard 8, and the check that the log belongs to this cluster's members. */
 static int inspect_configuration(struct kv_replica *r, struct kv_error *ret_error)
 {
     const struct raft_buffer *data = newest_configuration(r);
+    const struct raft_buffer restored = {r->applied_configuration.data,
+                                         r->applied_configuration.size};
     struct raft_configuration configuration;
     int status;
 
+    if (!data && restored.len > 0) {
+        data = &restored;
+    }
     if (!data) {
         return kv_error_set(
             ret_error,
@@ -148,8 +194,11 @@ static int load_log(struct kv_replica *r, struct kv_error *ret_error)
     const struct kv_wal_state *state = kv_wal_recovered(r->wal);
     uint64_t first = kv_wal_first_index(r->wal);
     uint64_t last = kv_wal_last_index(r->wal);
+    uint64_t base_term = r->restored_index == first - 1      ? r->restored_term
+                         : state->boundary_index == first - 1 ? state->boundary_term
+                                                              : 0;
 
-    if (kv_terms_init(&r->terms, state->boundary_index, state->boundary_term) != 0) {
+    if (kv_terms_init(&r->terms, first - 1, first > 1 ? base_term : 0) != 0) {
         return kv_error_set(ret_error, KV_NO_MEMORY, "no memory");
     }
     r->log_entries = calloc(last - first + 2, sizeof *r->log_entries);
@@ -224,7 +273,13 @@ int kv_replica_recover(struct kv_replica *r, struct kv_error *ret_error)
                             "(docs/operations tells how)",
                             r->env.disk.name);
     }
-    status = load_log(r, ret_error);
+    status = kv_replica_load_snapshot(r, ret_error);
+    if (status == 0) {
+        status = load_log(r, ret_error);
+    }
+    if (status == 0) {
+        status = reconcile(r, ret_error);
+    }
     return status ? status : inspect_configuration(r, ret_error);
 }
 
@@ -242,6 +297,7 @@ static int init_core(struct kv_replica *r)
     raft_set_heartbeat_timeout(&r->raft, r->options.heartbeat_ms);
     raft_set_pre_vote(&r->raft, true);
     raft_set_max_inflight_entries(&r->raft, KV_APPEND_ENTRIES_MAX);
+    raft_set_install_snapshot_timeout(&r->raft, KV_SNAPSHOT_FETCH_IDLE_MS);
     return 0;
 }
 
@@ -255,6 +311,7 @@ static int write_meta(struct kv_replica *r, struct kv_error *ret_error)
 void kv_replica_start_core(struct kv_replica *r)
 {
     struct raft_event event = {.type = RAFT_START};
+    struct raft_snapshot_metadata metadata;
     struct kv_error error = {0};
     int status = 0;
 
@@ -262,8 +319,17 @@ void kv_replica_start_core(struct kv_replica *r)
     if (r->meta_missing) {
         status = write_meta(r, &error);
     }
-    if (status == 0 && !r->log_entries) {
+    if (status == 0 && r->is_bootstrap) {
         status = load_log(r, &error);
+    }
+    if (status == 0 && r->restored_index > 0) {
+        status = kv_replica_metadata(
+            r->restored_index,
+            r->restored_term,
+            r->applied_configuration_index,
+            kv_slice_of(r->applied_configuration.data, r->applied_configuration.size),
+            &metadata);
+        event.start.metadata = &metadata;
     }
     if (status != 0 || init_core(r) != 0) {
         kv_replica_die(r, status ? status : KV_NO_MEMORY, "cannot start: %s", error.message);

@@ -130,6 +130,9 @@ static void send_message(struct kv_replica *r, const struct raft_message *messag
     case RAFT_APPEND_ENTRIES:
         kv_replica_send_append(r, peer, &copy.append_entries);
         return;
+    case RAFT_INSTALL_SNAPSHOT:
+        kv_replica_send_install(r, peer, &copy.install_snapshot);
+        return;
     case RAFT_APPEND_ENTRIES_RESULT:
         kv_guard_14_hint(&copy.append_entries_result, &r->terms, raft_commit_index(&r->raft));
         break;
@@ -198,8 +201,9 @@ static void carry_out(struct kv_replica *r, const struct raft_update *update)
     if (update->flags & RAFT_UPDATE_ENTRIES) {
         update_entries(r, update);
     }
-    /* Nothing hands an InstallSnapshot to the core. */
-    KV_ASSERT(!(update->flags & (RAFT_UPDATE_SNAPSHOT)));
+    if (update->flags & RAFT_UPDATE_SNAPSHOT) {
+        kv_replica_install(r, update);
+    }
     if (update->flags & RAFT_UPDATE_STATE) {
         update_state(r);
         r->changed = true;
@@ -288,6 +292,9 @@ void kv_replica_on_synced(void *arg, uint64_t sequence)
         r->pending_first = (r->pending_first + 1) % KV_PENDING_WRITES_MAX;
         r->n_pending--;
         report_persisted(r, &write);
+    }
+    if (r->install_sequence != 0 && sequence >= r->install_sequence && !r->dead) {
+        kv_replica_installed(r);
     }
     for (size_t i = 0; i < r->n_peers; i++) {
         kv_outbox_pump(&r->peers[i].outbox);

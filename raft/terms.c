@@ -3,6 +3,7 @@
 #include "common/assert.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static int grow(struct kv_terms *terms)
 {
@@ -17,16 +18,16 @@ static int grow(struct kv_terms *terms)
     return 0;
 }
 
-int kv_terms_init(struct kv_terms *terms, uint64_t boundary_index, uint64_t boundary_term)
+int kv_terms_init(struct kv_terms *terms, uint64_t base_index, uint64_t base_term)
 {
-    *terms = (struct kv_terms){.last_index = boundary_index};
-    if (boundary_index == 0) {
+    *terms = (struct kv_terms){.last_index = base_index};
+    if (base_term == 0) {
         return 0;
     }
     if (grow(terms) != 0) {
         return KV_NO_MEMORY;
     }
-    terms->runs[terms->n_runs++] = (struct kv_term_run){boundary_index, boundary_term};
+    terms->runs[terms->n_runs++] = (struct kv_term_run){base_index, base_term};
     return 0;
 }
 
@@ -59,6 +60,17 @@ void kv_terms_truncate(struct kv_terms *terms, uint64_t index)
         terms->n_runs--;
     }
     terms->last_index = index - 1;
+}
+
+void kv_terms_release(struct kv_terms *terms, uint64_t index)
+{
+    size_t n = 0;
+
+    while (n + 1 < terms->n_runs && terms->runs[n + 1].first_index <= index) {
+        n++;
+    }
+    terms->n_runs -= n;
+    memmove(terms->runs, terms->runs + n, terms->n_runs * sizeof terms->runs[0]);
 }
 
 /* The run that index is in, or NULL. */

@@ -20,15 +20,15 @@ struct kv_terms {
     uint64_t last_index;
 };
 
-/* boundary_index 0: an empty log. */
-int kv_terms_init(struct kv_terms *terms,
-                  uint64_t boundary_index,
-                  uint64_t boundary_term) KV_MUST_CHECK;
+/* Before the log's first entry; base_term 0: not known, or base_index is 0. */
+int kv_terms_init(struct kv_terms *terms, uint64_t base_index, uint64_t base_term) KV_MUST_CHECK;
 void kv_terms_deinit(struct kv_terms *terms);
 /* index must be last_index + 1. */
 int kv_terms_append(struct kv_terms *terms, uint64_t index, uint64_t term) KV_MUST_CHECK;
 /* Forgets index and everything behind it. */
 void kv_terms_truncate(struct kv_terms *terms, uint64_t index);
+/* What lies before index may be forgotten; its own term stays known. */
+void kv_terms_release(struct kv_terms *terms, uint64_t index);
 /* 0: not known. */
 uint64_t kv_terms_of(const struct kv_terms *terms, uint64_t index);
 /* First index of the run that index is in; 0: not known. */

@@ -1,0 +1,61 @@
+/* From a file to a state, block by block. */
+#include "raft/replica_internal.h"
+
+int kv_snapshot_load_open(struct kv_snapshot_load *load,
+                          const struct kv_replica_ops *ops,
+                          const struct kv_disk *disk,
+                          uint64_t index,
+                          uint64_t term,
+                          uint64_t cluster_id,
+                          struct kv_error *ret_error)
+{
+    char name[KV_SNAPSHOT_NAME_BYTES];
+    int status;
+
+    *load = (struct kv_snapshot_load){.ops = ops};
+    kv_buf_init(&load->raw, KV_SNAPSHOT_BLOCK_BYTES_MAX);
+    kv_snapshot_name(name, index, term, KV_SNAPSHOT_COMPLETE);
+    status = kv_snapshot_reader_open(disk, name, cluster_id, &load->reader, ret_error);
+    if (status == 0) {
+        load->restore = ops->restore_open();
+        if (!load->restore) {
+            status = kv_error_set(ret_error, KV_NO_MEMORY, "no memory for the state in %s", name);
+        }
+    }
+    if (status != 0) {
+        kv_snapshot_load_close(load);
+    }
+    return status;
+}
+
+int kv_snapshot_load_some(struct kv_snapshot_load *load, struct kv_error *ret_error)
+{
+    size_t bytes = 0;
+    int status = 1;
+
+    while (status == 1 && bytes < KV_SNAPSHOT_SLICE_BYTES) {
+        status = kv_snapshot_reader_next(load->reader, &load->raw, ret_error);
+        if (status == 1) {
+            int fed = load->ops->restore_feed(
+                load->restore, kv_slice_of(load->raw.data, load->raw.size), ret_error);
+
+            bytes += load->raw.size;
+            status = fed == 0 ? 1 : fed;
+        } else if (status == 0) {
+            status = load->ops->restore_finish(load->restore, ret_error);
+            break;
+        }
+    }
+    if (status < 0) {
+        load->ops->restore_close(load->restore);
+        load->restore = NULL;
+    }
+    return status;
+}
+
+void kv_snapshot_load_close(struct kv_snapshot_load *load)
+{
+    kv_snapshot_reader_close(load->reader);
+    load->reader = NULL;
+    kv_buf_deinit(&load->raw);
+}
