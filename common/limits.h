@@ -75,14 +75,23 @@
 #define KV_SNAPSHOT_LOG_BYTES \
     (64 * KV_MIB) /* applied since the last one, or half of the state if that is more */
 #define KV_SNAPSHOT_SLICE_BYTES \
-    (4 * KV_MIB) /* written or loaded in one job; then others have the worker, and it may be ended */
-#define KV_SNAPSHOT_PIECE_BYTES (1 * KV_MIB) /* fetched at a time */
-#define KV_SNAPSHOT_PIECES_AHEAD 2u          /* received and not yet written */
-#define KV_SNAPSHOTS_MAX 8u /* kept: two, and those that somebody still fetches */
+    (4 *                        \
+     KV_MIB) /* written or loaded in one job; then others have the worker, and it may be ended */
+#define KV_SNAPSHOT_PIECES_AHEAD 2u       /* received and not yet written */
+#define KV_SNAPSHOTS_MAX 8u               /* kept: two, and those that somebody still fetches */
 #define KV_SNAPSHOT_FETCH_TIMEOUT_MS 1000 /* a piece that does not come is asked for again */
 #define KV_SNAPSHOT_FETCH_IDLE_MS \
     10000 /* nothing heard: the fetch is given up, its file is kept no longer for it */
 #define KV_SNAPSHOT_RETRY_MS 10000 /* after a snapshot that could not be written or fetched */
+#define KV_SNAPSHOT_BLOCK_BYTES (256 * KV_KIB) /* raw: large enough for lz4, small in memory */
+#define KV_SNAPSHOT_BLOCK_BYTES_MAX KV_ENTRY_BYTES_MAX /* a block of one largest item */
+#define KV_SNAPSHOT_PIECE_BYTES (1 * KV_MIB)           /* of a transfer */
+#define KV_SNAPSHOT_SYNC_BYTES \
+    (4 * KV_MIB) /* written between two syncs: one at the end alone would hold up the log's */
+#define KV_SNAPSHOT_BYTES_MAX \
+    (1024 * 1024 * KV_MIB)        /* no memory holds the state: a descriptor that says so lies */
+#define KV_SNAPSHOT_FILES_MAX 64u /* looked at in snap/ at a time; two and a part are normal */
+#define KV_CONFIGURATION_BYTES_MAX (16 * KV_KIB) /* encoded: all members with longest addresses */
 
 /* --- peers --- */
 #define KV_MEMBERS_MAX 15u
@@ -120,6 +129,9 @@ _Static_assert(KV_REQUEST_BYTES_MAX < KV_ENTRY_BYTES_MAX, "the largest request f
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_PEER_MESSAGE_BYTES_MAX,
                "the largest entry fits a peer message");
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_WAL_SEGMENT_BYTES, "the largest entry fits a segment");
+_Static_assert(KV_MEMBERS_MAX *(KV_NAME_BYTES_MAX + 32) < KV_CONFIGURATION_BYTES_MAX,
+               "all members fit a configuration");
+_Static_assert(KV_SNAPSHOT_PIECE_BYTES < KV_PEER_MESSAGE_BYTES_MAX, "a piece fits a peer message");
 _Static_assert(KV_WAL_SEQUENCE_SKIP * 48 > 4 * KV_WAL_QUEUE_BYTES_MAX,
                "a start leaves out more record numbers than the log's queue can hold");
 _Static_assert(KV_VALUE_BYTES_MAX * 2 <= KV_REQUEST_BYTES_MAX, "two largest values fit a request");

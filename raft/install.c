@@ -1,7 +1,7 @@
-/* The side that lacks a snapshot (docs/internals.md, "Snapshots"). The leader's offer is kept; the file
- * is fetched from it in pieces, checked and loaded into a new state while the core knows nothing;
- * then the offer goes to the core, which asks for the install: an exchange of two pointers and one
- * record of the log. A crash at any point leaves the old state or the new one. */
+/* The side that lacks a snapshot (docs/internals.md, "Snapshots"). The leader's offer is kept; the
+ * file is fetched from it in pieces, checked and loaded into a new state while the core knows
+ * nothing; then the offer goes to the core, which asks for the install: an exchange of two pointers
+ * and one record of the log. A crash at any point leaves the old state or the new one. */
 #include "common/assert.h"
 #include "common/log.h"
 #include "raft/peer_codec.h"
@@ -74,7 +74,8 @@ static void fetch_failed(struct kv_replica *r)
 
 /* ---------------------------------------------------------------- jobs of the snapshot worker */
 
-static void submit(struct kv_replica *r, void (*run)(struct kv_job *), void (*done)(struct kv_job *))
+static void
+submit(struct kv_replica *r, void (*run)(struct kv_job *), void (*done)(struct kv_job *))
 {
     struct kv_fetch *fetch = &r->fetch;
 
@@ -359,8 +360,8 @@ static void start_fetch(struct kv_replica *r, uint64_t from_id, const Kv__Instal
     struct kv_fetch *fetch = &r->fetch;
 
     kv_buf_clear(&fetch->configuration);
-    if (kv_buf_append(
-            &fetch->configuration, offer->configuration.data, offer->configuration.len) != 0) {
+    if (kv_buf_append(&fetch->configuration, offer->configuration.data, offer->configuration.len) !=
+        0) {
         return;
     }
     fetch->descriptor = descriptor_of(offer);
@@ -386,12 +387,10 @@ static const char *check_offer(const Kv__InstallSnapshot *offer)
     struct raft_configuration configuration;
 
     if (offer->term == 0 || offer->last_term > offer->term ||
-        !kv_snapshot_is_possible(
-            offer->last_index, offer->last_term, offer->configuration_index)) {
+        !kv_snapshot_is_possible(offer->last_index, offer->last_term, offer->configuration_index)) {
         return "numbers that cannot be";
     }
-    if (offer->configuration.len == 0 ||
-        offer->configuration.len > KV_SNAPSHOT_CONFIGURATION_BYTES_MAX) {
+    if (offer->configuration.len == 0 || offer->configuration.len > KV_CONFIGURATION_BYTES_MAX) {
         return "a configuration of a wrong size";
     }
     if (raft_configuration_decode(&data, &configuration) != 0) {
@@ -423,8 +422,8 @@ static bool answer_stale(struct kv_replica *r, struct kv_peer *peer, uint64_t te
 static bool goes_on(struct kv_replica *r, uint64_t from_id, const Kv__InstallSnapshot *offer)
 {
     struct kv_fetch *fetch = &r->fetch;
-    bool is_same = offer->last_index == fetch->descriptor.index &&
-                   offer->last_term == fetch->descriptor.term;
+    bool is_same =
+        offer->last_index == fetch->descriptor.index && offer->last_term == fetch->descriptor.term;
 
     if (is_same && (fetch->phase == KV_FETCH_READY || fetch->phase == KV_FETCH_LOADING)) {
         fetch->from_id = from_id;
@@ -529,8 +528,7 @@ void kv_replica_install(struct kv_replica *r, const struct raft_update *update)
     if (index <= r->applied_index) {
         kv_replica_die(r,
                        KV_CORRUPT,
-                       "the leader installs a snapshot at index %" PRIu64
-                       ", but up to %" PRIu64
+                       "the leader installs a snapshot at index %" PRIu64 ", but up to %" PRIu64
                        " is applied here: this node's log and the cluster's have diverged",
                        index,
                        r->applied_index);

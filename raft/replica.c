@@ -441,9 +441,8 @@ void kv_replica_status(const struct kv_replica *r, struct kv_replica_status *ret
     ret_status->room = r->room;
     ret_status->has_room = kv_replica_has_room(r);
     ret_status->can_write = kv_replica_can_write(r);
-    ret_status->idle =
-        kv_wal_is_idle(r->wal) && !r->apply_reader.active && !r->space_check.under_way &&
-        kv_replica_snapshots_idle(r);
+    ret_status->idle = kv_wal_is_idle(r->wal) && !r->apply_reader.active &&
+                       !r->space_check.under_way && kv_replica_snapshots_idle(r);
     fill_snapshot_status(r, ret_status);
 }
 

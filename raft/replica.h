@@ -82,7 +82,7 @@ struct kv_replica_options {
     unsigned heartbeat_ms;
     uint64_t wal_segment_bytes;  /* 0: default */
     uint64_t snapshot_log_bytes; /* applied since the last snapshot, then a new one; 0: default */
-    const struct kv_env *env;   /* borrowed for the replica's life */
+    const struct kv_env *env;    /* borrowed for the replica's life */
     const struct kv_replica_ops *ops;
     void *arg;
 };
@@ -161,10 +161,10 @@ struct kv_replica_status {
     uint64_t fetch_index;      /* of the one that is being fetched, 0: none */
     uint64_t fetch_bytes;      /* of it that are here */
     uint64_t fetch_size_bytes; /* of all of it */
-    enum kv_room room; /* of this node's disk */
-    bool has_room;     /* leader: what grows may be admitted */
-    bool can_write;    /* leader: anything may */
-    bool idle;         /* no disk job under way: may be closed */
+    enum kv_room room;         /* of this node's disk */
+    bool has_room;             /* leader: what grows may be admitted */
+    bool can_write;            /* leader: anything may */
+    bool idle;                 /* no disk job under way: may be closed */
 };
 void kv_replica_status(const struct kv_replica *replica, struct kv_replica_status *ret_status);
 /* Leader only: what the member has stored; 0 when unknown. */

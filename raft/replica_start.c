@@ -96,7 +96,8 @@ static const struct raft_buffer *newest_configuration(const struct kv_replica *r
 }
 
 /* The snapshot and the log together must hold everything. A log that ends before the snapshot, or
- * goes another way, is what an install that a crash cut short has left: it begins anew behind it. */
+ * goes another way, is what an install that a crash cut short has left: it begins anew behind it.
+ */
 static int reconcile(struct kv_replica *r, struct kv_error *ret_error)
 {
     uint64_t first = kv_wal_first_index(r->wal);
@@ -194,7 +195,7 @@ static int load_log(struct kv_replica *r, struct kv_error *ret_error)
     const struct kv_wal_state *state = kv_wal_recovered(r->wal);
     uint64_t first = kv_wal_first_index(r->wal);
     uint64_t last = kv_wal_last_index(r->wal);
-    uint64_t base_term = r->restored_index == first - 1      ? r->restored_term
+    uint64_t base_term = r->restored_index == first - 1       ? r->restored_term
                          : state->boundary_index == first - 1 ? state->boundary_term
                                                               : 0;
 

@@ -16,11 +16,11 @@ void kv_replica_send_install(struct kv_replica *r,
         return;
     }
     kv_buf_clear(&r->buf);
-    if (kv_peer_encode_install(
-            &r->buf,
-            install,
-            &kept->descriptor,
-            kv_slice_of(kept->configuration.data, kept->configuration.size)) == 0) {
+    if (kv_peer_encode_install(&r->buf,
+                               install,
+                               &kept->descriptor,
+                               kv_slice_of(kept->configuration.data, kept->configuration.size)) ==
+        0) {
         kv_replica_send_buf(r, peer, KV_NET_URGENT);
     }
 }

@@ -5,14 +5,15 @@
 #include "raft/replica_internal.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 
 void kv_replica_snapshots_init(struct kv_replica *r)
 {
-    kv_buf_init(&r->applied_configuration, KV_SNAPSHOT_CONFIGURATION_BYTES_MAX);
-    kv_buf_init(&r->take.configuration, KV_SNAPSHOT_CONFIGURATION_BYTES_MAX);
+    kv_buf_init(&r->applied_configuration, KV_CONFIGURATION_BYTES_MAX);
+    kv_buf_init(&r->take.configuration, KV_CONFIGURATION_BYTES_MAX);
     kv_buf_init(&r->take.raw, KV_SNAPSHOT_BLOCK_BYTES_MAX);
-    kv_buf_init(&r->fetch.configuration, KV_SNAPSHOT_CONFIGURATION_BYTES_MAX);
+    kv_buf_init(&r->fetch.configuration, KV_CONFIGURATION_BYTES_MAX);
     for (size_t i = 0; i < KV_SNAPSHOT_PIECES_AHEAD; i++) {
         kv_buf_init(&r->fetch.pieces[i].data, KV_SNAPSHOT_PIECE_BYTES);
     }
@@ -87,8 +88,7 @@ static void run_removal(struct kv_job *job)
     struct kv_error error;
 
     /* What stays is removed at the next start. */
-    (void)!kv_snapshot_remove(
-        &removal->replica->env.disk, removal->index, removal->term, &error);
+    (void)!kv_snapshot_remove(&removal->replica->env.disk, removal->index, removal->term, &error);
 }
 
 static void prune(struct kv_replica *r);
@@ -134,7 +134,7 @@ void kv_replica_keep_snapshot(struct kv_replica *r,
     if (r->n_kept == KV_SNAPSHOTS_MAX) {
         drop_kept(r, r->n_kept - 1); /* its file goes at the next start */
     }
-    kv_buf_init(&kept.configuration, KV_SNAPSHOT_CONFIGURATION_BYTES_MAX);
+    kv_buf_init(&kept.configuration, KV_CONFIGURATION_BYTES_MAX);
     if (kv_buf_append(&kept.configuration, configuration.data, configuration.size) != 0) {
         kv_replica_die(r, KV_NO_MEMORY, "no memory to keep a snapshot");
     }
@@ -152,7 +152,7 @@ void kv_replica_keep_snapshot(struct kv_replica *r,
  * whoever fetches one goes on with the log behind that. */
 static uint64_t release_index(const struct kv_replica *r)
 {
-    uint64_t index = r->n_kept > 1                ? r->kept[1].descriptor.index
+    uint64_t index = r->n_kept > 1               ? r->kept[1].descriptor.index
                      : r->room == KV_ROOM_ENOUGH ? 0
                                                  : r->kept[0].descriptor.index;
 
@@ -172,13 +172,13 @@ static void record_newest(struct kv_replica *r)
     uint64_t index = newest->descriptor.index;
     uint64_t release = release_index(r);
 
-    if (kv_replica_metadata(
-            index,
-            newest->descriptor.term,
-            newest->descriptor.configuration_index,
-            kv_slice_of(newest->configuration.data, newest->configuration.size),
-            &event.snapshot.metadata) != 0) {
-        kv_replica_die(r, KV_CORRUPT, "the configuration of snapshot %" PRIu64 " is malformed", index);
+    if (kv_replica_metadata(index,
+                            newest->descriptor.term,
+                            newest->descriptor.configuration_index,
+                            kv_slice_of(newest->configuration.data, newest->configuration.size),
+                            &event.snapshot.metadata) != 0) {
+        kv_replica_die(
+            r, KV_CORRUPT, "the configuration of snapshot %" PRIu64 " is malformed", index);
         return;
     }
     event.snapshot.trailing = index - release > UINT_MAX ? UINT_MAX : (unsigned)(index - release);
@@ -229,8 +229,8 @@ static void run_take(struct kv_job *job)
         more = r->options.ops->snapshot_read(take->state, &take->raw, KV_SNAPSHOT_BLOCK_BYTES);
         bytes += take->raw.size;
         if (more < 0) {
-            take->status = kv_error_set(&take->error, more, "the state cannot be read: %s",
-                                        kv_status_text(more));
+            take->status = kv_error_set(
+                &take->error, more, "the state cannot be read: %s", kv_status_text(more));
             break;
         }
         take->status = kv_snapshot_writer_append(
@@ -269,10 +269,8 @@ static void take_succeeded(struct kv_replica *r)
     if (take->result.index <= r->raft.trail.snapshot.index || r->raft.snapshot.installing) {
         return;
     }
-    kv_replica_keep_snapshot(r,
-                             &take->result,
-                             kv_slice_of(take->configuration.data, take->configuration.size),
-                             false);
+    kv_replica_keep_snapshot(
+        r, &take->result, kv_slice_of(take->configuration.data, take->configuration.size), false);
     record_newest(r);
 }
 
@@ -403,18 +401,14 @@ bool kv_replica_snapshots_idle(const struct kv_replica *r)
 /* ---------------------------------------------------------------- at start */
 
 /* KV_CORRUPT and the like: try an older one. */
-static int load_one(struct kv_replica *r, const struct kv_snapshot_id *id, struct kv_error *ret_error)
+static int
+load_one(struct kv_replica *r, const struct kv_snapshot_id *id, struct kv_error *ret_error)
 {
     struct kv_snapshot_load load;
     struct kv_snapshot_descriptor descriptor;
     const struct kv_snapshot_meta *meta;
-    int status = kv_snapshot_load_open(&load,
-                                       r->options.ops,
-                                       &r->env.disk,
-                                       id->index,
-                                       id->term,
-                                       r->options.cluster_id,
-                                       ret_error);
+    int status = kv_snapshot_load_open(
+        &load, r->options.ops, &r->env.disk, id->index, id->term, r->options.cluster_id, ret_error);
 
     if (status != 0) {
         return status;
@@ -441,11 +435,10 @@ static void keep_older(struct kv_replica *r, const struct kv_snapshot_id *ids, s
     for (size_t i = 0; i < n && r->n_kept < KV_SNAPSHOTS_MAX; i++) {
         struct kv_kept_snapshot *kept = &r->kept[r->n_kept++];
 
-        *kept = (struct kv_kept_snapshot){
-            .descriptor = {.index = ids[i].index,
-                           .term = ids[i].term,
-                           .size_bytes = ids[i].size_bytes}};
-        kv_buf_init(&kept->configuration, KV_SNAPSHOT_CONFIGURATION_BYTES_MAX);
+        *kept = (struct kv_kept_snapshot){.descriptor = {.index = ids[i].index,
+                                                         .term = ids[i].term,
+                                                         .size_bytes = ids[i].size_bytes}};
+        kv_buf_init(&kept->configuration, KV_CONFIGURATION_BYTES_MAX);
     }
 }
 

@@ -292,6 +292,7 @@ static const struct {
     {KV__REQUEST__COMMAND_STATUS, {KV_COMMAND_NODE, NULL, NULL}},
     {KV__REQUEST__COMMAND_MEMBER_LIST, {KV_COMMAND_NODE, NULL, NULL}},
     {KV__REQUEST__COMMAND_LEADER_TRANSFER, {KV_COMMAND_NODE, NULL, NULL}},
+    {KV__REQUEST__COMMAND_SNAPSHOT_NOW, {KV_COMMAND_NODE, NULL, NULL}},
 };
 
 const struct kv_command *kv_command_find(const Kv__Request *request)

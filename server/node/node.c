@@ -183,6 +183,16 @@ static int open_replica(struct kv_node *node, struct kv_error *ret_error)
         .peer_connected = on_peer_connected,
         .peer_disconnected = on_peer_disconnected,
         .peer_info = on_peer_info,
+        .state_bytes = kv_node_state_bytes,
+        .snapshot_open = kv_node_snapshot_open,
+        .snapshot_read = kv_node_snapshot_read,
+        .snapshot_close = kv_node_snapshot_close,
+        .restore_open = kv_node_restore_open,
+        .restore_feed = kv_node_restore_feed,
+        .restore_finish = kv_node_restore_finish,
+        .restore_close = kv_node_restore_close,
+        .restore_install = kv_node_restore_install,
+        .snapshot_done = kv_node_snapshot_done,
         .fatal = on_fatal,
     };
     struct kv_replica_member members[KV_MEMBERS_MAX];
@@ -196,6 +206,7 @@ static int open_replica(struct kv_node *node, struct kv_error *ret_error)
         .heartbeat_ms =
             node->options.heartbeat_ms ? node->options.heartbeat_ms : KV_HEARTBEAT_TIMEOUT_MS,
         .wal_segment_bytes = node->options.wal_segment_bytes,
+        .snapshot_log_bytes = node->options.snapshot_log_bytes,
         .env = &node->env,
         .ops = &ops,
         .arg = node,
@@ -268,6 +279,7 @@ void kv_node_close(struct kv_node *node)
         free(node->proposals[(node->proposals_first + i) % KV_PROPOSALS_MAX].slots);
     }
     kv_machine_close(node->machine);
+    kv_node_free_retired(node);
     for (size_t i = 0; i < node->n_peers; i++) {
         kv_buf_deinit(&node->peers[i].replies);
         free(node->peers[i].reply_ids);
@@ -350,12 +362,14 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op)
 void kv_node_stop(struct kv_node *node)
 {
     static const enum kv_op_state not_begun[] = {
-        KV_OP_QUEUED, KV_OP_READ, KV_OP_ASKED, KV_OP_INDEXED, KV_OP_STREAM, KV_OP_TRANSFER};
+        KV_OP_QUEUED, KV_OP_READ, KV_OP_ASKED, KV_OP_INDEXED, KV_OP_STREAM, KV_OP_TRANSFER,
+        KV_OP_SNAPSHOT};
 
     if (node->stopping) {
         return;
     }
     node->stopping = true;
+    kv_replica_quiesce(node->replica);
     node->stop_deadline_ms = kv_node_now_ns(node) / 1000000 + KV_TRANSFER_TIMEOUT_MS;
     if (node->replica_status.role == KV_ROLE_LEADER) {
         int status = kv_replica_transfer(node->replica, 0);
@@ -496,6 +510,12 @@ static void fill_replica_status(struct kv_node *node, struct kv_node_status *ret
     ret_status->elections = status->elections;
     ret_status->confirm_rounds = status->confirm_rounds;
     ret_status->wal_bytes = status->wal.disk_bytes;
+    ret_status->snapshot_index = status->snapshot_index;
+    ret_status->snapshot_bytes = status->snapshot_bytes;
+    ret_status->snapshots_taken = status->snapshots_taken;
+    ret_status->snapshots_installed = status->snapshots_installed;
+    ret_status->snapshot_fetch_index = status->fetch_index;
+    ret_status->snapshot_fetch_bytes = status->fetch_bytes;
     ret_status->wal_syncs = status->wal.syncs;
     ret_status->wal_sync_ns_total = status->wal.sync_ns_total;
     ret_status->wal_sync_ns_max = status->wal.sync_ns_max;

@@ -70,6 +70,7 @@ struct kv_node_options {
     unsigned election_timeout_ms; /* 0: defaults of limits.h */
     unsigned heartbeat_ms;
     uint64_t wal_segment_bytes;
+    uint64_t snapshot_log_bytes;
     const struct kv_node_ops *ops;
     void *arg;
 };
@@ -107,6 +108,9 @@ struct kv_node_status {
     int64_t revision, oldest_revision, cluster_time_ms;
     uint64_t keys, data_bytes, history_bytes;
     uint64_t wal_bytes, wal_syncs, wal_sync_ns_total, wal_sync_ns_max;
+    uint64_t snapshot_index, snapshot_bytes; /* of the newest */
+    uint64_t snapshots_taken, snapshots_installed;
+    uint64_t snapshot_fetch_index, snapshot_fetch_bytes; /* being fetched from the leader */
     uint64_t entries_proposed, commands_proposed, commands_applied, reads_served, confirm_rounds;
     uint64_t forwarded, elections, requests_waiting, request_bytes_waiting, streams;
     uint64_t turn_ns_max; /* longest turn since the last call of kv_node_status_get with reset */

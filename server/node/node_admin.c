@@ -110,6 +110,27 @@ void kv_node_transfers_changed(struct kv_node *node)
     }
 }
 
+static void start_snapshot(struct kv_node *node, struct kv_op *op)
+{
+    int status;
+
+    /* The answer may come at once. */
+    kv_node_move(node, op, KV_OP_SNAPSHOT);
+    status = kv_replica_take_snapshot(node->replica);
+    if (status == 0) {
+        node->again = true;
+    } else if (status == KV_BUSY) {
+        kv_node_fail(node,
+                     op,
+                     status,
+                     "a snapshot is being installed, or the last try has failed just now: see the "
+                     "log of node %" PRIu64,
+                     node->options.node_id);
+    } else {
+        kv_node_fail(node, op, status, "this node has applied nothing yet");
+    }
+}
+
 void kv_node_admin(struct kv_node *node, struct kv_op *op)
 {
     switch (op->request->command_case) {
@@ -121,6 +142,9 @@ void kv_node_admin(struct kv_node *node, struct kv_op *op)
         return;
     case KV__REQUEST__COMMAND_LEADER_TRANSFER:
         start_transfer(node, op);
+        return;
+    case KV__REQUEST__COMMAND_SNAPSHOT_NOW:
+        start_snapshot(node, op);
         return;
     default:
         kv_node_fail(node, op, KV_UNSUPPORTED, "this server does not know the command");

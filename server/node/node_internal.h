@@ -17,6 +17,7 @@ enum kv_op_state {
     KV_OP_INDEXED,   /* waits until its index is applied */
     KV_OP_STREAM,    /* a stream under way */
     KV_OP_TRANSFER,  /* waits until another leads */
+    KV_OP_SNAPSHOT, /* waits until a snapshot is written */
     KV_OP_STATES,
 };
 
@@ -61,6 +62,8 @@ struct kv_node {
     struct kv_env env;
     struct kv_replica *replica;
     struct kv_machine *machine;
+    size_t n_views;                     /* of it that are open */
+    struct kv_retired_machine *retired; /* former ones, not freed yet */
     struct kv_replica_status replica_status; /* as of the start of the turn */
 
     struct kv_op_list lists[KV_OP_STATES];
@@ -139,6 +142,22 @@ void kv_node_remote_reply(struct kv_node *node, struct kv_op *op, struct kv_slic
 /* Without a reply. */
 void kv_node_remote_end(struct kv_node *node, struct kv_op *op);
 void kv_node_flush_replies(struct kv_node *node);
+
+/* node_snapshot.c: the replica's ops on the state */
+struct kv_retired_machine;
+uint64_t kv_node_state_bytes(void *arg);
+void *kv_node_snapshot_open(void *arg);
+int kv_node_snapshot_read(void *snapshot, struct kv_buf *buf, size_t max_bytes);
+void kv_node_snapshot_close(void *arg, void *snapshot);
+void *kv_node_restore_open(void);
+int kv_node_restore_feed(void *restore, struct kv_slice piece, struct kv_error *ret_error);
+int kv_node_restore_finish(void *restore, struct kv_error *ret_error);
+void kv_node_restore_close(void *restore);
+void kv_node_restore_install(void *arg, void *restore, uint64_t index);
+void kv_node_snapshot_done(
+    void *arg, int status, uint64_t index, uint64_t size_bytes, const struct kv_error *error);
+/* At the end: those whose freeing has not run. */
+void kv_node_free_retired(struct kv_node *node);
 
 /* node_read.c */
 void kv_node_start_reads(struct kv_node *node);

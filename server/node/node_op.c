@@ -172,6 +172,10 @@ static void give_up(struct kv_node *node, struct kv_op *op)
     case KV_OP_TRANSFER:
         kv_node_fail(node, op, KV_DEADLINE, "nobody has taken over leadership in time");
         return;
+    case KV_OP_SNAPSHOT:
+        kv_node_fail(
+            node, op, KV_DEADLINE, "the snapshot is not written in time; it goes on being written");
+        return;
     case KV_OP_STREAM:
         kv_node_fail(node, op, KV_DEADLINE, "the stream's deadline has passed before its end");
         return;
