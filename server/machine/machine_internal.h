@@ -73,7 +73,14 @@ struct kv_record *kv_keyspace_get(const struct kv_machine *machine, struct kv_sl
 /* Live at the revision (0: now), or NULL. */
 const struct kv_record *
 kv_keyspace_get_at(const struct kv_machine *machine, struct kv_slice key, int64_t revision);
+/* Looks at no `older` of a record with mod_revision <= revision (M11). */
 const struct kv_record *kv_record_at(const struct kv_record *newest, int64_t revision);
+/* A tombstone that no read can see, whether its memory is there still or not. */
+static inline bool kv_keyspace_is_dead(const struct kv_machine *machine,
+                                       const struct kv_record *record)
+{
+    return record->tombstone && record->mod_revision <= machine->history.oldest_revision;
+}
 /* 0, KV_INVALID, KV_COMPACTED or KV_FUTURE_REVISION with error and hint. */
 int kv_keyspace_check_revision(const struct kv_machine *machine,
                                int64_t revision,
