@@ -16,6 +16,7 @@ int kv_machine_open(struct kv_machine **ret_machine)
     kv_history_init(&machine->history);
     kv_settings_init(&machine->settings);
     machine->revision = KV_REVISION_FIRST;
+    machine->reclaim_per_entry = KV_RECLAIM_PER_ENTRY;
     *ret_machine = machine;
     return 0;
 }
@@ -122,8 +123,8 @@ void kv_machine_end(struct kv_machine *machine)
 
 bool kv_machine_reclaim(struct kv_machine *machine)
 {
-    bool history = kv_history_reclaim(&machine->history, &machine->tree, KV_RECLAIM_PER_ENTRY);
-    bool tree = kv_tree_reclaim(&machine->tree, KV_RECLAIM_PER_ENTRY);
+    bool history = kv_history_reclaim(&machine->history, &machine->tree, machine->reclaim_per_entry);
+    bool tree = kv_tree_reclaim(&machine->tree, machine->reclaim_per_entry);
 
     return history || tree;
 }

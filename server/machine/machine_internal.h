@@ -18,6 +18,7 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
+    size_t reclaim_per_entry; /* tests lower it */
     /* Scratch for replies of several keys. */
     Kv__KeyValue *kvs;
     Kv__KeyValue **kv_pointers;
@@ -141,5 +142,15 @@ void kv_settings_init(struct kv_machine_settings *settings);
 /* Validates name and value. */
 int kv_settings_check(const char *name, uint64_t value, struct kv_error *ret_error) KV_MUST_CHECK;
 int kv_settings_check_name(const char *name, struct kv_error *ret_error) KV_MUST_CHECK;
+/* Name and value of the i-th; false: there are not so many. */
+bool kv_settings_at(const struct kv_machine_settings *settings,
+                    size_t i,
+                    const char **ret_name,
+                    uint64_t *ret_value);
+/* As kv_settings_check(), and sets it. */
+int kv_settings_put(struct kv_machine_settings *settings,
+                    const char *name,
+                    uint64_t value,
+                    struct kv_error *ret_error) KV_MUST_CHECK;
 
 #endif
