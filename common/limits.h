@@ -14,6 +14,9 @@
 #define KV_WORK_ELEMENTS_MAX 10000000u
 #define KV_REPLY_BYTES_DEFAULT (16 * KV_MIB) /* setting reply-limit: one frame */
 #define KV_REVISION_FIRST 1                  /* of the empty store */
+#define KV_HISTORY_MARKS_MAX 65536u /* where history can end: 100 ms apart for 109 minutes */
+#define KV_SNAPSHOT_ITEM_BYTES_MAX (9 * KV_MIB) /* the largest record with its head */
+#define KV_RECLAIM_PER_ENTRY 4096u /* pieces of memory freed after one entry: under 1 ms */
 
 /* --- client protocol --- */
 #define KV_FRAME_HEADER_BYTES 8u

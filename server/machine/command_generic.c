@@ -170,6 +170,9 @@ static int count_at(const struct kv_machine *machine,
         if (bounds->has_end && kv_slice_compare(kv_record_key(record), bounds->end) >= 0) {
             break;
         }
+        if (kv_keyspace_is_dead(machine, record)) {
+            continue;
+        }
         if (++visited > machine->settings.work_elements) {
             return too_much_work(machine, answer);
         }

@@ -92,6 +92,9 @@ static struct found collect(struct kv_machine *machine, const struct query *quer
         if (is_outside(query, kv_record_key(newest))) {
             return found;
         }
+        if (kv_keyspace_is_dead(machine, newest)) {
+            continue;
+        }
         if (found.n == query->max_keys || ++visits > query->max_visits) {
             found.more = true;
             return found;

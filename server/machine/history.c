@@ -1,6 +1,7 @@
 #include "server/machine/history.h"
 
 #include "common/assert.h"
+#include "common/limits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,26 +11,19 @@ enum {
     EVENT_COST = 16,
     /* Marks closer than this are one: retention is no finer. */
     MARK_MS = 100,
-    /* Longest retention that has its own marks; older ones are merged by dropping every second one.
-     */
-    MARKS_MAX = 65536,
-    TRIM_EVENTS_PER_ENTRY = 4096,
 };
 
+/* Full, unless it is the last. */
 struct kv_history_chunk {
     struct kv_history_chunk *next;
     size_t n;
     struct kv_record *events[CHUNK_EVENTS];
 };
 
-struct kv_history_mark {
-    int64_t revision;
-    int64_t time_ms;
-};
-
 void kv_history_init(struct kv_history *history)
 {
-    *history = (struct kv_history){.oldest_revision = 1};
+    *history = (struct kv_history){.oldest_revision = KV_REVISION_FIRST,
+                                   .marks_max = KV_HISTORY_MARKS_MAX};
 }
 
 void kv_history_deinit(struct kv_history *history)
@@ -44,7 +38,16 @@ void kv_history_deinit(struct kv_history *history)
     *history = (struct kv_history){0};
 }
 
-void kv_history_note(struct kv_history *history, struct kv_record *record)
+/* A tombstone is counted with the event that made it, a value with the event that replaced it. */
+static uint64_t event_cost(const struct kv_record *record)
+{
+    const struct kv_record *older = record->older;
+
+    return EVENT_COST + (record->tombstone ? kv_record_cost(record) : 0) +
+           (older && !older->tombstone ? kv_record_cost(older) : 0);
+}
+
+static void append_event(struct kv_history *history, struct kv_record *record)
 {
     struct kv_history_chunk *chunk = history->last;
 
@@ -62,15 +65,19 @@ void kv_history_note(struct kv_history *history, struct kv_record *record)
     }
     chunk->events[chunk->n++] = record;
     history->n_events++;
-    history->bytes += EVENT_COST;
-    if (record->tombstone) {
-        history->bytes += kv_record_cost(record);
-    }
-    if (record->older) {
-        history->versions++;
-        /* A tombstone is counted already. */
-        history->bytes += record->older->tombstone ? 0 : kv_record_cost(record->older);
-    }
+    history->n_noted++;
+}
+
+void kv_history_note(struct kv_history *history, struct kv_record *record)
+{
+    const uint64_t cost = event_cost(record);
+    const bool replaced = record->older && !record->older->tombstone;
+
+    append_event(history, record);
+    history->bytes += cost;
+    history->new_bytes += cost;
+    history->versions += replaced;
+    history->new_versions += replaced;
 }
 
 static struct kv_history_mark *mark_at(const struct kv_history *history, size_t i)
@@ -92,15 +99,44 @@ static void grow_marks(struct kv_history *history)
     history->marks_first = 0;
 }
 
-/* Halves the marks: retention becomes coarser, never shorter. */
+/* Joins two and two: retention becomes coarser, never shorter. */
 static void thin_marks(struct kv_history *history)
 {
     size_t n = 0;
 
-    for (size_t i = 1; i < history->n_marks; i += 2) {
-        *mark_at(history, n++) = *mark_at(history, i);
+    for (size_t i = 0; i < history->n_marks; i += 2) {
+        struct kv_history_mark mark = *mark_at(history, i);
+
+        if (i + 1 < history->n_marks) {
+            const struct kv_history_mark *next = mark_at(history, i + 1);
+
+            mark.revision = next->revision;
+            mark.time_ms = next->time_ms;
+            mark.bytes += next->bytes;
+            mark.versions += next->versions;
+        }
+        *mark_at(history, n++) = mark;
     }
     history->n_marks = n;
+}
+
+/* The events behind the newest mark become this one's. */
+static void take_new(struct kv_history *history, struct kv_history_mark *mark)
+{
+    mark->bytes += history->new_bytes;
+    mark->versions += history->new_versions;
+    history->new_bytes = 0;
+    history->new_versions = 0;
+}
+
+void kv_history_restore_mark(struct kv_history *history, int64_t revision, int64_t time_ms)
+{
+    if (history->n_marks == history->marks_capacity) {
+        grow_marks(history);
+    }
+    history->n_marks++;
+    *mark_at(history, history->n_marks - 1) = (struct kv_history_mark){revision, time_ms, 0, 0};
+    take_new(history, mark_at(history, history->n_marks - 1));
 }
 
 void kv_history_mark(struct kv_history *history, int64_t revision, int64_t time_ms)
@@ -109,61 +145,23 @@ void kv_history_mark(struct kv_history *history, int64_t revision, int64_t time_
 
     if (last && time_ms - last->time_ms < MARK_MS && history->n_marks > 1) {
         last->revision = revision;
+        take_new(history, last);
         return;
     }
-    if (history->n_marks == MARKS_MAX) {
+    if (history->n_marks >= history->marks_max) {
         thin_marks(history);
     }
-    if (history->n_marks == history->marks_capacity) {
-        grow_marks(history);
-    }
-    history->n_marks++;
-    *mark_at(history, history->n_marks - 1) = (struct kv_history_mark){revision, time_ms};
+    kv_history_restore_mark(history, revision, time_ms);
 }
 
-/* The oldest event, or NULL. */
-static struct kv_record *first_event(const struct kv_history *history)
+void kv_history_copy_marks(const struct kv_history *history, struct kv_history_mark *marks)
 {
-    return history->n_events ? history->first->events[history->first_at] : NULL;
-}
-
-static void drop_first_event(struct kv_history *history)
-{
-    struct kv_history_chunk *chunk = history->first;
-
-    history->n_events--;
-    history->bytes -= EVENT_COST;
-    if (++history->first_at == chunk->n) {
-        history->first = chunk->next;
-        history->first_at = 0;
-        if (!chunk->next) {
-            history->last = NULL;
-        }
-        free(chunk);
+    for (size_t i = 0; i < history->n_marks; i++) {
+        marks[i] = *mark_at(history, i);
     }
 }
 
-/* Frees what only reads before this event's revision could see. */
-static void
-reclaim_event(struct kv_history *history, struct kv_tree *tree, struct kv_record *record)
-{
-    struct kv_record *older = record->older;
-
-    if (older) {
-        KV_ASSERT(!older->older); /* its own event came first */
-        record->older = NULL;
-        history->bytes -= kv_record_cost(older);
-        history->versions--;
-        kv_tree_retire_record(tree, older);
-    }
-    if (record->tombstone && kv_tree_find(tree, kv_record_key(record)) == record) {
-        (void)kv_tree_remove(tree, kv_record_key(record));
-        history->bytes -= kv_record_cost(record);
-        kv_tree_retire_record(tree, record);
-    }
-}
-
-/* Moves the oldest revision to where the limits want it, at most over the marks that there are. */
+/* Moves the oldest revision over one mark, if the limits want that. */
 static bool move_oldest(struct kv_history *history, const struct kv_history_limits *limits)
 {
     const struct kv_history_mark *mark = history->n_marks ? mark_at(history, 0) : NULL;
@@ -174,23 +172,105 @@ static bool move_oldest(struct kv_history *history, const struct kv_history_limi
         return false;
     }
     history->oldest_revision = mark->revision;
+    history->bytes -= mark->bytes;
+    history->versions -= mark->versions;
     history->marks_first = (history->marks_first + 1) % history->marks_capacity;
     history->n_marks--;
     return true;
 }
 
-void kv_history_trim(struct kv_history *history,
-                     struct kv_tree *tree,
-                     const struct kv_history_limits *limits)
+void kv_history_trim(struct kv_history *history, const struct kv_history_limits *limits)
 {
-    for (unsigned budget = TRIM_EVENTS_PER_ENTRY; budget > 0; budget--) {
-        struct kv_record *record = first_event(history);
-
-        if (record && record->mod_revision <= history->oldest_revision) {
-            drop_first_event(history);
-            reclaim_event(history, tree, record);
-        } else if (!move_oldest(history, limits)) {
-            return;
-        }
+    while (move_oldest(history, limits)) {
     }
+}
+
+/* ---------------------------------------------------------------- memory */
+
+/* The oldest event, or NULL. */
+static struct kv_record *first_event(const struct kv_history *history)
+{
+    return history->n_events ? history->first->events[history->first_at] : NULL;
+}
+
+static void drop_first_event(struct kv_history *history, struct kv_tree *tree)
+{
+    struct kv_history_chunk *chunk = history->first;
+
+    history->n_events--;
+    if (++history->first_at == chunk->n) {
+        history->first = chunk->next;
+        history->first_at = 0;
+        if (!chunk->next) {
+            history->last = NULL;
+        }
+        kv_tree_retire_memory(tree, chunk, sizeof *chunk);
+    }
+}
+
+/* Frees what only reads before this event's revision could see. Pins that were taken before see it,
+ * too; one that is taken from now on looks at no `older` of this record (M11). */
+static void reclaim_event(struct kv_tree *tree, struct kv_record *record)
+{
+    if (record->older) {
+        kv_tree_retire_older(tree, record);
+    }
+    if (record->tombstone && kv_tree_find(tree, kv_record_key(record)) == record) {
+        (void)kv_tree_remove(tree, kv_record_key(record));
+        kv_tree_retire_record(tree, record);
+    }
+}
+
+bool kv_history_reclaim(struct kv_history *history, struct kv_tree *tree, size_t n)
+{
+    struct kv_record *record;
+
+    n += 2 * history->n_noted;
+    history->n_noted = 0;
+    while ((record = first_event(history)) && record->mod_revision <= history->oldest_revision) {
+        if (n-- == 0) {
+            return true;
+        }
+        drop_first_event(history, tree);
+        reclaim_event(tree, record);
+    }
+    return false;
+}
+
+void kv_history_read(const struct kv_history *history, struct kv_history_reader *ret_reader)
+{
+    *ret_reader = (struct kv_history_reader){history->first, history->first_at, history->n_events};
+}
+
+const struct kv_record *kv_history_reader_get(const struct kv_history_reader *reader)
+{
+    return reader->left > 0 ? reader->chunk->events[reader->at] : NULL;
+}
+
+/* Looks neither at a chunk's `n` nor at the last one's `next`: the core changes those. */
+void kv_history_reader_next(struct kv_history_reader *reader)
+{
+    if (--reader->left > 0 && ++reader->at == CHUNK_EVENTS) {
+        reader->chunk = reader->chunk->next;
+        reader->at = 0;
+    }
+}
+
+void kv_history_check_invariants(const struct kv_history *history, int64_t revision)
+{
+    uint64_t bytes = history->new_bytes;
+    uint64_t versions = history->new_versions;
+    int64_t before = history->oldest_revision;
+
+    for (size_t i = 0; i < history->n_marks; i++) {
+        const struct kv_history_mark *mark = mark_at(history, i);
+
+        KV_ASSERT(mark->revision > before);
+        before = mark->revision;
+        bytes += mark->bytes;
+        versions += mark->versions;
+    }
+    KV_ASSERT(before == revision);
+    KV_ASSERT(bytes == history->bytes && versions == history->versions);
+    KV_ASSERT(history->n_marks <= history->marks_max);
 }

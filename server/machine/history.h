@@ -2,28 +2,44 @@
  * a change made: its kind (set or deleted), key, revision and, by `older`, what it replaced. Watch
  * catch-up will read the same events.
  *
- * Compacting to a revision C forgets the versions that no read at C or later can see. C moves at
- * once; memory is freed in bounded steps that cost what they drop. */
+ * Two things that must not be mixed (docs/internals.md, M9 to M11):
+ * - What is kept, and its size, is a function of the log alone: the events behind the oldest
+ *   revision that can be read. Moving that revision takes them out of the count at once.
+ * - Memory follows in bounded steps, when nothing pinned sees it. How far it has come is nobody's
+ *   concern: a node restored from a snapshot holds none of it. */
 #ifndef KV_MACHINE_HISTORY_H
 #define KV_MACHINE_HISTORY_H
 
 #include "server/machine/tree.h"
 
 struct kv_history_chunk;
-struct kv_history_mark;
+
+/* Which revision was the newest at which time, and what the events since the mark before cost. */
+struct kv_history_mark {
+    int64_t revision;
+    int64_t time_ms;
+    uint64_t bytes;
+    uint64_t versions;
+};
 
 struct kv_history {
+    /* Events whose memory is there. */
     struct kv_history_chunk *first; /* oldest events */
     struct kv_history_chunk *last;
     size_t first_at; /* position of the oldest event in its chunk */
     uint64_t n_events;
-    struct kv_history_mark *marks; /* ring: which revision was the newest at which time */
+    uint64_t n_noted; /* since the last kv_history_reclaim() */
+    /* What counts. */
+    int64_t oldest_revision; /* that can be read */
+    uint64_t bytes; /* of the events behind it: by content, with what they replaced, tombstones */
+    uint64_t versions;  /* values that they replaced */
+    uint64_t new_bytes; /* of these, those behind the newest mark */
+    uint64_t new_versions;
+    struct kv_history_mark *marks; /* ring */
     size_t marks_capacity;
     size_t marks_first;
     size_t n_marks;
-    int64_t oldest_revision; /* that can be read */
-    uint64_t bytes;          /* by content: superseded versions, tombstones, events */
-    uint64_t versions;
+    size_t marks_max; /* at least 2; tests lower it */
 };
 
 struct kv_history_limits {
@@ -39,10 +55,28 @@ void kv_history_deinit(struct kv_history *history);
 void kv_history_note(struct kv_history *history, struct kv_record *record);
 /* At the end of an entry that changed something: `revision` is the newest, at this time. */
 void kv_history_mark(struct kv_history *history, int64_t revision, int64_t time_ms);
-/* Moves the oldest revision as the limits demand and frees a bounded amount. Tombstones that nobody
- * can see leave the tree. */
-void kv_history_trim(struct kv_history *history,
-                     struct kv_tree *tree,
-                     const struct kv_history_limits *limits);
+/* As kv_history_mark() when a state is restored: the mark is taken as it is. */
+void kv_history_restore_mark(struct kv_history *history, int64_t revision, int64_t time_ms);
+/* Moves the oldest revision as the limits demand. */
+void kv_history_trim(struct kv_history *history, const struct kv_history_limits *limits);
+/* Frees what no read can see any more: some n events, more when much was noted since the last call.
+ * Tombstones among them leave the tree. True: there is more. */
+bool kv_history_reclaim(struct kv_history *history, struct kv_tree *tree, size_t n);
+/* Copies the n_marks marks, oldest first. */
+void kv_history_copy_marks(const struct kv_history *history, struct kv_history_mark *marks);
+
+/* Walks the events that there are now, while a pin is held also on another thread. */
+struct kv_history_reader {
+    const struct kv_history_chunk *chunk;
+    size_t at;
+    uint64_t left;
+};
+void kv_history_read(const struct kv_history *history, struct kv_history_reader *ret_reader);
+/* NULL: behind the last. */
+const struct kv_record *kv_history_reader_get(const struct kv_history_reader *reader);
+void kv_history_reader_next(struct kv_history_reader *reader);
+
+/* Asserts M9 and M10. */
+void kv_history_check_invariants(const struct kv_history *history, int64_t revision);
 
 #endif

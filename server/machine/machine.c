@@ -16,6 +16,7 @@ int kv_machine_open(struct kv_machine **ret_machine)
     kv_history_init(&machine->history);
     kv_settings_init(&machine->settings);
     machine->revision = KV_REVISION_FIRST;
+    machine->reclaim_per_entry = KV_RECLAIM_PER_ENTRY;
     *ret_machine = machine;
     return 0;
 }
@@ -116,7 +117,16 @@ void kv_machine_end(struct kv_machine *machine)
     if (machine->entry_changed) {
         kv_history_mark(&machine->history, machine->revision, machine->cluster_time_ms);
     }
-    kv_history_trim(&machine->history, &machine->tree, &limits);
+    kv_history_trim(&machine->history, &limits);
+    (void)kv_machine_reclaim(machine);
+}
+
+bool kv_machine_reclaim(struct kv_machine *machine)
+{
+    bool history = kv_history_reclaim(&machine->history, &machine->tree, machine->reclaim_per_entry);
+    bool tree = kv_tree_reclaim(&machine->tree, machine->reclaim_per_entry);
+
+    return history || tree;
 }
 
 int64_t kv_machine_revision(const struct kv_machine *machine)
@@ -156,10 +166,10 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
         .data_bytes = machine->data_bytes,
         .history_bytes = machine->history.bytes,
         .versions = machine->history.versions,
+        .unreclaimed_bytes = machine->tree.retired_bytes,
     };
 }
 
-/* M6 data bytes, M7 the state hash are those of the live records; M8 versions of a key descend. */
 void kv_machine_check_invariants(const struct kv_machine *machine)
 {
     struct kv_tree_cursor cursor;
@@ -167,6 +177,7 @@ void kv_machine_check_invariants(const struct kv_machine *machine)
     uint64_t hash = 0;
 
     kv_tree_check_invariants(&machine->tree);
+    kv_history_check_invariants(&machine->history, machine->revision);
     kv_tree_seek(&machine->tree, kv_slice_of(NULL, 0), &cursor);
     for (const struct kv_record *record; (record = kv_tree_cursor_get(&cursor));
          kv_tree_next(&cursor)) {

@@ -18,6 +18,7 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
+    size_t reclaim_per_entry; /* tests lower it */
     /* Scratch for replies of several keys. */
     Kv__KeyValue *kvs;
     Kv__KeyValue **kv_pointers;
@@ -73,7 +74,14 @@ struct kv_record *kv_keyspace_get(const struct kv_machine *machine, struct kv_sl
 /* Live at the revision (0: now), or NULL. */
 const struct kv_record *
 kv_keyspace_get_at(const struct kv_machine *machine, struct kv_slice key, int64_t revision);
+/* Looks at no `older` of a record with mod_revision <= revision (M11). */
 const struct kv_record *kv_record_at(const struct kv_record *newest, int64_t revision);
+/* A tombstone that no read can see, whether its memory is there still or not. */
+static inline bool kv_keyspace_is_dead(const struct kv_machine *machine,
+                                       const struct kv_record *record)
+{
+    return record->tombstone && record->mod_revision <= machine->history.oldest_revision;
+}
 /* 0, KV_INVALID, KV_COMPACTED or KV_FUTURE_REVISION with error and hint. */
 int kv_keyspace_check_revision(const struct kv_machine *machine,
                                int64_t revision,
@@ -134,5 +142,15 @@ void kv_settings_init(struct kv_machine_settings *settings);
 /* Validates name and value. */
 int kv_settings_check(const char *name, uint64_t value, struct kv_error *ret_error) KV_MUST_CHECK;
 int kv_settings_check_name(const char *name, struct kv_error *ret_error) KV_MUST_CHECK;
+/* Name and value of the i-th; false: there are not so many. */
+bool kv_settings_at(const struct kv_machine_settings *settings,
+                    size_t i,
+                    const char **ret_name,
+                    uint64_t *ret_value);
+/* As kv_settings_check(), and sets it. */
+int kv_settings_put(struct kv_machine_settings *settings,
+                    const char *name,
+                    uint64_t value,
+                    struct kv_error *ret_error) KV_MUST_CHECK;
 
 #endif

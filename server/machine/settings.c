@@ -110,6 +110,32 @@ int kv_settings_check(const char *name, uint64_t value, struct kv_error *ret_err
     return 0;
 }
 
+bool kv_settings_at(const struct kv_machine_settings *settings,
+                    size_t i,
+                    const char **ret_name,
+                    uint64_t *ret_value)
+{
+    if (i >= N_SETTINGS) {
+        return false;
+    }
+    *ret_name = settings_table[i].name;
+    memcpy(ret_value, (const char *)settings + settings_table[i].offset, sizeof *ret_value);
+    return true;
+}
+
+int kv_settings_put(struct kv_machine_settings *settings,
+                    const char *name,
+                    uint64_t value,
+                    struct kv_error *ret_error)
+{
+    int status = kv_settings_check(name, value, ret_error);
+
+    if (status == 0) {
+        *value_of(settings, find_setting(name)) = value;
+    }
+    return status;
+}
+
 static void
 fill_entry(struct kv_machine *machine, const struct setting *setting, Kv__ConfigEntry *entry)
 {

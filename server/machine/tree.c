@@ -70,34 +70,12 @@ void kv_tree_free_node(struct kv_tree *tree, struct kv_tree_node *node)
     tree->n_nodes--;
 }
 
-static void retire(struct kv_tree *tree, struct kv_tree_node *node, struct kv_record *record)
-{
-    struct kv_tree_retired *retired = kv_machine_alloc(sizeof *retired);
-
-    *retired = (struct kv_tree_retired){.epoch = tree->newest_pin, .node = node, .record = record};
-    if (tree->retired_last) {
-        tree->retired_last->next = retired;
-    } else {
-        tree->retired_first = retired;
-    }
-    tree->retired_last = retired;
-}
-
 static void drop_node(struct kv_tree *tree, struct kv_tree_node *node)
 {
     if (node->born > tree->newest_pin) {
         kv_tree_free_node(tree, node);
     } else {
-        retire(tree, node, NULL);
-    }
-}
-
-void kv_tree_retire_record(struct kv_tree *tree, struct kv_record *record)
-{
-    if (tree->newest_pin == 0) {
-        kv_record_free(record);
-    } else {
-        retire(tree, NULL, record);
+        kv_tree_retire_node(tree, node);
     }
 }
 
@@ -122,7 +100,7 @@ static struct kv_tree_node *own(struct kv_tree *tree, struct kv_tree_node *node)
             }
         }
     }
-    retire(tree, node, NULL);
+    kv_tree_retire_node(tree, node);
     return copy;
 }
 
@@ -156,6 +134,8 @@ static void free_subtree(struct kv_tree *tree, struct kv_tree_node *node)
 void kv_tree_deinit(struct kv_tree *tree)
 {
     KV_ASSERT(!tree->pins);
+    while (kv_tree_reclaim(tree, SIZE_MAX / 2)) {
+    }
     if (tree->root) {
         free_subtree(tree, tree->root);
     }
@@ -165,14 +145,15 @@ void kv_tree_deinit(struct kv_tree *tree)
 
 /* ---------------------------------------------------------------- changing */
 
-/* Walks to the key's leaf; every node on the way may be changed afterwards. */
-static void descend_owned(struct kv_tree *tree, struct kv_slice key, struct path *ret_path)
+/* Walks to the key's leaf, without a key to the last one; every node on the way may be changed
+ * afterwards. */
+static void descend_owned(struct kv_tree *tree, const struct kv_slice *key, struct path *ret_path)
 {
     struct kv_tree_node *node = tree->root = own(tree, tree->root);
 
     ret_path->depth = 0;
     while (!node->is_leaf) {
-        unsigned at = kv_tree_child_position(node, key);
+        unsigned at = key ? kv_tree_child_position(node, *key) : node->n - 1;
 
         KV_ASSERT(ret_path->depth + 1 < KV_TREE_DEPTH_MAX);
         ret_path->steps[ret_path->depth].node = node;
@@ -283,37 +264,25 @@ static void insert_slot(struct kv_tree_node *leaf, unsigned at, struct slot slot
     leaf->n++;
 }
 
-struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record)
+/* Puts a record with a new key at position `at` of the path's leaf. */
+static void
+insert_record(struct kv_tree *tree, struct path *path, unsigned at, struct kv_record *record)
 {
-    struct kv_slice key = kv_record_key(record);
+    struct kv_tree_node *leaf = path->steps[path->depth - 1].node;
     struct slot slot = {0, record};
-    struct kv_tree_node *leaf;
     struct kv_tree_node *right;
     struct separator *separator;
-    struct path path;
-    unsigned at;
-    bool equal;
 
-    descend_owned(tree, key, &path);
-    leaf = path.steps[path.depth - 1].node;
-    at = kv_tree_leaf_position(leaf, key, &equal);
-    if (equal) {
-        struct kv_record *former = leaf->slots[at].record;
-
-        leaf->slots[at].record = record;
-        add_live(&path, (int64_t)former->tombstone - (int64_t)record->tombstone);
-        return former;
-    }
-    add_live(&path, !record->tombstone);
+    add_live(path, !record->tombstone);
     if (leaf->n < LEAF_SLOTS) {
         insert_slot(leaf, at, slot);
-        return NULL;
+        return;
     }
     /* Keys that come in order fill their leaves whole. */
     if (at == leaf->n) {
         right = new_node(tree, true);
         insert_slot(right, 0, slot);
-        separator = new_separator(key);
+        separator = new_separator(kv_record_key(record));
     } else {
         right = split_node(tree, leaf, leaf->n / 2, &separator);
         if (at <= leaf->n) {
@@ -322,8 +291,44 @@ struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record)
             insert_slot(right, at - leaf->n, slot);
         }
     }
-    hang_sibling(tree, &path, path.depth - 1, right, separator);
-    return NULL;
+    hang_sibling(tree, path, path->depth - 1, right, separator);
+}
+
+struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record)
+{
+    struct kv_slice key = kv_record_key(record);
+    struct kv_record *former;
+    struct kv_tree_node *leaf;
+    struct path path;
+    unsigned at;
+    bool equal;
+
+    descend_owned(tree, &key, &path);
+    leaf = path.steps[path.depth - 1].node;
+    at = kv_tree_leaf_position(leaf, key, &equal);
+    if (!equal) {
+        insert_record(tree, &path, at, record);
+        return NULL;
+    }
+    former = leaf->slots[at].record;
+    leaf->slots[at].record = record;
+    add_live(&path, (int64_t)former->tombstone - (int64_t)record->tombstone);
+    return former;
+}
+
+bool kv_tree_append(struct kv_tree *tree, struct kv_record *record)
+{
+    struct kv_tree_node *leaf;
+    struct path path;
+
+    descend_owned(tree, NULL, &path);
+    leaf = path.steps[path.depth - 1].node;
+    if (leaf->n > 0 && kv_slice_compare(kv_record_key(leaf->slots[leaf->n - 1].record),
+                                        kv_record_key(record)) >= 0) {
+        return false;
+    }
+    insert_record(tree, &path, leaf->n, record);
+    return true;
 }
 
 /* Takes child `at` out of an inner node. */
@@ -392,7 +397,6 @@ static void tidy(struct kv_tree *tree, struct path *path)
         struct kv_tree_node *root = tree->root;
 
         tree->root = root->n == 1 ? root->children[0].node : new_node(tree, true);
-        root->n = 0;
         drop_node(tree, root);
     }
 }
@@ -408,7 +412,7 @@ struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
     if (!kv_tree_find(tree, key)) {
         return NULL;
     }
-    descend_owned(tree, key, &path);
+    descend_owned(tree, &key, &path);
     leaf = path.steps[path.depth - 1].node;
     at = kv_tree_leaf_position(leaf, key, &equal);
     record = leaf->slots[at].record;
@@ -417,44 +421,4 @@ struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
     add_live(&path, -(int64_t)!record->tombstone);
     tidy(tree, &path);
     return record;
-}
-
-/* ---------------------------------------------------------------- pins */
-
-void kv_tree_pin(struct kv_tree *tree, struct kv_tree_pin *pin)
-{
-    pin->view = *tree;
-    pin->epoch = tree->epoch;
-    pin->next = tree->pins;
-    tree->pins = pin;
-    tree->newest_pin = tree->epoch++;
-}
-
-void kv_tree_unpin(struct kv_tree *tree, struct kv_tree_pin *pin)
-{
-    struct kv_tree_pin **link = &tree->pins;
-    uint64_t oldest = UINT64_MAX;
-
-    while (*link != pin) {
-        link = &(*link)->next;
-    }
-    *link = pin->next;
-    tree->newest_pin = tree->pins ? tree->pins->epoch : 0;
-    for (const struct kv_tree_pin *left = tree->pins; left; left = left->next) {
-        oldest = left->epoch < oldest ? left->epoch : oldest;
-    }
-    /* What was retired under pin e is seen by pins up to e; the list is in that order. */
-    while (tree->retired_first && tree->retired_first->epoch < oldest) {
-        struct kv_tree_retired *retired = tree->retired_first;
-
-        tree->retired_first = retired->next;
-        if (!retired->next) {
-            tree->retired_last = NULL;
-        }
-        if (retired->node) {
-            kv_tree_free_node(tree, retired->node);
-        }
-        kv_record_free(retired->record);
-        free(retired);
-    }
 }

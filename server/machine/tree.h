@@ -1,8 +1,8 @@
 /* Counted B+tree of byte keys over immutable records, with pinned roots.
  *
  * Single writer. A reader that needs a stable view pins the root: nodes born after the newest pin
- * are changed in place, older ones are copied on write; what a pin can still see is freed when it
- * goes. Without pins nothing is copied.
+ * are changed in place, older ones are copied on write; what a pin can still see is freed after it
+ * is gone, in bounded steps. Without pins nothing is copied.
  *
  * Each subtree keeps the count of its live records (those that are no tombstones), so that count,
  * rank and n-th are O(log n). A leaf slot holds 8 bytes of the key and the record's pointer. */
@@ -24,8 +24,10 @@ struct kv_tree {
     uint64_t epoch;      /* birth of nodes made now; grows with each pin */
     uint64_t newest_pin; /* 0: none */
     struct kv_tree_pin *pins;
-    struct kv_tree_retired *retired_first; /* oldest first */
+    struct kv_tree_retired *retired_first; /* what waits to be freed, oldest first */
     struct kv_tree_retired *retired_last;
+    uint64_t retired_bytes;
+    size_t retired_new; /* since the last kv_tree_reclaim() */
     size_t n_nodes;
 };
 
@@ -43,6 +45,8 @@ void kv_tree_deinit(struct kv_tree *tree);
 struct kv_record *kv_tree_find(const struct kv_tree *tree, struct kv_slice key); /* NULL: none */
 /* Puts the record in place of its key's; returns that, or NULL. */
 struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record);
+/* Puts a record behind all others; false: its key is not behind them, and nothing was done. */
+bool kv_tree_append(struct kv_tree *tree, struct kv_record *record) KV_MUST_CHECK;
 /* Takes the key out; returns its record, or NULL. */
 struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key);
 
@@ -74,11 +78,23 @@ void kv_tree_seek_before(const struct kv_tree *tree,
 struct kv_record *kv_tree_cursor_get(const struct kv_tree_cursor *cursor);
 void kv_tree_next(struct kv_tree_cursor *cursor);
 void kv_tree_previous(struct kv_tree_cursor *cursor);
+/* A hint to the processor: the record so many steps ahead is wanted soon. */
+void kv_tree_cursor_prefetch(const struct kv_tree_cursor *cursor, unsigned ahead);
 
+/* While a pin is held, any one other thread may read its view: the writer changes no byte that can
+ * be reached from there. */
 void kv_tree_pin(struct kv_tree *tree, struct kv_tree_pin *pin);
 void kv_tree_unpin(struct kv_tree *tree, struct kv_tree_pin *pin);
-/* Frees the record as soon as no pin can see it. */
+/* These happen at once when nothing is pinned and nothing waits, otherwise in this order by
+ * kv_tree_reclaim(), as soon as all pins of now are gone. */
 void kv_tree_retire_record(struct kv_tree *tree, struct kv_record *record);
+/* Frees the version that the record replaced, and forgets it. */
+void kv_tree_retire_older(struct kv_tree *tree, struct kv_record *record);
+/* malloc's. */
+void kv_tree_retire_memory(struct kv_tree *tree, void *memory, size_t size_bytes);
+/* Frees of what no pin can see some n pieces, more when much came since the last call. True: there
+ * is more. */
+bool kv_tree_reclaim(struct kv_tree *tree, size_t n);
 
 /* Asserts M1 to M5. */
 void kv_tree_check_invariants(const struct kv_tree *tree);

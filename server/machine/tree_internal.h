@@ -39,13 +39,6 @@ struct kv_tree_node {
     };
 };
 
-struct kv_tree_retired {
-    struct kv_tree_retired *next;
-    uint64_t epoch; /* seen by pins up to this one */
-    struct kv_tree_node *node;
-    struct kv_record *record;
-};
-
 /* tree_node.c */
 /* Eight bytes of the key from `skip` on, big endian: they compare like memcmp. */
 uint64_t kv_tree_prefix(struct kv_slice key, size_t skip);
@@ -67,5 +60,7 @@ uint64_t kv_tree_live_count(const struct kv_tree_node *node);
 
 /* tree.c */
 void kv_tree_free_node(struct kv_tree *tree, struct kv_tree_node *node);
+/* tree_pin.c */
+void kv_tree_retire_node(struct kv_tree *tree, struct kv_tree_node *node);
 
 #endif

@@ -120,6 +120,16 @@ void kv_tree_previous(struct kv_tree_cursor *cursor)
     }
 }
 
+void kv_tree_cursor_prefetch(const struct kv_tree_cursor *cursor, unsigned ahead)
+{
+    const struct kv_tree_node *leaf = cursor->path[cursor->depth - 1].node;
+    unsigned at = cursor->path[cursor->depth - 1].at + ahead;
+
+    if (at < leaf->n) {
+        __builtin_prefetch(leaf->slots[at].record);
+    }
+}
+
 /* To the first slot at or behind the key, which may lie one beyond its leaf's end. */
 static void
 seek_slot(const struct kv_tree *tree, struct kv_slice key, struct kv_tree_cursor *cursor)

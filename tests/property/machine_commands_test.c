@@ -1,8 +1,10 @@
 /* Random commands against a naive model in plain arrays, with the model's state of every revision
- * kept, so that reads at a revision are checked for all of them. KV_SEED replays one run. */
+ * kept, so that reads at a revision are checked for all of them. Two runs of three forget history,
+ * by age, size and few marks, as the model says. KV_SEED replays one run. */
 #include "server/machine/machine.h"
 
 #include "common/limits.h"
+#include "server/machine/machine_internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +30,18 @@ static int64_t revision;
 static uint64_t random_state;
 static struct kv_machine *machine;
 static uint64_t log_index;
+static int64_t cluster_time_ms;
+
+/* What the model keeps of its history. */
+static struct {
+    bool forgets; /* is this a run that forgets at all? */
+    int64_t oldest;
+    uint64_t age_ms, bytes;
+    struct {
+        int64_t revision, time_ms;
+    } marks[REVISIONS_MAX];
+    size_t n_marks, marks_max;
+} kept;
 
 static uint64_t rnd(uint64_t below)
 {
@@ -100,8 +114,8 @@ static Kv__Reply *write_command(Kv__Request *request)
 
     assert_int_equal(kv_command_classify(request), KV_COMMAND_WRITE);
     log_index++;
-    assert_int_equal(kv_machine_begin(machine, log_index, KV_MACHINE_VERSION, (int64_t)log_index),
-                     0);
+    cluster_time_ms += (int64_t)(rnd(4) ? rnd(3) : rnd(250));
+    assert_int_equal(kv_machine_begin(machine, log_index, KV_MACHINE_VERSION, cluster_time_ms), 0);
     kv_machine_execute(machine, request, capture, &captured);
     kv_machine_end(machine);
     return captured.reply;
@@ -137,9 +151,72 @@ static void random_value(char *value, size_t *ret_size)
     }
 }
 
+/* Values that the events of revisions behind `from` replaced, and what these events cost. */
+static uint64_t model_cost(int64_t from, uint64_t *ret_versions)
+{
+    uint64_t bytes = 0;
+
+    *ret_versions = 0;
+    for (int64_t r = from + 1; r <= revision; r++) {
+        for (unsigned i = 0; i < KEYS; i++) {
+            const struct model_record *before = &states[r - 1][i];
+            const struct model_record *after = &states[r][i];
+
+            if (before->live && (!after->live || after->mod == r)) {
+                bytes += 40 + key_bytes(i).len + before->size;
+                ++*ret_versions;
+            }
+            bytes += after->live && after->mod == r ? 16 : 0;
+            bytes += before->live && !after->live ? 16 + 40 + key_bytes(i).len : 0;
+        }
+    }
+    return bytes;
+}
+
+static void model_mark(void)
+{
+    if (kept.n_marks > 1 && cluster_time_ms - kept.marks[kept.n_marks - 1].time_ms < 100) {
+        kept.marks[kept.n_marks - 1].revision = revision;
+        return;
+    }
+    if (kept.n_marks == kept.marks_max) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < kept.n_marks; i++) {
+            if (i % 2 || i + 1 == kept.n_marks) {
+                kept.marks[n++] = kept.marks[i];
+            }
+        }
+        kept.n_marks = n;
+    }
+    kept.marks[kept.n_marks].revision = revision;
+    kept.marks[kept.n_marks++].time_ms = cluster_time_ms;
+}
+
+/* The end of an entry: the same history is left as the model keeps. */
+static void check_history(bool changes)
+{
+    struct kv_machine_stats stats;
+    uint64_t versions;
+
+    if (changes) {
+        model_mark();
+    }
+    while (kept.n_marks > 0 && (cluster_time_ms > kept.marks[0].time_ms + (int64_t)kept.age_ms ||
+                                model_cost(kept.oldest, &versions) > kept.bytes)) {
+        kept.oldest = kept.marks[0].revision;
+        memmove(kept.marks, kept.marks + 1, --kept.n_marks * sizeof kept.marks[0]);
+    }
+    kv_machine_stats(machine, &stats);
+    assert_int_equal(kv_machine_oldest_revision(machine), kept.oldest);
+    assert_int_equal(stats.history_bytes, model_cost(kept.oldest, &versions));
+    assert_int_equal(stats.versions, versions);
+}
+
 static void finish_write(bool changes, Kv__Reply *reply)
 {
     revision += changes;
+    check_history(changes);
     assert_int_equal(kv_machine_revision(machine), revision);
     assert_int_equal(reply->revision, revision);
     if (!changes) {
@@ -388,6 +465,46 @@ static void step_delete(void)
     finish_write(deleted > 0, reply);
 }
 
+static void set_setting(const char *name, uint64_t value)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__ConfigSet command = KV__CONFIG_SET__INIT;
+    Kv__Reply *reply;
+
+    command.name = (char *)(uintptr_t)name;
+    command.value = value;
+    request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
+    request.config_set = &command;
+    reply = write_command(&request);
+    assert_int_equal(reply->code, KV__CODE__OK);
+    finish_write(false, reply);
+}
+
+static void step_retention(void)
+{
+    if (!kept.forgets || rnd(4)) {
+        return;
+    }
+    if (rnd(2)) {
+        kept.age_ms = rnd(5) ? 200 + rnd(10000) : 0;
+        set_setting("history-age", kept.age_ms);
+    } else {
+        kept.bytes = rnd(5) ? rnd(20000) : 0;
+        set_setting("history-bytes", kept.bytes);
+    }
+}
+
+/* A read before the oldest revision is refused, and told which that is. */
+static bool is_compacted(int64_t at, const Kv__Reply *reply)
+{
+    if (at == 0 || at >= kept.oldest) {
+        return false;
+    }
+    assert_int_equal(reply->code, KV__CODE__COMPACTED);
+    assert_int_equal(reply->hint->oldest_revision, kept.oldest);
+    return true;
+}
+
 static void check_get(void)
 {
     unsigned key = (unsigned)rnd(KEYS);
@@ -403,9 +520,11 @@ static void check_get(void)
     request.get = &get;
     record = &states[get.at_revision ? get.at_revision : revision][key];
     reply = read_command(&request);
-    assert_int_equal(reply->code, record->live ? KV__CODE__OK : KV__CODE__NOT_FOUND);
-    if (record->live) {
-        check_key_value(reply->get->kv, record, false);
+    if (!is_compacted(get.at_revision, reply)) {
+        assert_int_equal(reply->code, record->live ? KV__CODE__OK : KV__CODE__NOT_FOUND);
+        if (record->live) {
+            check_key_value(reply->get->kv, record, false);
+        }
     }
     kv__reply__free_unpacked(reply, NULL);
 }
@@ -472,6 +591,10 @@ static void check_range(void)
     while (more) {
         Kv__Reply *reply = read_command(&request);
 
+        if (is_compacted(command.at_revision, reply)) {
+            kv__reply__free_unpacked(reply, NULL);
+            return;
+        }
         assert_int_equal(reply->code, KV__CODE__OK);
         assert_int_equal(reply->range->revision,
                          command.at_revision ? command.at_revision : revision);
@@ -539,6 +662,10 @@ static void check_stream(void)
             step_put();
         }
     }
+    if (status == KV_COMPACTED) {
+        assert_true((stream.started ? stream.revision : command.at_revision) < kept.oldest);
+        return;
+    }
     assert_int_equal(status, 0);
     assert_int_equal(check.at, check.n);
 }
@@ -563,8 +690,10 @@ static void check_counts(void)
     request.command_case = KV__REQUEST__COMMAND_COUNT;
     request.count = &command;
     reply = read_command(&request);
-    assert_int_equal(reply->code, KV__CODE__OK);
-    assert_int_equal(reply->count->count, n);
+    if (!is_compacted(command.at_revision, reply)) {
+        assert_int_equal(reply->code, KV__CODE__OK);
+        assert_int_equal(reply->count->count, n);
+    }
     kv__reply__free_unpacked(reply, NULL);
 }
 
@@ -576,6 +705,7 @@ static void run(uint64_t seed)
                                           step_set_range,
                                           step_get_del,
                                           step_delete,
+                                          step_retention,
                                           check_get,
                                           check_get,
                                           check_range,
@@ -588,7 +718,17 @@ static void run(uint64_t seed)
     memset(states, 0, sizeof states);
     revision = 1;
     log_index = 0;
+    cluster_time_ms = 0;
     assert_int_equal(kv_machine_open(&machine), 0);
+    memset(&kept, 0, sizeof kept);
+    kept.oldest = revision;
+    kept.age_ms = machine->settings.history_age_ms;
+    kept.bytes = machine->settings.history_bytes;
+    kept.forgets = seed % 3 != 0;
+    kept.marks_max = machine->history.marks_max;
+    if (kept.forgets && seed % 2) {
+        kept.marks_max = machine->history.marks_max = 2 + rnd(9);
+    }
     for (int i = 0; i < STEPS && revision < REVISIONS_MAX - 4; i++) {
         steps[rnd(sizeof steps / sizeof steps[0])]();
         if (i % 50 == 0) {

@@ -1,0 +1,66 @@
+/* Items of a machine's snapshot, format 1. Little endian.
+ *
+ *   item:  u8 kind, u8 type, u16 key size, u32 body size, body
+ *   body:  fixed fields of the kind, key, value (what is left)
+ *
+ * In this order, by ascending kind:
+ *   HEAD     one: u32 format, u32 machine version, u64 revision, oldest revision, cluster time,
+ *            applied index
+ *   SETTING  one for each: u64 value; the key is its name
+ *   MARKS    history can end at these: n times u64 revision, u64 time, ascending
+ *   BASE     a live key as of the oldest revision, by ascending key: u64 mod revision, create
+ *            revision, version; type
+ *   CHANGE   what came later, in the order of the event log: u64 mod revision; type, NONE when the
+ *            key was deleted
+ *   END      one: u64 counts of MARKS' marks, BASE and CHANGE items, live keys, data bytes, history
+ *            bytes, replaced versions, state hash, hash of all bytes before this item
+ *
+ * A kind or type that is not here was made by a newer version: leases, sessions and topics will
+ * have kinds of their own. */
+#ifndef KV_MACHINE_SNAPSHOT_FORMAT_H
+#define KV_MACHINE_SNAPSHOT_FORMAT_H
+
+#include "common/limits.h"
+
+enum {
+    KV_SNAPSHOT_FORMAT = 1,
+    KV_ITEM_HEAD_BYTES = 8,
+    KV_ITEM_FIXED_BYTES_MAX = 72,
+    KV_ITEM_MARK_BYTES = 16,
+    KV_ITEM_MARKS_MAX = 512, /* of one item */
+};
+
+enum kv_item_kind {
+    KV_ITEM_HEAD = 1,
+    KV_ITEM_SETTING = 2,
+    KV_ITEM_MARKS = 3,
+    KV_ITEM_BASE = 64,
+    KV_ITEM_CHANGE = 128,
+    KV_ITEM_END = 255,
+};
+
+enum { KV_ITEM_HEAD_FIXED = 40, KV_ITEM_BASE_FIXED = 24, KV_ITEM_CHANGE_FIXED = 8 };
+enum { KV_ITEM_SETTING_FIXED = 8, KV_ITEM_END_FIXED = 72 };
+
+/* What the END item says about those before it. */
+struct kv_snapshot_totals {
+    uint64_t marks;
+    uint64_t base;
+    uint64_t changes;
+    uint64_t keys;
+    uint64_t data_bytes;
+    uint64_t history_bytes;
+    uint64_t versions;
+    uint64_t state_hash;
+    uint64_t stream_hash;
+};
+
+_Static_assert(sizeof(struct kv_snapshot_totals) == KV_ITEM_END_FIXED, "nine numbers");
+_Static_assert(KV_ITEM_HEAD_BYTES + KV_ITEM_FIXED_BYTES_MAX + KV_KEY_BYTES_MAX +
+                       KV_VALUE_BYTES_MAX <=
+                   KV_SNAPSHOT_ITEM_BYTES_MAX,
+               "the largest record is an item");
+_Static_assert(KV_ITEM_MARKS_MAX *KV_ITEM_MARK_BYTES <= KV_SNAPSHOT_ITEM_BYTES_MAX,
+               "marks are an item");
+
+#endif

@@ -1,0 +1,568 @@
+/* A machine made of a snapshot's items, none of which is believed. */
+#include "server/machine/snapshot.h"
+
+#include "common/assert.h"
+#include "server/machine/machine_internal.h"
+#include "server/machine/snapshot_format.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* Numbers that count on from here do not overflow in the machine's life. */
+#define NUMBER_MAX (INT64_MAX / 2)
+#define VERSION_MAX (UINT64_C(1) << 45)
+
+struct kv_machine_loader {
+    struct kv_machine *machine;
+    XXH3_state_t *hash;
+    struct kv_history_mark *marks; /* revision and time only */
+    size_t marks_at;               /* those before it are the machine's already */
+    size_t marks_capacity;
+    enum kv_item_kind kind; /* of the newest item; 0: none yet */
+    uint64_t n_items;
+    int64_t change_revision; /* of the newest change */
+    struct kv_snapshot_totals read;
+    struct kv_snapshot_totals said;
+    bool failed;
+};
+
+struct item {
+    enum kv_item_kind kind;
+    enum kv_type type;
+    const uint8_t *fixed;
+    struct kv_slice key;
+    struct kv_slice value;
+    size_t size;
+};
+
+int kv_machine_loader_open(struct kv_machine_loader **ret_loader)
+{
+    struct kv_machine_loader *loader = calloc(1, sizeof *loader);
+    int status = KV_NO_MEMORY;
+
+    if (!loader) {
+        return KV_NO_MEMORY;
+    }
+    loader->hash = XXH3_createState();
+    if (loader->hash && XXH3_64bits_reset(loader->hash) == XXH_OK) {
+        status = kv_machine_open(&loader->machine);
+    }
+    if (status != 0) {
+        kv_machine_loader_close(loader);
+        return status;
+    }
+    *ret_loader = loader;
+    return 0;
+}
+
+void kv_machine_loader_close(struct kv_machine_loader *loader)
+{
+    if (!loader) {
+        return;
+    }
+    kv_machine_close(loader->machine);
+    (void)XXH3_freeState(loader->hash);
+    free(loader->marks);
+    free(loader);
+}
+
+static int refuse(const struct kv_machine_loader *loader,
+                  int status,
+                  struct kv_error *ret_error,
+                  const char *format,
+                  ...) KV_PRINTF(4, 5);
+static int refuse(const struct kv_machine_loader *loader,
+                  int status,
+                  struct kv_error *ret_error,
+                  const char *format,
+                  ...)
+{
+    char what[256];
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    return kv_error_set(
+        ret_error, status, "item %" PRIu64 " of the snapshot: %s", loader->n_items, what);
+}
+
+static size_t fixed_size_of(enum kv_item_kind kind)
+{
+    switch (kind) {
+    case KV_ITEM_HEAD:
+        return KV_ITEM_HEAD_FIXED;
+    case KV_ITEM_SETTING:
+        return KV_ITEM_SETTING_FIXED;
+    case KV_ITEM_BASE:
+        return KV_ITEM_BASE_FIXED;
+    case KV_ITEM_CHANGE:
+        return KV_ITEM_CHANGE_FIXED;
+    case KV_ITEM_END:
+        return KV_ITEM_END_FIXED;
+    case KV_ITEM_MARKS:
+        break;
+    }
+    return 0;
+}
+
+static bool is_known(unsigned kind)
+{
+    return kind == KV_ITEM_HEAD || kind == KV_ITEM_SETTING || kind == KV_ITEM_MARKS ||
+           kind == KV_ITEM_BASE || kind == KV_ITEM_CHANGE || kind == KV_ITEM_END;
+}
+
+/* Items come by ascending kind, the head first; head and end are there once. */
+static bool is_in_order(const struct kv_machine_loader *loader, enum kv_item_kind kind)
+{
+    if (loader->kind == 0 || kind == KV_ITEM_HEAD) {
+        return loader->kind == 0 && kind == KV_ITEM_HEAD;
+    }
+    return kind >= loader->kind && loader->kind != KV_ITEM_END;
+}
+
+/* Takes the first item apart; everything in it lies within `items`. */
+static int split_item(const struct kv_machine_loader *loader,
+                      struct kv_slice items,
+                      struct item *ret_item,
+                      struct kv_error *ret_error)
+{
+    const uint8_t *p = items.data;
+    size_t fixed_size;
+    size_t key_size;
+    size_t body_size;
+
+    if (items.size < KV_ITEM_HEAD_BYTES) {
+        return refuse(loader, KV_CORRUPT, ret_error, "it is cut off in its head");
+    }
+    if (!is_known(p[0])) {
+        return refuse(loader,
+                      KV_UNSUPPORTED,
+                      ret_error,
+                      "kind %u is not known here: it was made by a newer version",
+                      p[0]);
+    }
+    ret_item->kind = (enum kv_item_kind)p[0];
+    ret_item->type = (enum kv_type)p[1];
+    key_size = kv_get_u16(p + 2);
+    body_size = kv_get_u32(p + 4);
+    fixed_size = fixed_size_of(ret_item->kind);
+    if (!is_in_order(loader, ret_item->kind)) {
+        return refuse(loader,
+                      KV_CORRUPT,
+                      ret_error,
+                      "kind %d does not come behind kind %d",
+                      ret_item->kind,
+                      loader->kind);
+    }
+    if (body_size > items.size - KV_ITEM_HEAD_BYTES || fixed_size + key_size > body_size) {
+        return refuse(loader,
+                      KV_CORRUPT,
+                      ret_error,
+                      "%zu bytes with a key of %zu do not fit where %zu are",
+                      body_size,
+                      key_size,
+                      items.size - KV_ITEM_HEAD_BYTES);
+    }
+    ret_item->size = KV_ITEM_HEAD_BYTES + body_size;
+    ret_item->fixed = p + KV_ITEM_HEAD_BYTES;
+    ret_item->key = kv_slice_of(ret_item->fixed + fixed_size, key_size);
+    ret_item->value =
+        kv_slice_of(ret_item->fixed + fixed_size + key_size, body_size - fixed_size - key_size);
+    return 0;
+}
+
+static uint64_t fixed_number(const struct item *item, unsigned i)
+{
+    return kv_get_u64(item->fixed + (size_t)8 * i);
+}
+
+static int
+load_head(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+{
+    struct kv_machine *machine = loader->machine;
+    uint32_t format = kv_get_u32(item->fixed);
+    uint32_t version = kv_get_u32(item->fixed + 4);
+
+    if (format > KV_SNAPSHOT_FORMAT || version > KV_MACHINE_VERSION) {
+        return refuse(loader,
+                      KV_UNSUPPORTED,
+                      ret_error,
+                      "it was made by a newer version: format %u and machine %u, here %u and %u",
+                      format,
+                      version,
+                      KV_SNAPSHOT_FORMAT,
+                      KV_MACHINE_VERSION);
+    }
+    for (unsigned i = 1; i <= 4; i++) {
+        if (fixed_number(item, i) > NUMBER_MAX) {
+            return refuse(loader,
+                          KV_CORRUPT,
+                          ret_error,
+                          "number %u of the head is %" PRIu64,
+                          i,
+                          fixed_number(item, i));
+        }
+    }
+    machine->revision = (int64_t)fixed_number(item, 1);
+    machine->history.oldest_revision = (int64_t)fixed_number(item, 2);
+    machine->cluster_time_ms = (int64_t)fixed_number(item, 3);
+    machine->applied_index = fixed_number(item, 4);
+    loader->change_revision = machine->history.oldest_revision;
+    if (format == 0 || version == 0 || machine->history.oldest_revision < KV_REVISION_FIRST ||
+        machine->history.oldest_revision > machine->revision) {
+        return refuse(loader,
+                      KV_CORRUPT,
+                      ret_error,
+                      "format %u, machine %u, revision %" PRId64 ", oldest revision %" PRId64,
+                      format,
+                      version,
+                      machine->revision,
+                      machine->history.oldest_revision);
+    }
+    return 0;
+}
+
+static int
+load_setting(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+{
+    struct kv_error error;
+    char name[64] = {0};
+    int status;
+
+    if (item->key.size == 0 || item->key.size >= sizeof name ||
+        memchr(item->key.data, '\0', item->key.size)) {
+        return refuse(loader, KV_CORRUPT, ret_error, "a setting's name is damaged");
+    }
+    memcpy(name, item->key.data, item->key.size);
+    status = kv_settings_put(&loader->machine->settings, name, fixed_number(item, 0), &error);
+    if (status == KV_NOT_FOUND) {
+        return refuse(loader,
+                      KV_UNSUPPORTED,
+                      ret_error,
+                      "setting \"%s\" is not known here: it was made by a newer version",
+                      name);
+    }
+    return status == 0 ? 0 : refuse(loader, KV_CORRUPT, ret_error, "%s", error.message);
+}
+
+static int reserve_marks(struct kv_machine_loader *loader, size_t n)
+{
+    struct kv_history_mark *marks;
+
+    if (n <= loader->marks_capacity) {
+        return 0;
+    }
+    marks = realloc(loader->marks, 2 * n * sizeof *marks);
+    if (!marks) {
+        return KV_NO_MEMORY;
+    }
+    loader->marks = marks;
+    loader->marks_capacity = 2 * n;
+    return 0;
+}
+
+static int
+load_marks(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+{
+    const struct kv_machine *machine = loader->machine;
+    size_t n = item->value.size / KV_ITEM_MARK_BYTES;
+    struct kv_history_mark before = {.revision = machine->history.oldest_revision};
+
+    if (n == 0 || item->value.size % KV_ITEM_MARK_BYTES != 0 || item->key.size > 0 ||
+        n > KV_HISTORY_MARKS_MAX - loader->read.marks) {
+        return refuse(loader, KV_CORRUPT, ret_error, "%zu bytes of marks", item->value.size);
+    }
+    if (reserve_marks(loader, loader->read.marks + n) != 0) {
+        return refuse(loader, KV_NO_MEMORY, ret_error, "no memory for %zu marks", n);
+    }
+    if (loader->read.marks > 0) {
+        before = loader->marks[loader->read.marks - 1];
+    }
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *p = item->value.data + i * KV_ITEM_MARK_BYTES;
+        struct kv_history_mark mark = {.revision = (int64_t)kv_get_u64(p),
+                                       .time_ms = (int64_t)kv_get_u64(p + 8)};
+
+        if (mark.revision <= before.revision || mark.revision > machine->revision ||
+            mark.time_ms < before.time_ms || mark.time_ms > machine->cluster_time_ms) {
+            return refuse(loader,
+                          KV_CORRUPT,
+                          ret_error,
+                          "a mark at revision %" PRId64 " and time %" PRId64 " behind %" PRId64
+                          " and %" PRId64,
+                          mark.revision,
+                          mark.time_ms,
+                          before.revision,
+                          before.time_ms);
+        }
+        loader->marks[loader->read.marks++] = before = mark;
+    }
+    return 0;
+}
+
+/* Key, value and type of a BASE or CHANGE. */
+static int
+check_record(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+{
+    if (item->key.size == 0 || item->key.size > KV_KEY_BYTES_MAX ||
+        item->value.size > KV_VALUE_BYTES_MAX) {
+        return refuse(loader,
+                      KV_CORRUPT,
+                      ret_error,
+                      "a key of %zu and a value of %zu bytes",
+                      item->key.size,
+                      item->value.size);
+    }
+    if (item->type > KV_TYPE_STRING) {
+        return refuse(loader,
+                      KV_UNSUPPORTED,
+                      ret_error,
+                      "type %d is not known here: it was made by a newer version",
+                      item->type);
+    }
+    if (item->type == KV_TYPE_NONE && (item->kind == KV_ITEM_BASE || item->value.size > 0)) {
+        return refuse(loader, KV_CORRUPT, ret_error, "a value without a type");
+    }
+    return 0;
+}
+
+static void set_value(struct kv_record *record, const struct item *item)
+{
+    if (item->value.size > 0) {
+        memcpy(record->bytes + item->key.size, item->value.data, item->value.size);
+    }
+}
+
+static int
+load_base(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+{
+    struct kv_machine *machine = loader->machine;
+    uint64_t mod = fixed_number(item, 0);
+    uint64_t create = fixed_number(item, 1);
+    uint64_t version = fixed_number(item, 2);
+    struct kv_record *record;
+    int status = check_record(loader, item, ret_error);
+
+    if (status != 0) {
+        return status;
+    }
+    if (mod > (uint64_t)machine->history.oldest_revision || create == 0 || create > mod ||
+        version == 0 || version > VERSION_MAX) {
+        return refuse(loader,
+                      KV_CORRUPT,
+                      ret_error,
+                      "a key of revision %" PRIu64 ", created at %" PRIu64 ", version %" PRIu64,
+                      mod,
+                      create,
+                      version);
+    }
+    record = kv_record_new(item->key, item->value.size);
+    record->type = item->type & 0xf;
+    record->mod_revision = (int64_t)mod;
+    record->create_revision = (int64_t)create;
+    record->version = version & (2 * VERSION_MAX - 1);
+    set_value(record, item);
+    if (!kv_tree_append(&machine->tree, record)) {
+        kv_record_free(record);
+        return refuse(loader, KV_CORRUPT, ret_error, "its key is not behind the one before");
+    }
+    machine->data_bytes += item->key.size + item->value.size;
+    machine->state_hash += kv_record_hash(record);
+    loader->read.base++;
+    return 0;
+}
+
+/* Gives the machine the marks that lie before the revision. */
+static void take_marks(struct kv_machine_loader *loader, int64_t revision)
+{
+    while (loader->marks_at < loader->read.marks &&
+           loader->marks[loader->marks_at].revision < revision) {
+        const struct kv_history_mark *mark = &loader->marks[loader->marks_at++];
+
+        kv_history_restore_mark(&loader->machine->history, mark->revision, mark->time_ms);
+    }
+}
+
+static int
+load_change(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+{
+    struct kv_machine *machine = loader->machine;
+    uint64_t mod = fixed_number(item, 0);
+    struct kv_record *record;
+    int status = check_record(loader, item, ret_error);
+
+    if (status != 0) {
+        return status;
+    }
+    if (mod > (uint64_t)machine->revision || (int64_t)mod < loader->change_revision ||
+        (int64_t)mod <= machine->history.oldest_revision) {
+        return refuse(loader,
+                      KV_CORRUPT,
+                      ret_error,
+                      "a change of revision %" PRIu64 " behind one of %" PRId64,
+                      mod,
+                      loader->change_revision);
+    }
+    if (item->type == KV_TYPE_NONE && !kv_keyspace_get(machine, item->key)) {
+        return refuse(loader, KV_CORRUPT, ret_error, "it deletes a key that is not there");
+    }
+    loader->change_revision = (int64_t)mod;
+    take_marks(loader, loader->change_revision);
+    record = kv_keyspace_begin(machine, item->key, item->type, item->value.size);
+    record->mod_revision = (int64_t)mod;
+    record->tombstone = item->type == KV_TYPE_NONE;
+    set_value(record, item);
+    kv_keyspace_commit(machine, record);
+    machine->changed = false;
+    loader->read.changes++;
+    return 0;
+}
+
+static int
+load_end(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+{
+    struct kv_snapshot_totals *said = &loader->said;
+
+    if (item->key.size + item->value.size > 0 || item->type != KV_TYPE_NONE) {
+        return refuse(loader, KV_CORRUPT, ret_error, "more than totals in the last item");
+    }
+    *said = (struct kv_snapshot_totals){fixed_number(item, 0),
+                                        fixed_number(item, 1),
+                                        fixed_number(item, 2),
+                                        fixed_number(item, 3),
+                                        fixed_number(item, 4),
+                                        fixed_number(item, 5),
+                                        fixed_number(item, 6),
+                                        fixed_number(item, 7),
+                                        fixed_number(item, 8)};
+    return 0;
+}
+
+static int
+load_item(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+{
+    switch (item->kind) {
+    case KV_ITEM_HEAD:
+        return load_head(loader, item, ret_error);
+    case KV_ITEM_SETTING:
+        return load_setting(loader, item, ret_error);
+    case KV_ITEM_MARKS:
+        return load_marks(loader, item, ret_error);
+    case KV_ITEM_BASE:
+        return load_base(loader, item, ret_error);
+    case KV_ITEM_CHANGE:
+        return load_change(loader, item, ret_error);
+    case KV_ITEM_END:
+        return load_end(loader, item, ret_error);
+    }
+    return KV_INTERNAL;
+}
+
+int kv_machine_loader_feed(struct kv_machine_loader *loader,
+                           struct kv_slice items,
+                           struct kv_error *ret_error)
+{
+    const uint8_t *hashed = items.data;
+    int status = 0;
+
+    KV_ASSERT(!loader->failed);
+    while (items.size > 0 && status == 0) {
+        struct item item;
+
+        loader->n_items++;
+        status = split_item(loader, items, &item, ret_error);
+        if (status == 0 && item.kind == KV_ITEM_END) {
+            (void)XXH3_64bits_update(loader->hash, hashed, (size_t)(items.data - hashed));
+            hashed = items.data + item.size;
+        }
+        if (status == 0) {
+            status = load_item(loader, &item, ret_error);
+        }
+        if (status == 0) {
+            loader->kind = item.kind;
+            items = kv_slice_of(items.data + item.size, items.size - item.size);
+        }
+    }
+    loader->failed = status != 0;
+    if (status == 0 && items.data > hashed) {
+        (void)XXH3_64bits_update(loader->hash, hashed, (size_t)(items.data - hashed));
+    }
+    return status;
+}
+
+/* Are the totals those of what was read? */
+static int check_totals(const struct kv_snapshot_totals *said,
+                        const struct kv_snapshot_totals *is,
+                        struct kv_error *ret_error)
+{
+    const struct {
+        const char *what;
+        uint64_t said, is;
+    } rows[] = {
+        {"the marks are", said->marks, is->marks},
+        {"the base has keys", said->base, is->base},
+        {"the changes are", said->changes, is->changes},
+        {"the live keys are", said->keys, is->keys},
+        {"the bytes of data are", said->data_bytes, is->data_bytes},
+        {"the bytes of history are", said->history_bytes, is->history_bytes},
+        {"the replaced values are", said->versions, is->versions},
+        {"the state's hash is", said->state_hash, is->state_hash},
+        {"the hash of the bytes is", said->stream_hash, is->stream_hash},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].said != rows[i].is) {
+            return kv_error_set(ret_error,
+                                KV_CORRUPT,
+                                "the snapshot is damaged: %s %" PRIu64
+                                ", its last item says %" PRIu64,
+                                rows[i].what,
+                                rows[i].is,
+                                rows[i].said);
+        }
+    }
+    return 0;
+}
+
+int kv_machine_loader_finish(struct kv_machine_loader *loader,
+                             struct kv_machine **ret_machine,
+                             struct kv_error *ret_error)
+{
+    struct kv_machine *machine = loader->machine;
+    struct kv_snapshot_totals *is = &loader->read;
+    int64_t last;
+    int status;
+
+    KV_ASSERT(!loader->failed && machine);
+    if (loader->kind != KV_ITEM_END) {
+        return refuse(loader, KV_CORRUPT, ret_error, "it is the last, but no end item");
+    }
+    take_marks(loader, INT64_MAX);
+    last = is->marks > 0 ? loader->marks[is->marks - 1].revision : machine->history.oldest_revision;
+    if (last != machine->revision) {
+        return kv_error_set(ret_error,
+                            KV_CORRUPT,
+                            "the snapshot is damaged: its marks end at revision %" PRId64
+                            ", its state is of %" PRId64,
+                            last,
+                            machine->revision);
+    }
+    is->keys = kv_tree_count(&machine->tree);
+    is->data_bytes = machine->data_bytes;
+    is->history_bytes = machine->history.bytes;
+    is->versions = machine->history.versions;
+    is->state_hash = machine->state_hash;
+    is->stream_hash = XXH3_64bits_digest(loader->hash);
+    status = check_totals(&loader->said, is, ret_error);
+    if (status != 0) {
+        return status;
+    }
+    *ret_machine = machine;
+    loader->machine = NULL;
+    return 0;
+}

@@ -1,0 +1,340 @@
+/* A view: what the machine was at one moment, and its items in order. */
+#include "server/machine/snapshot.h"
+
+#include "common/assert.h"
+#include "server/machine/machine_internal.h"
+#include "server/machine/snapshot_format.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* Each record is a miss of the cache: fetched some ahead. */
+enum { RECORDS_AHEAD = 8 };
+
+enum step { STEP_HEAD, STEP_SETTINGS, STEP_MARKS, STEP_BASE, STEP_CHANGES, STEP_END, STEP_DONE };
+
+struct kv_machine_view {
+    struct kv_tree_pin pin;
+    struct kv_machine_settings settings;
+    int64_t revision;
+    int64_t oldest_revision;
+    int64_t cluster_time_ms;
+    uint64_t applied_index;
+    struct kv_history_mark *marks;
+    size_t n_marks;
+    /* Where the reader is; the reader's alone. */
+    enum step step;
+    size_t at; /* setting or mark */
+    struct kv_tree_cursor cursor;
+    struct kv_history_reader events;
+    struct kv_snapshot_totals totals; /* of the state from the start, the rest as it goes */
+    XXH3_state_t *hash;
+};
+
+/* The next item, not yet written. */
+struct item {
+    enum kv_item_kind kind;
+    uint8_t type;
+    size_t fixed_size;
+    struct kv_slice key;
+    struct kv_slice value;
+    uint8_t fixed[KV_ITEM_FIXED_BYTES_MAX];
+    uint8_t marks[KV_ITEM_MARKS_MAX * KV_ITEM_MARK_BYTES];
+};
+
+static void free_view(struct kv_machine_view *view)
+{
+    free(view->marks);
+    (void)XXH3_freeState(view->hash);
+    free(view);
+}
+
+int kv_machine_view_open(struct kv_machine *machine, struct kv_machine_view **ret_view)
+{
+    struct kv_machine_view *view = malloc(sizeof *view);
+
+    if (!view) {
+        return KV_NO_MEMORY;
+    }
+    *view = (struct kv_machine_view){
+        .settings = machine->settings,
+        .revision = machine->revision,
+        .oldest_revision = machine->history.oldest_revision,
+        .cluster_time_ms = machine->cluster_time_ms,
+        .applied_index = machine->applied_index,
+        .n_marks = machine->history.n_marks,
+        .totals = {.keys = kv_tree_count(&machine->tree),
+                   .data_bytes = machine->data_bytes,
+                   .history_bytes = machine->history.bytes,
+                   .versions = machine->history.versions,
+                   .state_hash = machine->state_hash},
+    };
+    view->marks = malloc((view->n_marks + 1) * sizeof *view->marks);
+    view->hash = XXH3_createState();
+    if (!view->marks || !view->hash || XXH3_64bits_reset(view->hash) != XXH_OK) {
+        free_view(view);
+        return KV_NO_MEMORY;
+    }
+    kv_history_copy_marks(&machine->history, view->marks);
+    kv_history_read(&machine->history, &view->events);
+    kv_tree_pin(&machine->tree, &view->pin);
+    kv_tree_seek(&view->pin.view, kv_slice_of(NULL, 0), &view->cursor);
+    *ret_view = view;
+    return 0;
+}
+
+void kv_machine_view_close(struct kv_machine *machine, struct kv_machine_view *view)
+{
+    if (!view) {
+        return;
+    }
+    kv_tree_unpin(&machine->tree, &view->pin);
+    free_view(view);
+}
+
+uint64_t kv_machine_view_index(const struct kv_machine_view *view)
+{
+    return view->applied_index;
+}
+
+static void put_fixed(struct item *item, uint64_t number)
+{
+    KV_ASSERT(item->fixed_size + 8 <= sizeof item->fixed);
+    kv_put_u64(item->fixed + item->fixed_size, number);
+    item->fixed_size += 8;
+}
+
+static bool head_item(const struct kv_machine_view *view, struct item *item)
+{
+    if (view->at > 0) {
+        return false;
+    }
+    item->kind = KV_ITEM_HEAD;
+    put_fixed(item, KV_SNAPSHOT_FORMAT | (uint64_t)KV_MACHINE_VERSION << 32);
+    put_fixed(item, (uint64_t)view->revision);
+    put_fixed(item, (uint64_t)view->oldest_revision);
+    put_fixed(item, (uint64_t)view->cluster_time_ms);
+    put_fixed(item, view->applied_index);
+    return true;
+}
+
+static bool setting_item(const struct kv_machine_view *view, struct item *item)
+{
+    const char *name;
+    uint64_t value;
+
+    if (!kv_settings_at(&view->settings, view->at, &name, &value)) {
+        return false;
+    }
+    item->kind = KV_ITEM_SETTING;
+    item->key = kv_slice_str(name);
+    put_fixed(item, value);
+    return true;
+}
+
+static size_t marks_of_item(const struct kv_machine_view *view)
+{
+    size_t left = view->n_marks - view->at;
+
+    return left < KV_ITEM_MARKS_MAX ? left : KV_ITEM_MARKS_MAX;
+}
+
+static bool marks_item(const struct kv_machine_view *view, struct item *item)
+{
+    size_t n = marks_of_item(view);
+
+    for (size_t i = 0; i < n; i++) {
+        const struct kv_history_mark *mark = &view->marks[view->at + i];
+
+        kv_put_u64(item->marks + i * KV_ITEM_MARK_BYTES, (uint64_t)mark->revision);
+        kv_put_u64(item->marks + i * KV_ITEM_MARK_BYTES + 8, (uint64_t)mark->time_ms);
+    }
+    item->kind = KV_ITEM_MARKS;
+    item->value = kv_slice_of(item->marks, n * KV_ITEM_MARK_BYTES);
+    return n > 0;
+}
+
+static bool base_item(struct kv_machine_view *view, struct item *item)
+{
+    const struct kv_record *newest;
+    const struct kv_record *record = NULL;
+
+    while ((newest = kv_tree_cursor_get(&view->cursor))) {
+        kv_tree_cursor_prefetch(&view->cursor, RECORDS_AHEAD);
+        record = kv_record_at(newest, view->oldest_revision);
+        if (record) {
+            break;
+        }
+        kv_tree_next(&view->cursor);
+    }
+    if (!record) {
+        return false;
+    }
+    item->kind = KV_ITEM_BASE;
+    item->type = record->type;
+    item->key = kv_record_key(record);
+    item->value = kv_record_value(record);
+    put_fixed(item, (uint64_t)record->mod_revision);
+    put_fixed(item, (uint64_t)record->create_revision);
+    put_fixed(item, record->version);
+    return true;
+}
+
+static bool change_item(struct kv_machine_view *view, struct item *item)
+{
+    const struct kv_record *record;
+
+    /* Events whose memory was not reclaimed yet count no more. */
+    while ((record = kv_history_reader_get(&view->events)) &&
+           record->mod_revision <= view->oldest_revision) {
+        kv_history_reader_next(&view->events);
+    }
+    if (!record) {
+        return false;
+    }
+    item->kind = KV_ITEM_CHANGE;
+    item->type = record->type;
+    item->key = kv_record_key(record);
+    item->value = kv_record_value(record);
+    put_fixed(item, (uint64_t)record->mod_revision);
+    return true;
+}
+
+static bool end_item(const struct kv_machine_view *view, struct item *item)
+{
+    const struct kv_snapshot_totals *totals = &view->totals;
+
+    if (view->at > 0) {
+        return false;
+    }
+    item->kind = KV_ITEM_END;
+    put_fixed(item, view->n_marks);
+    put_fixed(item, totals->base);
+    put_fixed(item, totals->changes);
+    put_fixed(item, totals->keys);
+    put_fixed(item, totals->data_bytes);
+    put_fixed(item, totals->history_bytes);
+    put_fixed(item, totals->versions);
+    put_fixed(item, totals->state_hash);
+    put_fixed(item, XXH3_64bits_digest(view->hash));
+    return true;
+}
+
+/* The step's next item; false: it has no more. */
+static bool next_item(struct kv_machine_view *view, struct item *item)
+{
+    item->type = 0;
+    item->fixed_size = 0;
+    item->key = kv_slice_of(NULL, 0);
+    item->value = kv_slice_of(NULL, 0);
+    switch (view->step) {
+    case STEP_HEAD:
+        return head_item(view, item);
+    case STEP_SETTINGS:
+        return setting_item(view, item);
+    case STEP_MARKS:
+        return marks_item(view, item);
+    case STEP_BASE:
+        return base_item(view, item);
+    case STEP_CHANGES:
+        return change_item(view, item);
+    case STEP_END:
+        return end_item(view, item);
+    case STEP_DONE:
+        break;
+    }
+    return false;
+}
+
+/* Behind the item that was written. */
+static void advance(struct kv_machine_view *view)
+{
+    switch (view->step) {
+    case STEP_MARKS:
+        view->at += marks_of_item(view);
+        return;
+    case STEP_BASE:
+        view->totals.base++;
+        kv_tree_next(&view->cursor);
+        return;
+    case STEP_CHANGES:
+        view->totals.changes++;
+        kv_history_reader_next(&view->events);
+        return;
+    default:
+        view->at++;
+        return;
+    }
+}
+
+static size_t item_size(const struct item *item)
+{
+    return KV_ITEM_HEAD_BYTES + item->fixed_size + item->key.size + item->value.size;
+}
+
+static int append_item(struct kv_buf *buf, const struct item *item)
+{
+    size_t size = item_size(item);
+    uint8_t *p = kv_buf_reserve(buf, size);
+
+    if (!p) {
+        return KV_NO_MEMORY;
+    }
+    p[0] = (uint8_t)item->kind;
+    p[1] = item->type;
+    kv_put_u16(p + 2, (uint16_t)item->key.size);
+    kv_put_u32(p + 4, (uint32_t)(size - KV_ITEM_HEAD_BYTES));
+    p += KV_ITEM_HEAD_BYTES;
+    memcpy(p, item->fixed, item->fixed_size);
+    p += item->fixed_size;
+    if (item->key.size > 0) {
+        memcpy(p, item->key.data, item->key.size);
+    }
+    if (item->value.size > 0) {
+        memcpy(p + item->key.size, item->value.data, item->value.size);
+    }
+    buf->size += size;
+    return 0;
+}
+
+/* Takes what the buffer holds behind *hashed into the hash. */
+static void hash_behind(struct kv_machine_view *view, const struct kv_buf *buf, size_t *hashed)
+{
+    if (buf->size > *hashed) {
+        (void)XXH3_64bits_update(view->hash, buf->data + *hashed, buf->size - *hashed);
+    }
+    *hashed = buf->size;
+}
+
+int kv_machine_view_read(struct kv_machine_view *view, struct kv_buf *buf, size_t max_bytes)
+{
+    size_t hashed = buf->size;
+    bool any = false;
+    struct item item;
+    int status = 0;
+
+    while (view->step != STEP_DONE) {
+        /* The last item tells the hash of all before it. */
+        if (view->step == STEP_END) {
+            hash_behind(view, buf, &hashed);
+        }
+        if (!next_item(view, &item)) {
+            view->step++;
+            view->at = 0;
+            continue;
+        }
+        if (any && (buf->size >= max_bytes || item_size(&item) > max_bytes - buf->size)) {
+            status = 1;
+            break;
+        }
+        status = append_item(buf, &item);
+        if (status != 0) {
+            break;
+        }
+        advance(view);
+        any = true;
+    }
+    hash_behind(view, buf, &hashed);
+    return status;
+}
