@@ -23,6 +23,19 @@ struct kv_pending_write {
 /* Writes that wait for their sync; each turn adds few, group commit takes all. */
 #define KV_PENDING_WRITES_MAX 4096u
 
+/* Reads a piece for a peer. */
+struct kv_serve {
+    struct kv_job job;
+    struct kv_replica *replica;
+    bool under_way;
+    uint64_t index;
+    uint64_t term;
+    uint64_t offset;
+    size_t size;
+    struct kv_buf data;
+    int status;
+};
+
 struct kv_peer {
     uint64_t id;
     char address[280];
@@ -118,19 +131,6 @@ struct kv_fetch {
     int status;
     struct kv_error error;
     uint64_t retry_ms; /* no new fetch before */
-};
-
-/* Reads a piece for a peer. */
-struct kv_serve {
-    struct kv_job job;
-    struct kv_replica *replica;
-    bool under_way;
-    uint64_t index;
-    uint64_t term;
-    uint64_t offset;
-    size_t size;
-    struct kv_buf data;
-    int status;
 };
 
 /* Looks at the free space of the disk. */

@@ -361,9 +361,13 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op)
 
 void kv_node_stop(struct kv_node *node)
 {
-    static const enum kv_op_state not_begun[] = {
-        KV_OP_QUEUED, KV_OP_READ, KV_OP_ASKED, KV_OP_INDEXED, KV_OP_STREAM, KV_OP_TRANSFER,
-        KV_OP_SNAPSHOT};
+    static const enum kv_op_state not_begun[] = {KV_OP_QUEUED,
+                                                 KV_OP_READ,
+                                                 KV_OP_ASKED,
+                                                 KV_OP_INDEXED,
+                                                 KV_OP_STREAM,
+                                                 KV_OP_TRANSFER,
+                                                 KV_OP_SNAPSHOT};
 
     if (node->stopping) {
         return;

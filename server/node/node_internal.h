@@ -17,7 +17,7 @@ enum kv_op_state {
     KV_OP_INDEXED,   /* waits until its index is applied */
     KV_OP_STREAM,    /* a stream under way */
     KV_OP_TRANSFER,  /* waits until another leads */
-    KV_OP_SNAPSHOT, /* waits until a snapshot is written */
+    KV_OP_SNAPSHOT,  /* waits until a snapshot is written */
     KV_OP_STATES,
 };
 
@@ -62,8 +62,8 @@ struct kv_node {
     struct kv_env env;
     struct kv_replica *replica;
     struct kv_machine *machine;
-    size_t n_views;                     /* of it that are open */
-    struct kv_retired_machine *retired; /* former ones, not freed yet */
+    size_t n_views;                          /* of it that are open */
+    struct kv_retired_machine *retired;      /* former ones, not freed yet */
     struct kv_replica_status replica_status; /* as of the start of the turn */
 
     struct kv_op_list lists[KV_OP_STATES];

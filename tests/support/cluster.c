@@ -370,6 +370,7 @@ void cluster_start(struct cluster *cluster, unsigned id)
         .version = "test",
         .wal_segment_bytes =
             cluster->options.wal_segment_bytes ? cluster->options.wal_segment_bytes : KV_MIB,
+        .snapshot_log_bytes = cluster->options.snapshot_log_bytes,
         .ops = &node_ops,
         .arg = node,
     };
@@ -427,6 +428,7 @@ void cluster_crash(struct cluster *cluster, unsigned id)
         cluster->links[id][i] = 0;
     }
     node->incarnation++; /* no job or message of the closing reaches anything */
+    fake_disk_cut_at(node->disk, 1);
     kv_node_close(node->node);
     node->node = NULL;
     end_node(cluster, node);

@@ -16,10 +16,11 @@ struct cluster;
 struct cluster_options {
     uint64_t seed;
     unsigned n_nodes;
-    unsigned delay_max_us;      /* of a message, one way; at least 1 */
-    unsigned sync_max_us;       /* of a job of a worker */
-    unsigned drop_percent;      /* a dropped message resets its connection, as TCP would */
-    uint64_t wal_segment_bytes; /* 0: 1 MiB */
+    unsigned delay_max_us;       /* of a message, one way; at least 1 */
+    unsigned sync_max_us;        /* of a job of a worker */
+    unsigned drop_percent;       /* a dropped message resets its connection, as TCP would */
+    uint64_t wal_segment_bytes;  /* 0: 1 MiB */
+    uint64_t snapshot_log_bytes; /* 0: as in production */
 };
 
 struct cluster *cluster_new(const struct cluster_options *options);

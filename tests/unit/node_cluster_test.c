@@ -194,6 +194,129 @@ static void a_leader_whose_disk_stands_still_goes_on(void **state)
     cluster_free(cluster);
 }
 
+static struct cluster *new_small_cluster(unsigned n_nodes, uint64_t seed)
+{
+    struct cluster *cluster = cluster_new(&(struct cluster_options){
+        .seed = seed,
+        .n_nodes = n_nodes,
+        .delay_max_us = 300,
+        .sync_max_us = 400,
+        .wal_segment_bytes = 16 * KV_KIB,
+        .snapshot_log_bytes = 8 * KV_KIB,
+    });
+
+    for (unsigned i = 1; i <= n_nodes; i++) {
+        cluster_start(cluster, i);
+    }
+    assert_int_not_equal(cluster_await_leader(cluster, 5000), 0);
+    return cluster;
+}
+
+static void put_many(struct cluster *cluster, unsigned node, unsigned first, unsigned last)
+{
+    for (unsigned i = first; i <= last; i++) {
+        char key[16];
+        char value[200];
+
+        snprintf(key, sizeof key, "k%u", i % 100);
+        snprintf(value, sizeof value, "%0150u", i);
+        put_ok(cluster, node, key, value);
+    }
+}
+
+static void check_many(struct cluster *cluster, unsigned node, unsigned last)
+{
+    for (unsigned i = last > 99 ? last - 99 : 1; i <= last; i++) {
+        char key[16];
+        char value[200];
+
+        snprintf(key, sizeof key, "k%u", i % 100);
+        snprintf(value, sizeof value, "%0150u", i);
+        get_is(cluster, node, key, value);
+    }
+}
+
+static struct kv_node_status status_of(struct cluster *cluster, unsigned node)
+{
+    struct kv_node_status status;
+
+    kv_node_status_get(cluster_node(cluster, node), &status);
+    return status;
+}
+
+static void snapshots_bound_the_log_and_survive_restarts(void **state)
+{
+    struct cluster *cluster = new_small_cluster(3, 11);
+
+    (void)state;
+    put_many(cluster, 1, 1, 1000);
+    for (unsigned i = 1; i <= 3; i++) {
+        assert_true(status_of(cluster, i).snapshots_taken > 3);
+        assert_true(status_of(cluster, i).wal_bytes < 200 * KV_KIB);
+    }
+    for (unsigned i = 1; i <= 3; i++) {
+        cluster_crash(cluster, i);
+    }
+    for (unsigned i = 1; i <= 3; i++) {
+        cluster_start(cluster, i);
+        assert_true(status_of(cluster, i).snapshot_index > 500);
+    }
+    check_many(cluster, 2, 1000);
+    put_many(cluster, 2, 1001, 1300);
+    check_many(cluster, 3, 1300);
+    cluster_check_same(cluster);
+    cluster_free(cluster);
+}
+
+static void a_follower_that_was_away_too_long_gets_a_snapshot(void **state)
+{
+    for (uint64_t seed = 20; seed < 30; seed++) {
+        struct cluster *cluster = new_small_cluster(3, seed);
+        unsigned follower = cluster_leader(cluster) % 3 + 1;
+        unsigned other = follower % 3 + 1;
+
+        (void)state;
+        put_many(cluster, other, 1, 50);
+        cluster_crash(cluster, follower);
+        put_many(cluster, other, 51, 700);
+        cluster_start(cluster, follower);
+        check_many(cluster, follower, 700);
+        assert_int_equal(status_of(cluster, follower).snapshots_installed, 1);
+        put_many(cluster, follower, 701, 1000);
+        check_many(cluster, follower, 1000);
+        cluster_check_same(cluster);
+        cluster_crash(cluster, follower);
+        cluster_start(cluster, follower);
+        check_many(cluster, follower, 1000);
+        cluster_check_same(cluster);
+        cluster_free(cluster);
+    }
+}
+
+static void a_snapshot_is_taken_on_request(void **state)
+{
+    struct cluster *cluster = new_cluster(3, 12);
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__SnapshotNow body = KV__SNAPSHOT_NOW__INIT;
+    struct cluster_request *sent;
+
+    (void)state;
+    put_ok(cluster, 1, "a", "1");
+    get_is(cluster, 2, "a", "1");
+    request.id = 7;
+    request.command_case = KV__REQUEST__COMMAND_SNAPSHOT_NOW;
+    request.snapshot_now = &body;
+    for (int i = 0; i < 2; i++) {
+        sent = cluster_submit(cluster, 2, &request);
+        assert_int_equal(cluster_await(cluster, sent, 5000), KV__CODE__OK);
+        assert_int_equal(sent->reply->snapshot_now->index, status_of(cluster, 2).snapshot_index);
+        assert_true(sent->reply->snapshot_now->bytes > 0);
+        cluster_request_free(sent);
+    }
+    assert_int_equal(status_of(cluster, 2).snapshots_taken, 1);
+    cluster_free(cluster);
+}
+
 static bool is_down(struct cluster *cluster, void *arg)
 {
     return !cluster_is_up(cluster, *(unsigned *)arg);
@@ -302,13 +425,14 @@ static void a_cut_off_leader_serves_no_stale_reads(void **state)
  * the end. */
 static void storm(uint64_t seed, unsigned n_nodes)
 {
-    struct cluster *cluster =
-        cluster_new(&(struct cluster_options){.seed = seed,
-                                              .n_nodes = n_nodes,
-                                              .delay_max_us = 3000,
-                                              .sync_max_us = 5000,
-                                              .drop_percent = (unsigned)(seed % 3),
-                                              .wal_segment_bytes = 256 * KV_KIB});
+    struct cluster *cluster = cluster_new(
+        &(struct cluster_options){.seed = seed,
+                                  .n_nodes = n_nodes,
+                                  .delay_max_us = 3000,
+                                  .sync_max_us = 5000,
+                                  .drop_percent = (unsigned)(seed % 3),
+                                  .wal_segment_bytes = seed % 2 ? 16 * KV_KIB : 256 * KV_KIB,
+                                  .snapshot_log_bytes = seed % 2 ? 2048 : 0});
     enum { WRITES = 300 };
     struct cluster_request *requests[WRITES] = {0};
     bool acknowledged[WRITES] = {0};
@@ -381,6 +505,9 @@ int main(void)
         cmocka_unit_test(without_a_majority_writes_wait_and_say_so),
         cmocka_unit_test(a_follower_that_was_away_catches_up_from_the_log),
         cmocka_unit_test(a_cut_off_leader_serves_no_stale_reads),
+        cmocka_unit_test(snapshots_bound_the_log_and_survive_restarts),
+        cmocka_unit_test(a_follower_that_was_away_too_long_gets_a_snapshot),
+        cmocka_unit_test(a_snapshot_is_taken_on_request),
         cmocka_unit_test(an_answer_for_an_earlier_process_is_nobodys),
         cmocka_unit_test(cluster_time_does_not_jump_at_a_failover),
         cmocka_unit_test(a_leader_whose_disk_stands_still_goes_on),
