@@ -151,6 +151,10 @@ int kv_status(struct kv_client *client,
         .connections = result->connections,
         .uptime_ms = result->uptime_ms,
         .cluster_time_ms = result->cluster_time_ms,
+        .snapshot_index = reply->status->snapshot_index,
+        .snapshot_bytes = reply->status->snapshot_bytes,
+        .snapshot_fetch_index = reply->status->snapshot_fetch_index,
+        .snapshot_fetch_bytes = reply->status->snapshot_fetch_bytes,
         .machine_version = result->machine_version,
         .memory = reply,
     };
@@ -216,6 +220,35 @@ void kv_member_list_free(struct kv_member_list *list)
         free(list->members);
         *list = (struct kv_member_list){0};
     }
+}
+
+int kv_snapshot_take(struct kv_client *client,
+                     const struct kv_call_options *options,
+                     uint64_t *ret_index,
+                     uint64_t *ret_bytes,
+                     struct kv_error *ret_error)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__SnapshotNow command = KV__SNAPSHOT_NOW__INIT;
+    Kv__Reply *reply;
+    int status;
+
+    request.command_case = KV__REQUEST__COMMAND_SNAPSHOT_NOW;
+    request.snapshot_now = &command;
+    status = kv_call(client, &request, options, &reply, ret_error);
+    if (status == 0 && reply->result_case != KV__REPLY__RESULT_SNAPSHOT_NOW) {
+        status = kv_error_set(ret_error, KV_INTERNAL, "the server answered something else");
+    }
+    if (status == 0) {
+        if (ret_index) {
+            *ret_index = reply->snapshot_now->index;
+        }
+        if (ret_bytes) {
+            *ret_bytes = reply->snapshot_now->bytes;
+        }
+    }
+    kv_reply_free(reply);
+    return status;
 }
 
 int kv_leader_transfer(struct kv_client *client,

@@ -74,6 +74,7 @@ bool kv_session_is_repeatable(const Kv__Request *request)
     case KV__REQUEST__COMMAND_STATUS:
     case KV__REQUEST__COMMAND_MEMBER_LIST:
     case KV__REQUEST__COMMAND_LEADER_TRANSFER:
+    case KV__REQUEST__COMMAND_SNAPSHOT_NOW:
         return true;
     default:
         return false;

@@ -85,7 +85,7 @@ size_t kv_session_pending(const struct kv_session *session);
 const char *kv_session_endpoint(const struct kv_session *session);
 unsigned kv_session_endpoint_count(const struct kv_session *session);
 
-/* Reads, and LeaderTransfer: doing them twice does no harm, whoever else writes in between. Puts
+/* Reads, LeaderTransfer and SnapshotNow: doing them twice does no harm, whoever else writes in between. Puts
  * and deletes are not among them: repeated late, they undo what others wrote meanwhile. */
 bool kv_session_is_repeatable(const Kv__Request *request);
 

@@ -386,6 +386,7 @@ static int open_node(struct app *app, struct kv_error *ret_error)
         .election_timeout_ms = (unsigned)app->config.election_timeout_ms,
         .heartbeat_ms = (unsigned)app->config.heartbeat_ms,
         .wal_segment_bytes = app->config.wal_segment_bytes,
+        .snapshot_log_bytes = app->config.snapshot_log_bytes,
         .ops = &node_ops,
         .arg = app,
     };

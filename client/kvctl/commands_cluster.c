@@ -181,14 +181,20 @@ static void print_info_json(FILE *out, const char *endpoint, const struct kv_nod
     fprintf(out,
             ",\"keys\":%" PRIu64 ",\"data_bytes\":%" PRIu64 ",\"wal_bytes\":%" PRIu64
             ",\"connections\":%" PRIu64 ",\"uptime_ms\":%" PRIu64 ",\"cluster_time_ms\":%" PRId64
-            ",\"machine_version\":%" PRIu64 "}",
+            ",\"machine_version\":%" PRIu64 ",\"snapshot_index\":%" PRIu64
+            ",\"snapshot_bytes\":%" PRIu64 ",\"snapshot_fetch_index\":%" PRIu64
+            ",\"snapshot_fetch_bytes\":%" PRIu64 "}",
             info->keys,
             info->data_bytes,
             info->wal_bytes,
             info->connections,
             info->uptime_ms,
             info->cluster_time_ms,
-            info->machine_version);
+            info->machine_version,
+            info->snapshot_index,
+            info->snapshot_bytes,
+            info->snapshot_fetch_index,
+            info->snapshot_fetch_bytes);
 }
 
 static void print_info(struct kvctl *kvctl, const char *endpoint, const struct kv_node_info *info)
@@ -200,7 +206,7 @@ static void print_info(struct kvctl *kvctl, const char *endpoint, const struct k
     fprintf(kvctl->out,
             "%s: node %" PRIu64 ", %s, %s, leader %" PRIu64 "%s%s, term %" PRIu64
             ", revision %" PRId64 ", %" PRIu64 " keys, applied %" PRIu64 " of %" PRIu64
-            ", up %" PRIu64 " s, version %s\n",
+            ", snapshot %" PRIu64 ", up %" PRIu64 " s, version %s\n",
             endpoint,
             info->node_id,
             info->role,
@@ -213,6 +219,7 @@ static void print_info(struct kvctl *kvctl, const char *endpoint, const struct k
             info->keys,
             info->applied_index,
             info->last_index,
+            info->snapshot_index,
             info->uptime_ms / 1000,
             info->version);
 }
@@ -328,6 +335,47 @@ int kvctl_run_member_list(struct kvctl *kvctl)
     }
     kv_member_list_free(&list);
     return KVCTL_OK;
+}
+
+/* Writing a state of some GB takes a while. */
+enum { SNAPSHOT_TIMEOUT_MS = 300000 };
+
+static void take_snapshot_of(
+    struct kvctl *kvctl, const char *endpoint, struct kv_client *client, bool first, int *exit_code)
+{
+    struct kv_call_options options = kvctl_call_options(kvctl);
+    struct kv_error error;
+    uint64_t index;
+    uint64_t bytes;
+
+    if (kvctl->args.numbers[KVCTL_TIMEOUT] == 0) {
+        options.deadline_ms = SNAPSHOT_TIMEOUT_MS;
+    }
+    if (kvctl->args.format == KVCTL_JSON) {
+        fputs(first ? "{\"nodes\":[" : ",", kvctl->out);
+    }
+    if (kv_snapshot_take(client, &options, &index, &bytes, &error) < 0) {
+        print_endpoint_error(kvctl, endpoint, error.message);
+        *exit_code = KVCTL_UNAVAILABLE;
+    } else if (kvctl->args.format == KVCTL_JSON) {
+        fputs("{\"endpoint\":", kvctl->out);
+        kvctl_print_json_string(kvctl->out, endpoint);
+        fprintf(kvctl->out, ",\"index\":%" PRIu64 ",\"bytes\":%" PRIu64 "}", index, bytes);
+    } else {
+        fprintf(kvctl->out,
+                "%s: snapshot at index %" PRIu64 ", %" PRIu64 " bytes\n",
+                endpoint,
+                index,
+                bytes);
+    }
+}
+
+int kvctl_run_snapshot_take(struct kvctl *kvctl)
+{
+    int code = for_each_endpoint(kvctl, take_snapshot_of);
+
+    fputs(kvctl->args.format == KVCTL_JSON ? "]}\n" : "", kvctl->out);
+    return code;
 }
 
 int kvctl_run_leader_transfer(struct kvctl *kvctl)

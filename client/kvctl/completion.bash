@@ -31,9 +31,10 @@ _kvctl() {
     case $first in
     "" | help)
         mapfile -t COMPREPLY < <(compgen -W "put get del range ls count append getset getdel strlen getrange \
-            setrange exists config status health member leader help version" -- "$cur") ;;
+            setrange exists config status health member leader snapshot help version" -- "$cur") ;;
     config) [ -n "$second" ] || mapfile -t COMPREPLY < <(compgen -W "list get set" -- "$cur") ;;
     member) [ -n "$second" ] || mapfile -t COMPREPLY < <(compgen -W "list" -- "$cur") ;;
+    snapshot) [ -n "$second" ] || mapfile -t COMPREPLY < <(compgen -W "take" -- "$cur") ;;
     leader) [ -n "$second" ] || mapfile -t COMPREPLY < <(compgen -W "transfer" -- "$cur") ;;
     put | append | getset) [ -z "$second" ] || mapfile -t COMPREPLY < <(compgen -f -P @ -- "${cur#@}") ;;
     esac

@@ -166,6 +166,7 @@ int kvctl_run_config_set(struct kvctl *kvctl);
 int kvctl_run_status(struct kvctl *kvctl);
 int kvctl_run_health(struct kvctl *kvctl);
 int kvctl_run_member_list(struct kvctl *kvctl);
+int kvctl_run_snapshot_take(struct kvctl *kvctl);
 int kvctl_run_leader_transfer(struct kvctl *kvctl);
 int kvctl_run_help(struct kvctl *kvctl);
 int kvctl_run_version(struct kvctl *kvctl);

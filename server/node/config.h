@@ -35,6 +35,7 @@ struct kv_config {
     uint64_t election_timeout_ms;
     uint64_t heartbeat_ms;
     uint64_t wal_segment_bytes;
+    uint64_t snapshot_log_bytes;
     char log_level[KV_CONFIG_TEXT_BYTES];
     bool peer_compression;
     /* Derived. */

@@ -30,6 +30,10 @@ static void answer_status(struct kv_node *node, struct kv_op *op)
     result.machine_version = KV_MACHINE_VERSION;
     result.uptime_ms = status.uptime_ms;
     result.wal_bytes = status.wal_bytes;
+    result.snapshot_index = status.snapshot_index;
+    result.snapshot_bytes = status.snapshot_bytes;
+    result.snapshot_fetch_index = status.snapshot_fetch_index;
+    result.snapshot_fetch_bytes = status.snapshot_fetch_bytes;
     reply.result_case = KV__REPLY__RESULT_STATUS;
     reply.status = &result;
     reply.revision = status.revision;

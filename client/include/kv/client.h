@@ -338,6 +338,10 @@ struct kv_node_info {
     uint64_t uptime_ms;
     int64_t cluster_time_ms;
     uint64_t machine_version;
+    uint64_t snapshot_index; /* of the newest snapshot on disk; 0: none */
+    uint64_t snapshot_bytes;
+    uint64_t snapshot_fetch_index; /* of the one that is being fetched from the leader; 0: none */
+    uint64_t snapshot_fetch_bytes; /* of it that are here */
     void *memory;
 };
 int kv_status(struct kv_client *client,
@@ -371,6 +375,16 @@ int kv_leader_transfer(struct kv_client *client,
                        uint64_t node_id,
                        const struct kv_call_options *options,
                        struct kv_error *ret_error) KV_MUST_CHECK;
+
+/* Makes the node that answers (open the client with its endpoint alone) write a snapshot of its
+ * state, and waits for it. ret_index: the last entry of the log in it; ret_bytes: size of the file;
+ * both may be NULL. KV_BUSY: one is being installed there, or the last try failed just now.
+ * KV_DEADLINE: it goes on being written. */
+int kv_snapshot_take(struct kv_client *client,
+                     const struct kv_call_options *options,
+                     uint64_t *ret_index,
+                     uint64_t *ret_bytes,
+                     struct kv_error *ret_error) KV_MUST_CHECK;
 
 /* ---------------------------------------------------------------- any request */
 
