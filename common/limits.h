@@ -83,9 +83,9 @@
     (8 * KV_MIB) /* per peer: a few pieces of snapshots ahead of the throttle */
 #define KV_PEER_BULK_BYTES_PER_S_DEFAULT \
     (256 * KV_MIB) /* to each peer: leaves most of a 10 Gbit/s network to the log */
-#define KV_PEER_BULK_BYTES_PER_S_MAX (1024 * 1024 * KV_MIB)
-#define KV_PEER_BULK_BURST_BYTES (1 * KV_MIB) /* at once: some milliseconds of the network */
-#define KV_PEER_BULK_IDLE_MS 5000             /* then its connection is closed */
+#define KV_PEER_BULK_BURST_BYTES (1 * KV_MIB)        /* at once: some milliseconds of the network */
+#define KV_PEER_BULK_BYTES_PER_S_MAX (1000 * KV_MIB) /* a burst each millisecond */
+#define KV_PEER_BULK_IDLE_MS 5000                    /* then its connection is closed */
 #define KV_PEER_ACCEPTED_MAX \
     124u /* connections: two of each member, as many that are being replaced, and strangers */
 #define KV_PEER_BACKOFF_MIN_MS 20

@@ -165,6 +165,7 @@ int64_t kv_peer_frame_peek(struct kv_slice input,
         input.data[8] > KV_PEER_FRAME_BULK ||
         (input.data[9] & ~(KV_PEER_FRAME_LAST | KV_PEER_FRAME_LZ4)) != 0 ||
         kv_get_u16(input.data + 10) != 0 ||
+        (kv_get_u32(input.data + 12) != 0) != ((input.data[9] & KV_PEER_FRAME_LZ4) != 0) ||
         kv_get_u32(input.data + 12) > KV_PEER_MESSAGE_BYTES_MAX) {
         return kv_error_set(ret_error, KV_INVALID, "not a frame of kvd's peer protocol");
     }
@@ -228,8 +229,10 @@ int kv_peer_assembly_add(struct kv_peer_assembly *assembly,
     struct kv_slice message = frame->body;
 
     if (assembly->buf.size > 0 || !(frame->flags & KV_PEER_FRAME_LAST)) {
-        if (frame->body.size == 0 ||
-            kv_buf_append(&assembly->buf, frame->body.data, frame->body.size) != 0) {
+        if (frame->body.size == 0) {
+            return kv_error_set(ret_error, KV_INVALID, "a fragment of a message is empty");
+        }
+        if (kv_buf_append(&assembly->buf, frame->body.data, frame->body.size) != 0) {
             return kv_error_set(ret_error,
                                 KV_INVALID,
                                 "a message is larger than %llu bytes",

@@ -3,11 +3,6 @@
 #include "common/assert.h"
 #include "common/limits.h"
 
-/* Of time that passed as counts at once: keeps the product within 64 bits. */
-enum { ELAPSED_MS_MAX = 1000000 };
-
-_Static_assert(KV_PEER_BULK_BYTES_PER_S_MAX *ELAPSED_MS_MAX < INT64_MAX, "no overflow");
-
 void kv_peer_throttle_init(struct kv_peer_throttle *throttle, uint64_t bytes_per_s, uint64_t now_ms)
 {
     KV_ASSERT(bytes_per_s > 0 && bytes_per_s <= KV_PEER_BULK_BYTES_PER_S_MAX);
@@ -17,20 +12,19 @@ void kv_peer_throttle_init(struct kv_peer_throttle *throttle, uint64_t bytes_per
 size_t kv_peer_throttle_available(struct kv_peer_throttle *throttle, uint64_t now_ms)
 {
     uint64_t elapsed_ms = now_ms - throttle->filled_ms;
+    uint64_t missing = (uint64_t)((int64_t)KV_PEER_BULK_BURST_BYTES - throttle->tokens);
     uint64_t more;
 
-    if (elapsed_ms > ELAPSED_MS_MAX) {
-        elapsed_ms = ELAPSED_MS_MAX;
-        throttle->filled_ms = now_ms - elapsed_ms;
+    if (elapsed_ms / 1000 > missing / throttle->bytes_per_s) {
+        throttle->tokens = (int64_t)KV_PEER_BULK_BURST_BYTES;
+        throttle->filled_ms = now_ms;
+        return (size_t)throttle->tokens;
     }
     more = elapsed_ms * throttle->bytes_per_s / 1000;
     if (more > 0) {
         /* Rounded up: less than a byte is lost, and it never gives more than the rate. */
         throttle->filled_ms += (more * 1000 + throttle->bytes_per_s - 1) / throttle->bytes_per_s;
-        throttle->tokens += (int64_t)more;
-    }
-    if (throttle->tokens > (int64_t)KV_PEER_BULK_BURST_BYTES) {
-        throttle->tokens = (int64_t)KV_PEER_BULK_BURST_BYTES;
+        throttle->tokens += (int64_t)(more < missing ? more : missing);
     }
     return throttle->tokens > 0 ? (size_t)throttle->tokens : 0;
 }
