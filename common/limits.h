@@ -103,7 +103,16 @@
     (20 * KV_MIB) /* one entry at its largest with the rest of the message */
 #define KV_PEER_QUEUE_BYTES_MAX \
     (64 * KV_MIB) /* per peer; beyond it messages are dropped, raft retries */
-#define KV_PEER_QUEUE_MESSAGES_MAX 4096u
+#define KV_PEER_QUEUE_MESSAGES_MAX 4096u /* small ones: raft sends a few per heartbeat and peer */
+#define KV_PEER_BULK_QUEUE_BYTES_MAX \
+    (8 * KV_MIB) /* per peer: a few pieces of snapshots ahead of the throttle */
+#define KV_PEER_BULK_BYTES_PER_S_DEFAULT \
+    (256 * KV_MIB) /* to each peer: leaves most of a 10 Gbit/s network to the log */
+#define KV_PEER_BULK_BURST_BYTES (1 * KV_MIB)        /* at once: some milliseconds of the network */
+#define KV_PEER_BULK_BYTES_PER_S_MAX (1000 * KV_MIB) /* a burst each millisecond */
+#define KV_PEER_BULK_IDLE_MS 5000                    /* then its connection is closed */
+#define KV_PEER_ACCEPTED_MAX \
+    124u /* connections: two of each member, as many that are being replaced, and strangers */
 #define KV_PEER_BACKOFF_MIN_MS 20
 #define KV_PEER_BACKOFF_MAX_MS 1000
 #define KV_FORWARD_MAX 16384u      /* forwarded commands that wait for the leader's reply */
@@ -131,6 +140,11 @@
 _Static_assert(KV_REQUEST_BYTES_MAX < KV_ENTRY_BYTES_MAX, "the largest request fits an entry");
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_PEER_MESSAGE_BYTES_MAX,
                "the largest entry fits a peer message");
+_Static_assert(KV_PEER_MESSAGE_BYTES_MAX +
+                       16 * (KV_PEER_MESSAGE_BYTES_MAX / KV_PEER_FRAGMENT_BYTES) <
+                   KV_PEER_QUEUE_BYTES_MAX,
+               "the largest peer message fits an empty queue");
+_Static_assert(4 * KV_MEMBERS_MAX < KV_PEER_ACCEPTED_MAX, "members leave room for newcomers");
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_WAL_SEGMENT_BYTES, "the largest entry fits a segment");
 _Static_assert(KV_MEMBERS_MAX *(KV_NAME_BYTES_MAX + 32) < KV_CONFIGURATION_BYTES_MAX,
                "all members fit a configuration");

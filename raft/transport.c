@@ -14,13 +14,28 @@ enum {
     PING_MS = 250,
     SILENCE_MS = 2000, /* a link without a sign of life is dead */
     CONNECT_MS = 1000,
-    ACCEPTED_MAX = 4 * KV_MEMBERS_MAX + 64,
+    REFUSAL_REPEAT_MS = 60000,
     BACKLOG = 64,
 };
 
 uint64_t kv_transport_now_ms(const struct kv_transport *transport)
 {
-    return uv_now(transport->loop);
+    const struct kv_transport_options *options = &transport->options;
+
+    return options->now_ms ? options->now_ms(options->now_arg) : uv_now(transport->loop);
+}
+
+static void on_wake(uv_timer_t *timer)
+{
+    (void)timer; /* what is due is done in on_prepare */
+}
+
+void kv_transport_wake(struct kv_transport *transport, uint64_t delay_ms)
+{
+    if (!transport->closing && (!uv_is_active((uv_handle_t *)&transport->wake) ||
+                                uv_timer_get_due_in(&transport->wake) > delay_ms)) {
+        uv_timer_start(&transport->wake, on_wake, delay_ms, 0);
+    }
 }
 
 int kv_address_split(const char *address, char host[256], char port[8])
@@ -61,25 +76,38 @@ struct kv_peer_link *kv_transport_link(const struct kv_transport *transport, uin
 
 void kv_transport_refuse(struct kv_transport *transport, const char *remote, const char *reason)
 {
-    char text[200];
+    uint64_t now_ms = kv_transport_now_ms(transport);
+    struct kv_transport_refusal *oldest = &transport->refusals[0];
+    char text[sizeof oldest->text];
 
     snprintf(text, sizeof text, "%s: %s", remote, reason);
-    /* Once for each in a row: strangers knock again and again. */
-    if (strcmp(text, transport->last_refusal) != 0) {
-        memcpy(transport->last_refusal, text, sizeof text);
-        KV_LOG(WARN, "peer", "refused", "from=%s reason=\"%s\"", remote, reason);
+    /* Strangers knock again and again: what was said lately is not repeated. */
+    for (size_t i = 0; i < sizeof transport->refusals / sizeof *oldest; i++) {
+        struct kv_transport_refusal *refusal = &transport->refusals[i];
+
+        if (strcmp(text, refusal->text) == 0 && now_ms - refusal->logged_ms < REFUSAL_REPEAT_MS) {
+            return;
+        }
+        oldest = refusal->logged_ms < oldest->logged_ms ? refusal : oldest;
     }
+    memcpy(oldest->text, text, sizeof text);
+    oldest->logged_ms = now_ms;
+    KV_LOG(WARN, "peer", "refused", "from=%s reason=\"%s\"", remote, reason);
 }
 
 void kv_transport_link_lost(struct kv_peer_link *link, bool reset)
 {
     const struct kv_net_handler *handler = &link->transport->handler;
 
-    link->stats.connected = false;
     if (link->connected) {
         link->connected = false;
         /* First attempt at once: most often the peer was only restarted. */
-        link->retry_ms = 0;
+        link->attempts.retry_ms = 0;
+        /* Everything not delivered is gone. */
+        if (link->bulk_out) {
+            kv_peer_conn_close(link->bulk_out, false);
+        }
+        kv_peer_attempts_reset(&link->bulk_attempts);
         handler->disconnected(handler->arg, link->id, reset);
     }
 }
@@ -106,6 +134,8 @@ static int net_add_peer(void *arg, uint64_t peer_id, const char *address)
     }
     link->transport = transport;
     link->id = peer_id;
+    kv_peer_throttle_init(
+        &link->throttle, transport->options.bulk_bytes_per_s, kv_transport_now_ms(transport));
     snprintf(link->address, sizeof link->address, "%s", address);
     link->next = transport->links;
     transport->links = link;
@@ -116,17 +146,71 @@ static int net_add_peer(void *arg, uint64_t peer_id, const char *address)
 static void net_remove_peer(void *arg, uint64_t peer_id)
 {
     struct kv_peer_link *link = kv_transport_link(arg, peer_id);
+    struct kv_peer_conn *conns[4];
 
     if (!link) {
         return;
     }
     link->removed = true;
-    if (link->in) {
-        kv_peer_conn_close(link->in, false);
+    kv_peer_lookup_abandon(link->lookup);
+    link->lookup = NULL;
+    conns[0] = link->bulk_in;
+    conns[1] = link->bulk_out;
+    conns[2] = link->in;
+    conns[3] = link->out;
+    for (size_t i = 0; i < sizeof conns / sizeof conns[0]; i++) {
+        if (conns[i]) {
+            kv_peer_conn_close(conns[i], false);
+        }
     }
-    if (link->out) {
-        kv_peer_conn_close(link->out, false);
+}
+
+/* False: the queue is full. */
+static bool has_room(const struct kv_peer_conn *conn, size_t message_bytes)
+{
+    size_t bytes = kv_peer_frames_bytes(message_bytes);
+    size_t queued = kv_peer_conn_queued(conn);
+
+    return bytes <= conn->queue_bytes_max && queued <= conn->queue_bytes_max - bytes &&
+           conn->n_messages < KV_PEER_QUEUE_MESSAGES_MAX;
+}
+
+static int queue_message(struct kv_peer_conn *conn,
+                         enum kv_net_class cls,
+                         const struct kv_slice *pieces,
+                         size_t n_pieces)
+{
+    static const enum kv_peer_frame_kind kinds[] = {
+        [KV_NET_ORDERED] = KV_PEER_FRAME_ORDERED,
+        [KV_NET_URGENT] = KV_PEER_FRAME_URGENT,
+        [KV_NET_BULK] = KV_PEER_FRAME_BULK,
+    };
+    struct kv_buf *buf = cls == KV_NET_URGENT ? &conn->urgent : &conn->ordered;
+    size_t total = 0;
+    int status;
+
+    for (size_t i = 0; i < n_pieces; i++) {
+        total += pieces[i].size;
     }
+    if (!has_room(conn, total)) {
+        return KV_BUSY;
+    }
+    if (conn->ordered_sent > conn->queue_bytes_max / 2) {
+        kv_buf_consume(&conn->ordered, conn->ordered_sent);
+        conn->ordered_sent = 0;
+    }
+    /* What is bulk is compressed already. */
+    status = kv_peer_frame_append(buf,
+                                  kinds[cls],
+                                  pieces,
+                                  n_pieces,
+                                  conn->transport->options.compress && cls == KV_NET_ORDERED);
+    if (status == 0) {
+        conn->n_messages++;
+        conn->n_urgent_messages += cls == KV_NET_URGENT;
+        conn->last_busy_ms = kv_transport_now_ms(conn->transport);
+    }
+    return status == KV_TOO_LARGE ? KV_BUSY : status;
 }
 
 static int net_send(void *arg,
@@ -148,31 +232,18 @@ static int net_send(void *arg,
         }
         return KV_CLOSED;
     }
-    conn = link->out;
     if (n_bulk + 1 > sizeof pieces / sizeof pieces[0]) {
         return KV_TOO_LARGE;
-    }
-    if (conn->ordered.size - conn->ordered_sent + conn->urgent.size + conn->writing.size >
-        KV_PEER_QUEUE_BYTES_MAX) {
-        link->stats.messages_dropped++;
-        return KV_BUSY;
-    }
-    if (conn->ordered_sent > KV_PEER_QUEUE_BYTES_MAX / 2) {
-        kv_buf_consume(&conn->ordered, conn->ordered_sent);
-        conn->ordered_sent = 0;
     }
     pieces[0] = head;
     if (n_bulk > 0) {
         memcpy(pieces + 1, bulk, n_bulk * sizeof *bulk);
     }
-    status = kv_peer_frame_append(cls == KV_NET_URGENT ? &conn->urgent : &conn->ordered,
-                                  (enum kv_peer_frame_kind)(KV_PEER_FRAME_ORDERED + (int)cls),
-                                  pieces,
-                                  n_bulk + 1,
-                                  transport->options.compress && cls == KV_NET_ORDERED);
+    conn = cls == KV_NET_BULK ? kv_peer_link_bulk(link) : link->out;
+    status = conn ? queue_message(conn, cls, pieces, n_bulk + 1) : KV_BUSY;
     link->stats.messages_sent += status == 0;
     link->stats.messages_dropped += status != 0;
-    return status == KV_TOO_LARGE ? KV_BUSY : status;
+    return status;
 }
 
 static const struct kv_net_ops net_ops = {net_start, net_add_peer, net_remove_peer, net_send};
@@ -197,6 +268,10 @@ int kv_transport_peer_stats(const struct kv_transport *transport,
         return KV_NOT_FOUND;
     }
     *ret_stats = link->stats;
+    ret_stats->connected = link->connected;
+    ret_stats->queued_bytes = link->out ? kv_peer_conn_queued(link->out) : 0;
+    ret_stats->bulk_connected = link->bulk_out && link->bulk_out->state == KV_PEER_CONN_READY;
+    ret_stats->bulk_queued_bytes = link->bulk_out ? kv_peer_conn_queued(link->bulk_out) : 0;
     return 0;
 }
 
@@ -206,11 +281,35 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct kv_transport *transport = prepare->data;
 
+    transport->turn++;
+    kv_transport_accept_due(transport);
     for (struct kv_peer_conn *conn = transport->conns; conn; conn = conn->next) {
         if (!conn->closing && conn->state != KV_PEER_CONN_CONNECTING) {
             kv_peer_conn_flush(conn);
         }
     }
+}
+
+/* Closes for a reason that is logged. */
+static void give_up(struct kv_peer_conn *conn, const char *reason)
+{
+    if (conn->accepted) {
+        kv_transport_refuse(conn->transport, conn->remote, reason);
+    } else {
+        kv_peer_conn_failed(conn, reason);
+    }
+    kv_peer_conn_close(conn, false);
+}
+
+static bool bulk_is_idle(struct kv_peer_conn *conn, uint64_t now_ms)
+{
+    if (!conn->is_bulk || conn->accepted) {
+        return false;
+    }
+    if (kv_peer_conn_queued(conn) > 0) {
+        conn->last_busy_ms = now_ms;
+    }
+    return now_ms - conn->last_busy_ms >= KV_PEER_BULK_IDLE_MS;
 }
 
 static void tend_conn(struct kv_peer_conn *conn, uint64_t now_ms)
@@ -220,22 +319,31 @@ static void tend_conn(struct kv_peer_conn *conn, uint64_t now_ms)
     }
     if (conn->state != KV_PEER_CONN_READY) {
         if (now_ms - conn->opened_ms >= (conn->accepted ? KV_HELLO_TIMEOUT_MS : CONNECT_MS)) {
-            if (conn->accepted) {
-                kv_transport_refuse(conn->transport, conn->remote, "it sent no hello in time");
-            } else if (conn->link) {
-                kv_peer_link_failed(conn->link, "no answer in time");
-            }
-            kv_peer_conn_close(conn, false);
+            give_up(conn, conn->accepted ? "it sent no hello in time" : "no answer in time");
         }
-        return;
-    }
-    if (now_ms - conn->last_received_ms >= SILENCE_MS) {
-        if (conn->link && !conn->accepted) {
-            kv_peer_link_failed(conn->link, "no sign of life for two seconds");
-        }
+    } else if (now_ms - conn->last_alive_ms >= SILENCE_MS) {
+        give_up(conn, "no sign of life for two seconds");
+    } else if (bulk_is_idle(conn, now_ms)) {
         kv_peer_conn_close(conn, false);
-    } else if (!conn->accepted && now_ms - conn->last_received_ms >= PING_MS) {
+    } else if (!conn->accepted && now_ms - conn->last_alive_ms >= PING_MS) {
         (void)!kv_peer_frame_append(&conn->urgent, KV_PEER_FRAME_PING, NULL, 0, false);
+    }
+}
+
+/* Not at once when they are removed: whoever removes them may be in a call that came from one. */
+static void free_removed_links(struct kv_transport *transport)
+{
+    struct kv_peer_link **at = &transport->links;
+
+    while (*at) {
+        struct kv_peer_link *link = *at;
+
+        if (link->removed) {
+            *at = link->next;
+            free(link);
+        } else {
+            at = &link->next;
+        }
     }
 }
 
@@ -245,30 +353,11 @@ static void on_timer(uv_timer_t *timer)
     uint64_t now_ms = kv_transport_now_ms(transport);
 
     for (struct kv_peer_conn *conn = transport->conns; conn; conn = conn->next) {
-        /* Looked at every PING_MS or so: each conn in its own tick. */
         tend_conn(conn, now_ms);
     }
+    free_removed_links(transport);
     for (struct kv_peer_link *link = transport->links; link; link = link->next) {
         kv_peer_link_dial(link);
-    }
-}
-
-static void on_connection(uv_stream_t *listener, int status)
-{
-    struct kv_transport *transport = listener->data;
-    struct kv_peer_conn *conn;
-
-    if (status != 0) {
-        return;
-    }
-    conn = kv_peer_conn_new(transport, true);
-    if (!conn) {
-        return;
-    }
-    if (uv_accept(listener, (uv_stream_t *)&conn->tcp) != 0 ||
-        transport->n_accepted > ACCEPTED_MAX || !transport->started ||
-        kv_peer_conn_start_reading(conn) != 0) {
-        kv_peer_conn_close(conn, false);
     }
 }
 
@@ -314,7 +403,7 @@ static int start_listening(struct kv_transport *transport, struct kv_error *ret_
     }
     rv = uv_tcp_bind(&transport->listener, (const struct sockaddr *)&address, 0);
     if (rv == 0) {
-        rv = uv_listen((uv_stream_t *)&transport->listener, BACKLOG, on_connection);
+        rv = uv_listen((uv_stream_t *)&transport->listener, BACKLOG, kv_transport_on_connection);
     }
     if (rv == UV_EADDRINUSE) {
         return kv_error_set(
@@ -344,8 +433,12 @@ static void start_handles(struct kv_transport *transport)
     KV_ASSERT(uv_tcp_init(transport->loop, &transport->listener) == 0);
     KV_ASSERT(uv_prepare_init(transport->loop, &transport->prepare) == 0);
     KV_ASSERT(uv_timer_init(transport->loop, &transport->timer) == 0);
+    KV_ASSERT(uv_timer_init(transport->loop, &transport->wake) == 0);
+    KV_ASSERT(uv_async_init(transport->loop, &transport->looked_up, kv_peer_link_on_looked_up) ==
+              0);
     transport->listener.data = transport->prepare.data = transport->timer.data = transport;
-    transport->n_handles = 3;
+    transport->wake.data = transport->looked_up.data = transport;
+    transport->n_handles = 5;
     uv_prepare_start(&transport->prepare, on_prepare);
     uv_timer_start(&transport->timer, on_timer, TICK_MS, TICK_MS);
 }
@@ -362,6 +455,11 @@ int kv_transport_open(const struct kv_transport_options *options,
     }
     transport->options = *options;
     transport->loop = options->loop;
+    if (options->bulk_bytes_per_s == 0) {
+        transport->options.bulk_bytes_per_s = KV_PEER_BULK_BYTES_PER_S_DEFAULT;
+    } else if (options->bulk_bytes_per_s > KV_PEER_BULK_BYTES_PER_S_MAX) {
+        transport->options.bulk_bytes_per_s = KV_PEER_BULK_BYTES_PER_S_MAX;
+    }
     snprintf(
         transport->client_address, sizeof transport->client_address, "%s", options->client_address);
     start_handles(transport);
@@ -418,6 +516,12 @@ void kv_transport_close(struct kv_transport *transport, void (*cb)(void *arg), v
         }
         kv_peer_conn_close(conn, false);
     }
+    for (struct kv_peer_link *link = transport->links; link; link = link->next) {
+        kv_peer_lookup_abandon(link->lookup);
+        link->lookup = NULL;
+    }
+    uv_close((uv_handle_t *)&transport->wake, on_handle_closed);
+    uv_close((uv_handle_t *)&transport->looked_up, on_handle_closed);
     uv_close((uv_handle_t *)&transport->listener, on_handle_closed);
     uv_close((uv_handle_t *)&transport->prepare, on_handle_closed);
     uv_close((uv_handle_t *)&transport->timer, on_handle_closed);

@@ -13,6 +13,7 @@
 enum {
     PROTOCOL_VERSION = 1,
     IN_BYTES_MAX = 1024 * 1024,
+    PONG_QUEUE_BYTES_MAX = 4096, /* who does not read them needs no more */
     WRITE_PIECE_BYTES = 256 * 1024,
     HELLO_BYTES_MAX = 4096,
 };
@@ -29,7 +30,9 @@ struct kv_peer_conn *kv_peer_conn_new(struct kv_transport *transport, bool accep
     conn->accepted = accepted;
     conn->tcp.data = conn;
     conn->state = KV_PEER_CONN_HELLO;
-    conn->opened_ms = conn->last_received_ms = conn->last_sent_ms = kv_transport_now_ms(transport);
+    conn->opened_ms = conn->last_alive_ms = conn->last_busy_ms = kv_transport_now_ms(transport);
+    conn->turn = transport->turn;
+    conn->queue_bytes_max = KV_PEER_QUEUE_BYTES_MAX;
     kv_buf_init(&conn->in, IN_BYTES_MAX);
     kv_buf_init(&conn->urgent, KV_PEER_QUEUE_BYTES_MAX);
     kv_buf_init(&conn->ordered, 2 * KV_PEER_QUEUE_BYTES_MAX);
@@ -53,7 +56,6 @@ static void on_closed(uv_handle_t *handle)
         at = &(*at)->next;
     }
     *at = conn->next;
-    transport->n_accepted -= conn->accepted;
     kv_buf_deinit(&conn->in);
     kv_buf_deinit(&conn->urgent);
     kv_buf_deinit(&conn->ordered);
@@ -73,11 +75,19 @@ void kv_peer_conn_close(struct kv_peer_conn *conn, bool reset)
     }
     conn->closing = true;
     conn->link = NULL;
+    conn->transport->n_accepted -= conn->accepted;
     uv_close((uv_handle_t *)&conn->tcp, on_closed);
-    if (link && link->in == conn) {
-        link->in = NULL;
+    if (!link) {
+        return;
     }
-    if (link && link->out == conn) {
+    link->stats.messages_dropped += conn->n_messages;
+    if (link->in == conn) {
+        link->in = NULL;
+    } else if (link->bulk_in == conn) {
+        link->bulk_in = NULL;
+    } else if (link->bulk_out == conn) {
+        link->bulk_out = NULL;
+    } else if (link->out == conn) {
         link->out = NULL;
         kv_transport_link_lost(link, reset);
     }
@@ -85,13 +95,42 @@ void kv_peer_conn_close(struct kv_peer_conn *conn, bool reset)
 
 /* ---------------------------------------------------------------- writing */
 
-/* End of the frames that begin before `limit`, from offset on. */
-static size_t frames_end(const struct kv_buf *buf, size_t offset, size_t limit)
+size_t kv_peer_conn_queued(const struct kv_peer_conn *conn)
 {
+    return conn->urgent.size + conn->ordered.size - conn->ordered_sent + conn->writing.size;
+}
+
+/* End of the frames that begin before `limit`, from offset on; counts the messages that end there.
+ */
+static size_t
+frames_end(const struct kv_buf *buf, size_t offset, size_t limit, size_t *ret_n_messages)
+{
+    *ret_n_messages = 0;
     while (offset < buf->size && offset < limit) {
+        *ret_n_messages += (buf->data[offset + 9] & KV_PEER_FRAME_LAST) != 0;
         offset += KV_PEER_FRAME_HEADER_BYTES + kv_get_u32(buf->data + offset + 4);
     }
     return offset;
+}
+
+/* How much of the ordered frames may go now. */
+static size_t write_allowance(struct kv_peer_conn *conn)
+{
+    struct kv_transport *transport = conn->transport;
+    size_t available;
+
+    /* Only a bulk connection has some before it is ready. */
+    if (conn->state != KV_PEER_CONN_READY || conn->ordered_sent == conn->ordered.size) {
+        return 0;
+    }
+    if (!conn->is_bulk) {
+        return WRITE_PIECE_BYTES;
+    }
+    available = kv_peer_throttle_available(&conn->link->throttle, kv_transport_now_ms(transport));
+    if (available == 0) {
+        kv_transport_wake(transport, kv_peer_throttle_wait_ms(&conn->link->throttle));
+    }
+    return available < WRITE_PIECE_BYTES ? available : WRITE_PIECE_BYTES;
 }
 
 static void on_written(uv_write_t *write, int status)
@@ -103,6 +142,8 @@ static void on_written(uv_write_t *write, int status)
     if (status < 0) {
         kv_peer_conn_close(conn, status == UV_ECONNRESET || status == UV_EPIPE);
     } else {
+        /* The other side made room by reading: with much under way its pong may be late. */
+        conn->last_alive_ms = kv_transport_now_ms(conn->transport);
         kv_peer_conn_flush(conn);
     }
 }
@@ -135,8 +176,11 @@ write_rest(struct kv_peer_conn *conn, const uv_buf_t *bufs, unsigned n_bufs, siz
  * full. */
 static bool flush_some(struct kv_peer_conn *conn)
 {
-    size_t end =
-        frames_end(&conn->ordered, conn->ordered_sent, conn->ordered_sent + WRITE_PIECE_BYTES);
+    size_t n_messages;
+    size_t end = frames_end(&conn->ordered,
+                            conn->ordered_sent,
+                            conn->ordered_sent + write_allowance(conn),
+                            &n_messages);
     uv_buf_t bufs[2] = {
         uv_buf_init((char *)conn->urgent.data, (unsigned)conn->urgent.size),
         uv_buf_init((char *)conn->ordered.data + conn->ordered_sent,
@@ -153,10 +197,14 @@ static bool flush_some(struct kv_peer_conn *conn)
         kv_peer_conn_close(conn, done == UV_ECONNRESET || done == UV_EPIPE);
         return false;
     }
-    conn->last_sent_ms = kv_transport_now_ms(conn->transport);
     if (conn->link) {
         conn->link->stats.bytes_sent += total;
     }
+    if (conn->is_bulk && conn->link) {
+        kv_peer_throttle_take(&conn->link->throttle, bufs[1].len);
+    }
+    conn->n_messages -= n_messages + conn->n_urgent_messages;
+    conn->n_urgent_messages = 0;
     if ((size_t)(done < 0 ? 0 : done) < total) {
         write_rest(conn, bufs, 2, done < 0 ? 0 : (size_t)done);
     }
@@ -200,12 +248,15 @@ int kv_peer_conn_send_hello(struct kv_peer_conn *conn)
     hello.to_node_id = conn->link->id;
     hello.client_address = (char *)(uintptr_t)transport->client_address;
     hello.machine_version = transport->options.machine_version;
+    hello.bulk = conn->is_bulk;
     return send_message(conn, KV_PEER_FRAME_HELLO, &hello.base);
 }
 
-static void send_ping_or_pong(struct kv_peer_conn *conn, enum kv_peer_frame_kind kind)
+static void send_pong(struct kv_peer_conn *conn)
 {
-    (void)!kv_peer_frame_append(&conn->urgent, kind, NULL, 0, false);
+    if (conn->urgent.size < PONG_QUEUE_BYTES_MAX) {
+        (void)!kv_peer_frame_append(&conn->urgent, KV_PEER_FRAME_PONG, NULL, 0, false);
+    }
 }
 
 /* ---------------------------------------------------------------- hello */
@@ -279,10 +330,14 @@ accept_hello(struct kv_peer_conn *conn, struct kv_peer_link *link, const Kv__Pee
     const struct kv_transport *transport = conn->transport;
 
     /* Nothing that came on an older connection may be delivered after this. */
-    if (link->in) {
+    if (link->bulk_in) {
+        kv_peer_conn_close(link->bulk_in, false);
+    }
+    if (link->in && !hello->bulk) {
         kv_peer_conn_close(link->in, false);
     }
-    link->in = conn;
+    *(hello->bulk ? &link->bulk_in : &link->in) = conn;
+    conn->is_bulk = hello->bulk;
     conn->link = link;
     conn->state = KV_PEER_CONN_READY;
     reply.accepted = true;
@@ -295,11 +350,11 @@ accept_hello(struct kv_peer_conn *conn, struct kv_peer_link *link, const Kv__Pee
         return;
     }
     kv_peer_conn_flush(conn);
-    tell_peer_info(link, hello->client_address, hello->machine_version);
     /* It is back: do not wait out the backoff. */
-    link->retry_ms = 0;
-    link->backoff_ms = 0;
+    link->attempts.retry_ms = 0;
+    link->attempts.backoff_ms = 0;
     kv_peer_link_dial(link);
+    tell_peer_info(link, hello->client_address, hello->machine_version);
 }
 
 /* Scans and unpacks; NULL when malformed. */
@@ -349,15 +404,17 @@ static void receive_hello_reply(struct kv_peer_conn *conn, struct kv_slice body)
                  link->id,
                  link->address,
                  reply && !reply->accepted ? reply->reason : "another node answers there");
-        kv_peer_link_failed(link, text);
+        kv_peer_conn_failed(conn, text);
         kv_peer_conn_close(conn, false);
+    } else if (conn->is_bulk) {
+        conn->state = KV_PEER_CONN_READY;
+        link->stats.bulk_connects++;
+        kv_peer_attempts_reset(&link->bulk_attempts);
     } else {
         conn->state = KV_PEER_CONN_READY;
         link->connected = true;
-        link->stats.connected = true;
         link->stats.connects++;
-        link->backoff_ms = 0;
-        link->last_error[0] = '\0';
+        kv_peer_attempts_reset(&link->attempts);
         tell_peer_info(link, reply->client_address, reply->machine_version);
         conn->transport->handler.connected(conn->transport->handler.arg, link->id);
     }
@@ -374,7 +431,7 @@ static void receive_message(struct kv_peer_conn *conn, const struct kv_peer_fram
     struct kv_slice message;
     struct kv_error error;
     int status = kv_peer_assembly_add(
-        &conn->assemblies[frame->kind - KV_PEER_FRAME_ORDERED], frame, &message, &error);
+        &conn->assemblies[frame->kind != KV_PEER_FRAME_URGENT], frame, &message, &error);
 
     if (status < 0) {
         kv_transport_refuse(conn->transport, conn->remote, error.message);
@@ -402,12 +459,14 @@ static bool receive_frame(struct kv_peer_conn *conn, const struct kv_peer_frame 
     switch (frame->kind) {
     case KV_PEER_FRAME_ORDERED:
     case KV_PEER_FRAME_URGENT:
-        if (conn->accepted) {
-            receive_message(conn, frame);
+    case KV_PEER_FRAME_BULK:
+        if (!conn->accepted || conn->is_bulk != (frame->kind == KV_PEER_FRAME_BULK)) {
+            return false;
         }
-        return conn->accepted;
+        receive_message(conn, frame);
+        return true;
     case KV_PEER_FRAME_PING:
-        send_ping_or_pong(conn, KV_PEER_FRAME_PONG);
+        send_pong(conn);
         return true;
     case KV_PEER_FRAME_PONG:
         return true;
@@ -456,11 +515,14 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
     (void)buf;
     if (n < 0) {
+        if (!conn->accepted && conn->state != KV_PEER_CONN_READY) {
+            kv_peer_conn_failed(conn, "it closed the connection before it answered");
+        }
         kv_peer_conn_close(conn, n == UV_EOF || n == UV_ECONNRESET);
         return;
     }
     conn->in.size += (size_t)n;
-    conn->last_received_ms = kv_transport_now_ms(conn->transport);
+    conn->last_alive_ms = kv_transport_now_ms(conn->transport);
     if (conn->link) {
         conn->link->stats.bytes_received += (uint64_t)n;
     }

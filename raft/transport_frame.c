@@ -44,6 +44,18 @@ static void copy_out(const struct kv_slice **piece, size_t *offset, uint8_t *p, 
     }
 }
 
+static size_t frames_of(size_t message_bytes)
+{
+    return message_bytes == 0
+               ? 1
+               : (message_bytes + KV_PEER_FRAGMENT_BYTES - 1) / KV_PEER_FRAGMENT_BYTES;
+}
+
+size_t kv_peer_frames_bytes(size_t message_bytes)
+{
+    return message_bytes + frames_of(message_bytes) * KV_PEER_FRAME_HEADER_BYTES;
+}
+
 static int append_frames(struct kv_buf *buf,
                          uint8_t kind,
                          uint8_t flags,
@@ -51,9 +63,8 @@ static int append_frames(struct kv_buf *buf,
                          const struct kv_slice *pieces,
                          size_t total)
 {
-    size_t n_frames =
-        total == 0 ? 1 : (total + KV_PEER_FRAGMENT_BYTES - 1) / KV_PEER_FRAGMENT_BYTES;
-    uint8_t *p = kv_buf_reserve(buf, total + n_frames * KV_PEER_FRAME_HEADER_BYTES);
+    size_t n_frames = frames_of(total);
+    uint8_t *p = kv_buf_reserve(buf, kv_peer_frames_bytes(total));
     size_t offset = 0;
 
     if (!p) {
@@ -68,7 +79,7 @@ static int append_frames(struct kv_buf *buf,
             p, kind, (uint8_t)(flags | (left == 0 ? KV_PEER_FRAME_LAST : 0)), raw_size, body);
         p += KV_PEER_FRAME_HEADER_BYTES + body;
     }
-    buf->size += total + n_frames * KV_PEER_FRAME_HEADER_BYTES;
+    buf->size += kv_peer_frames_bytes(total);
     return 0;
 }
 
@@ -151,9 +162,10 @@ int64_t kv_peer_frame_peek(struct kv_slice input,
     }
     body_size = kv_get_u32(input.data + 4);
     if (body_size > KV_PEER_FRAGMENT_BYTES || input.data[8] < KV_PEER_FRAME_ORDERED ||
-        input.data[8] > KV_PEER_FRAME_PONG ||
+        input.data[8] > KV_PEER_FRAME_BULK ||
         (input.data[9] & ~(KV_PEER_FRAME_LAST | KV_PEER_FRAME_LZ4)) != 0 ||
         kv_get_u16(input.data + 10) != 0 ||
+        (kv_get_u32(input.data + 12) != 0) != ((input.data[9] & KV_PEER_FRAME_LZ4) != 0) ||
         kv_get_u32(input.data + 12) > KV_PEER_MESSAGE_BYTES_MAX) {
         return kv_error_set(ret_error, KV_INVALID, "not a frame of kvd's peer protocol");
     }
@@ -217,8 +229,10 @@ int kv_peer_assembly_add(struct kv_peer_assembly *assembly,
     struct kv_slice message = frame->body;
 
     if (assembly->buf.size > 0 || !(frame->flags & KV_PEER_FRAME_LAST)) {
-        if (frame->body.size == 0 ||
-            kv_buf_append(&assembly->buf, frame->body.data, frame->body.size) != 0) {
+        if (frame->body.size == 0) {
+            return kv_error_set(ret_error, KV_INVALID, "a fragment of a message is empty");
+        }
+        if (kv_buf_append(&assembly->buf, frame->body.data, frame->body.size) != 0) {
             return kv_error_set(ret_error,
                                 KV_INVALID,
                                 "a message is larger than %llu bytes",

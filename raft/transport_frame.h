@@ -1,7 +1,7 @@
 /* Frames between nodes, without I/O. A frame is a header of 16 bytes and a body of at most 64 KiB:
  *
- *   u32 crc32c of everything behind it | u32 body size | u8 kind | u8 flags | u16 zero | u32 raw
- * size
+ *   u32 crc32c of everything behind it | u32 body size | u8 kind | u8 flags | u16 zero |
+ *   u32 raw size
  *
  * A message is one or more frames of its class, the last one flagged. A compressed message is an
  * lz4 block of `raw size` bytes, the same in each of its frames; otherwise raw size is 0. Messages
@@ -16,12 +16,13 @@
 #define KV_PEER_FRAME_HEADER_BYTES 16u
 
 enum kv_peer_frame_kind {
-    KV_PEER_FRAME_ORDERED = 1, /* enum kv_net_class + 1 */
+    KV_PEER_FRAME_ORDERED = 1,
     KV_PEER_FRAME_URGENT = 2,
     KV_PEER_FRAME_HELLO = 3,
     KV_PEER_FRAME_HELLO_REPLY = 4,
     KV_PEER_FRAME_PING = 5,
     KV_PEER_FRAME_PONG = 6,
+    KV_PEER_FRAME_BULK = 7, /* alone on connections whose hello says so */
 };
 enum { KV_PEER_FRAME_LAST = 1, KV_PEER_FRAME_LZ4 = 2 };
 
@@ -31,6 +32,9 @@ struct kv_peer_frame {
     uint32_t raw_size;
     struct kv_slice body;
 };
+
+/* Bytes that an uncompressed message takes as frames. */
+size_t kv_peer_frames_bytes(size_t message_bytes);
 
 /* Appends the frames of a message given in pieces. KV_TOO_LARGE (message, or buf's maximum),
  * KV_NO_MEMORY: buf is unchanged. compress: try lz4 when a sample promises something. */
