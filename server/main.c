@@ -53,6 +53,7 @@ struct app {
     uv_signal_t sigterm;
     uv_signal_t sigint;
     uint64_t random;
+    unsigned http_connections;
     char client_address[280];
     uint64_t published_ms;
     uint64_t turn_ns_max; /* since the last scrape of the metrics */
@@ -319,7 +320,8 @@ static int open_ports(struct app *app, struct kv_error *ret_error)
                                                         .version = KVD_VERSION,
                                                         .server = app->server,
                                                         .get_status = get_http_status,
-                                                        .arg = app},
+                                                        .arg = app,
+                                                        .max_connections = app->http_connections},
                               &app->http,
                               ret_error);
     }
@@ -500,21 +502,26 @@ static void stop(struct app *app)
     kv_disk_posix_close(app->disk);
 }
 
-/* As many descriptors as the system allows; no more clients than that leaves room for. */
+/* As many descriptors as the system allows; no more connections than that leaves room for. */
 static void raise_descriptor_limit(struct app *app)
 {
     struct rlimit limit;
+    uint64_t reserved;
 
+    app->http_connections = KV_HTTP_CONNECTIONS_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         return;
     }
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max / 8 < KV_HTTP_CONNECTIONS_MAX) {
+        app->http_connections = (unsigned)(limit.rlim_max / 8) + 1;
+    }
+    reserved = DESCRIPTORS_RESERVED + app->http_connections;
     if (limit.rlim_max != RLIM_INFINITY &&
-        limit.rlim_max < app->config.max_connections + DESCRIPTORS_RESERVED) {
-        uint64_t possible = limit.rlim_max > 2 * DESCRIPTORS_RESERVED
-                                ? limit.rlim_max - DESCRIPTORS_RESERVED
-                                : limit.rlim_max / 2;
+        limit.rlim_max < app->config.max_connections + reserved) {
+        uint64_t possible =
+            limit.rlim_max > 2 * reserved ? limit.rlim_max - reserved : limit.rlim_max / 2;
 
         KV_LOG(WARN,
                "kvd",
