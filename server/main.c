@@ -61,6 +61,8 @@ struct app {
     bool stopping;       /* told to */
     bool node_stopped;   /* nothing is under way */
     bool server_stopped; /* the clients have gone */
+    bool storage_failed; /* at the start */
+    bool has_started;    /* consensus: the data directory was read, and written to */
     bool was_serving;
 };
 
@@ -139,10 +141,34 @@ static size_t on_stream_item(void *arg, struct kv_op *op, const Kv__StreamItem *
     return kv_server_on_stream_item(((struct app *)arg)->server, op, item);
 }
 
+/* For who reads that storage failed at the start: what a start wants of it. */
+static void explain_data_dir(const struct app *app)
+{
+    struct kv_disk disk = kv_disk_posix_disk(app->disk);
+    int64_t free_bytes = disk.ops->free_bytes(disk.disk);
+
+    fprintf(stderr,
+            "kvd: %s and all in it must be readable and writable by user %ld, and a first start "
+            "takes %" PRIu64 " MiB there (--wal-segment-size), of which %" PRId64
+            " MiB are free: mend that, or choose another --data-dir\n",
+            disk.name,
+            (long)getuid(),
+            (uint64_t)(app->config.wal_segment_bytes / KV_MIB),
+            free_bytes < 0 ? 0 : free_bytes / (int64_t)KV_MIB);
+}
+
 /* Nothing may be written or answered after a fault: the process ends here. */
 static void on_fatal(void *arg, int exit_code, const struct kv_error *error)
 {
-    (void)arg;
+    struct app *app = arg;
+
+    if (!app->has_started && exit_code == EXIT_FAULT) {
+        fprintf(stderr, "kvd: cannot start: %s\n", error->message);
+        if (error->status == KV_IO) {
+            explain_data_dir(app);
+        }
+        _exit(EXIT_CANNOT_START);
+    }
     KV_LOG(ERROR, "kvd", "fatal", "exit_code=%d error=\"%s\"", exit_code, error->message);
     _exit(exit_code);
 }
@@ -155,6 +181,7 @@ static void on_stopped(void *arg)
 static void get_status(struct app *app, struct kv_node_status *ret_status)
 {
     kv_node_status_get(app->node, ret_status);
+    app->has_started = app->has_started || strcmp(ret_status->role, "unavailable") != 0;
     if (ret_status->turn_ns_max > app->turn_ns_max) {
         app->turn_ns_max = ret_status->turn_ns_max;
     }
@@ -462,6 +489,7 @@ static int start(struct app *app, struct kv_error *ret_error)
     }
     status = open_node(app, ret_error);
     if (status != 0) {
+        app->storage_failed = status == KV_IO;
         return exit_code_of(status);
     }
     publish(app);
@@ -591,6 +619,9 @@ int main(int argc, char **argv)
     code = start(&app, &error);
     if (code != EXIT_STOPPED) {
         fprintf(stderr, "kvd: %s\n", error.message);
+        if (app.storage_failed) {
+            explain_data_dir(&app);
+        }
         /* Threads may be running; there is nothing to save. */
         fflush(NULL);
         _exit(code);
