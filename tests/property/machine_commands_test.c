@@ -3,6 +3,7 @@
 #include "server/machine/machine.h"
 
 #include "common/limits.h"
+#include "tests/support/seeds.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -601,16 +602,14 @@ static void run(uint64_t seed)
 
 static void commands_answer_as_the_model(void **state)
 {
-    const char *text = getenv("KV_SEED");
-    uint64_t first = text ? strtoull(text, NULL, 0) : 1;
-    uint64_t last = text ? first : 60;
+    struct kv_test_seeds seeds = kv_test_seeds(60);
 
     (void)state;
     for (unsigned i = 0; i < KEYS; i++) {
         order[i] = i;
     }
     qsort(order, KEYS, sizeof order[0], compare_keys);
-    for (uint64_t seed = first; seed <= last; seed++) {
+    for (uint64_t seed = seeds.first; seed <= seeds.last; seed++) {
         run(seed);
     }
 }
