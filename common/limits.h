@@ -28,7 +28,7 @@
 #define KV_STREAM_CREDIT_MAX (16 * KV_MIB)  /* what a client may grant ahead */
 #define KV_LZ4_MIN_BYTES 1024u              /* below, compression costs more than it saves */
 #define KV_HELLO_TIMEOUT_MS 5000            /* strangers that stay silent are closed */
-#define KV_CONNECTIONS_MAX 4096u            /* setting max-connections' default */
+#define KV_CONNECTIONS_MAX 4096             /* default of max-connections, which is made of it */
 #define KV_CONNECTION_REQUESTS_MAX 1024u    /* not yet answered, per connection */
 #define KV_CONNECTION_OUT_BYTES_MAX \
     (32 * KV_MIB)              /* replies not yet read by the client: then closed */
@@ -42,6 +42,11 @@
     (256 * KV_MIB) /* on their way from the core to the connections: large ones are BUSY beyond */
 #define KV_NET_ANSWER_BYTES_SMALL 4096u /* no answer of this size is refused */
 #define KV_NET_BATCH_BYTES (1 * KV_MIB) /* a batch of requests; then the next is begun */
+
+/* --- http --- */
+#define KV_HTTP_CONNECTIONS_MAX 1024u /* at once: idle ones have gone before a probe gives up */
+#define KV_HTTP_TIMEOUT_S 2           /* silence, or a client that does not read */
+#define KV_HTTP_CONNECTION_BYTES (8 * KV_KIB) /* of a request's header; 8 MiB for all */
 
 /* --- admission on one node --- */
 #define KV_NODE_REQUESTS_MAX 65536u /* all that wait or are under way: BUSY beyond */

@@ -53,6 +53,7 @@ struct app {
     uv_signal_t sigterm;
     uv_signal_t sigint;
     uint64_t random;
+    unsigned http_connections;
     char client_address[280];
     uint64_t published_ms;
     uint64_t turn_ns_max; /* since the last scrape of the metrics */
@@ -60,6 +61,8 @@ struct app {
     bool stopping;       /* told to */
     bool node_stopped;   /* nothing is under way */
     bool server_stopped; /* the clients have gone */
+    bool storage_failed; /* at the start */
+    bool has_started;    /* consensus: the data directory was read, and written to */
     bool was_serving;
 };
 
@@ -138,10 +141,34 @@ static size_t on_stream_item(void *arg, struct kv_op *op, const Kv__StreamItem *
     return kv_server_on_stream_item(((struct app *)arg)->server, op, item);
 }
 
+/* For who reads that storage failed at the start: what a start wants of it. */
+static void explain_data_dir(const struct app *app)
+{
+    struct kv_disk disk = kv_disk_posix_disk(app->disk);
+    int64_t free_bytes = disk.ops->free_bytes(disk.disk);
+
+    fprintf(stderr,
+            "kvd: %s and all in it must be readable and writable by user %ld, and a first start "
+            "takes %" PRIu64 " MiB there (--wal-segment-size), of which %" PRId64
+            " MiB are free: mend that, or choose another --data-dir\n",
+            disk.name,
+            (long)getuid(),
+            (uint64_t)(app->config.wal_segment_bytes / KV_MIB),
+            free_bytes < 0 ? 0 : free_bytes / (int64_t)KV_MIB);
+}
+
 /* Nothing may be written or answered after a fault: the process ends here. */
 static void on_fatal(void *arg, int exit_code, const struct kv_error *error)
 {
-    (void)arg;
+    struct app *app = arg;
+
+    if (!app->has_started && exit_code == EXIT_FAULT) {
+        fprintf(stderr, "kvd: cannot start: %s\n", error->message);
+        if (error->status == KV_IO) {
+            explain_data_dir(app);
+        }
+        _exit(EXIT_CANNOT_START);
+    }
     KV_LOG(ERROR, "kvd", "fatal", "exit_code=%d error=\"%s\"", exit_code, error->message);
     _exit(exit_code);
 }
@@ -154,6 +181,7 @@ static void on_stopped(void *arg)
 static void get_status(struct app *app, struct kv_node_status *ret_status)
 {
     kv_node_status_get(app->node, ret_status);
+    app->has_started = app->has_started || strcmp(ret_status->role, "unavailable") != 0;
     if (ret_status->turn_ns_max > app->turn_ns_max) {
         app->turn_ns_max = ret_status->turn_ns_max;
     }
@@ -319,7 +347,8 @@ static int open_ports(struct app *app, struct kv_error *ret_error)
                                                         .version = KVD_VERSION,
                                                         .server = app->server,
                                                         .get_status = get_http_status,
-                                                        .arg = app},
+                                                        .arg = app,
+                                                        .max_connections = app->http_connections},
                               &app->http,
                               ret_error);
     }
@@ -461,6 +490,7 @@ static int start(struct app *app, struct kv_error *ret_error)
     }
     status = open_node(app, ret_error);
     if (status != 0) {
+        app->storage_failed = status == KV_IO;
         return exit_code_of(status);
     }
     publish(app);
@@ -501,21 +531,26 @@ static void stop(struct app *app)
     kv_disk_posix_close(app->disk);
 }
 
-/* As many descriptors as the system allows; no more clients than that leaves room for. */
+/* As many descriptors as the system allows; no more connections than that leaves room for. */
 static void raise_descriptor_limit(struct app *app)
 {
     struct rlimit limit;
+    uint64_t reserved;
 
+    app->http_connections = KV_HTTP_CONNECTIONS_MAX;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         return;
     }
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max / 8 < KV_HTTP_CONNECTIONS_MAX) {
+        app->http_connections = (unsigned)(limit.rlim_max / 8) + 1;
+    }
+    reserved = DESCRIPTORS_RESERVED + app->http_connections;
     if (limit.rlim_max != RLIM_INFINITY &&
-        limit.rlim_max < app->config.max_connections + DESCRIPTORS_RESERVED) {
-        uint64_t possible = limit.rlim_max > 2 * DESCRIPTORS_RESERVED
-                                ? limit.rlim_max - DESCRIPTORS_RESERVED
-                                : limit.rlim_max / 2;
+        limit.rlim_max < app->config.max_connections + reserved) {
+        uint64_t possible =
+            limit.rlim_max > 2 * reserved ? limit.rlim_max - reserved : limit.rlim_max / 2;
 
         KV_LOG(WARN,
                "kvd",
@@ -585,6 +620,9 @@ int main(int argc, char **argv)
     code = start(&app, &error);
     if (code != EXIT_STOPPED) {
         fprintf(stderr, "kvd: %s\n", error.message);
+        if (app.storage_failed) {
+            explain_data_dir(&app);
+        }
         /* Threads may be running; there is nothing to save. */
         fflush(NULL);
         _exit(code);

@@ -59,7 +59,12 @@ int kv_decode_request(struct kv_arena *arena,
     }
     ret_request->cls = kv_command_classify(ret_request->request);
     ret_request->status = kv_command_validate(ret_request->request, settings, &ret_request->error);
-    if (ret_request->status == 0 && unknown && ret_request->cls == KV_COMMAND_WRITE) {
+    if (unknown && ret_request->cls == KV_COMMAND_NONE) {
+        ret_request->status =
+            kv_error_set(&ret_request->error,
+                         KV_UNSUPPORTED,
+                         "this server does not know the command: it is of a later version");
+    } else if (ret_request->status == 0 && unknown && ret_request->cls == KV_COMMAND_WRITE) {
         ret_request->status =
             kv_error_set(&ret_request->error,
                          KV_INVALID,

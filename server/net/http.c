@@ -1,6 +1,7 @@
 #include "server/net/http.h"
 
 #include "common/assert.h"
+#include "common/limits.h"
 #include "server/net/listen.h"
 #include "server/net/pages.h"
 
@@ -11,7 +12,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum { PAGE_BYTES_MAX = 256 * 1024, CONNECTIONS_MAX = 64, TIMEOUT_S = 10, WAIT_MS = 1000 };
+enum { PAGE_BYTES_MAX = 256 * 1024, WAIT_MS = 1000 };
 
 struct kv_http {
     struct kv_http_options options;
@@ -154,6 +155,16 @@ build(struct kv_http *http, const char *url, struct kv_buf *page, const char **r
     return rv == 0 ? MHD_HTTP_OK : MHD_HTTP_INTERNAL_SERVER_ERROR;
 }
 
+static bool has_body(struct MHD_Connection *connection)
+{
+    const char *length =
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+
+    return (length && strcmp(length, "0") != 0) ||
+           MHD_lookup_connection_value(
+               connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+}
+
 static enum MHD_Result on_request(void *arg,
                                   struct MHD_Connection *connection,
                                   const char *url,
@@ -166,36 +177,40 @@ static enum MHD_Result on_request(void *arg,
     static int seen;
     struct kv_http *http = arg;
     const char *type = "text/plain; charset=utf-8";
-    unsigned code = MHD_HTTP_METHOD_NOT_ALLOWED;
+    bool is_get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+    bool refused = !is_get || has_body(connection);
+    unsigned code;
     struct MHD_Response *response;
     enum MHD_Result result;
     struct kv_buf page;
 
     (void)version;
     (void)upload;
-    /* The first call comes with the header alone; a body, if there is one, is not looked at. */
-    if (*state == NULL) {
+    (void)upload_size;
+    /* The first call comes with the header alone. An answer then spares us the body, however large,
+     * and ends the connection. */
+    if (*state == NULL && !refused) {
         *state = &seen;
         return MHD_YES;
     }
-    if (*upload_size > 0) {
-        *upload_size = 0;
-        return MHD_YES;
-    }
     kv_buf_init(&page, PAGE_BYTES_MAX);
-    if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0) {
-        code = build(http, url, &page, &type);
+    if (refused) {
+        code = is_get ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_METHOD_NOT_ALLOWED;
+        add_text(&page, "this port is read only: use GET, without a body\n");
     } else {
-        add_text(&page, "this port is read only: use GET\n");
+        code = build(http, url, &page, &type);
     }
     response = MHD_create_response_from_buffer(page.size, page.data, MHD_RESPMEM_MUST_COPY);
     kv_buf_deinit(&page);
     if (!response) {
         return MHD_NO;
     }
-    MHD_add_response_header(response, "Content-Type", type);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    if (refused) {
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    }
     if (code == MHD_HTTP_METHOD_NOT_ALLOWED) {
-        MHD_add_response_header(response, "Allow", "GET, HEAD");
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
     }
     result = MHD_queue_response(connection, code, response);
     MHD_destroy_response(response);
@@ -234,9 +249,11 @@ static int start_daemon(struct kv_http *http, struct kv_error *ret_error)
                                     MHD_OPTION_LISTEN_SOCKET,
                                     fd,
                                     MHD_OPTION_CONNECTION_LIMIT,
-                                    (unsigned)CONNECTIONS_MAX,
+                                    http->options.max_connections,
                                     MHD_OPTION_CONNECTION_TIMEOUT,
-                                    (unsigned)TIMEOUT_S,
+                                    (unsigned)KV_HTTP_TIMEOUT_S,
+                                    MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                    (size_t)KV_HTTP_CONNECTION_BYTES,
                                     MHD_OPTION_END);
     if (!http->daemon) {
         close(fd);
@@ -258,6 +275,8 @@ int kv_http_open(const struct kv_http_options *options,
     }
     http->options = *options;
     http->options.wait_ms = options->wait_ms ? options->wait_ms : WAIT_MS;
+    http->options.max_connections =
+        options->max_connections ? options->max_connections : KV_HTTP_CONNECTIONS_MAX;
     uv_mutex_init(&http->lock);
     uv_cond_init(&http->filled);
     if (uv_async_init(options->loop, &http->wanted, on_wanted) != 0) {

@@ -16,7 +16,8 @@ struct kv_http_options {
      * or any more. */
     bool (*get_status)(void *arg, bool scrape, struct kv_node_status *ret_status);
     void *arg;
-    unsigned wait_ms; /* for the core; 0: 1000 */
+    unsigned wait_ms;         /* for the core; 0: 1000 */
+    unsigned max_connections; /* at once; those beyond wait. 0: KV_HTTP_CONNECTIONS_MAX */
 };
 
 /* KV_INVALID, KV_IN_USE, KV_IO. */

@@ -1,6 +1,7 @@
 #include "server/node/config.h"
 
 #include "common/crc32c.h"
+#include "common/limits.h"
 #include "server/node/config_internal.h"
 
 #include <inttypes.h>
@@ -11,6 +12,9 @@
 /* A name that is this close to an option's was meant to be it. */
 enum { NEAR_EDITS = 2 };
 
+/* A bound of limits.h as the text that a user would write. */
+#define TEXT_OF(number) TEXT_OF_EXPANDED(number)
+#define TEXT_OF_EXPANDED(number) #number
 #define FIELD(field) offsetof(struct kv_config, field), sizeof(((struct kv_config *)0)->field)
 
 const struct kv_option kv_options[] = {
@@ -105,7 +109,7 @@ const struct kv_option kv_options[] = {
     {"max-connections",
      KV_OPTION_NUMBER,
      FIELD(max_connections),
-     "4096",
+     TEXT_OF(KV_CONNECTIONS_MAX),
      1,
      1000000,
      "",
@@ -113,7 +117,7 @@ const struct kv_option kv_options[] = {
     {"election-timeout",
      KV_OPTION_TIME,
      FIELD(election_timeout_ms),
-     "300ms",
+     TEXT_OF(KV_ELECTION_TIMEOUT_MS) "ms",
      50,
      60000,
      "ms",
@@ -121,7 +125,7 @@ const struct kv_option kv_options[] = {
     {"heartbeat-interval",
      KV_OPTION_TIME,
      FIELD(heartbeat_ms),
-     "50ms",
+     TEXT_OF(KV_HEARTBEAT_TIMEOUT_MS) "ms",
      5,
      10000,
      "ms",

@@ -1,5 +1,5 @@
 """Real processes under load while nodes are killed, stopped and hung: no acknowledged write is missing, no read goes back in
-time. KV_FAULT_SEED replays the choice of faults, KV_FAULT_SECONDS makes it longer."""
+time. KV_FAULT_SEED replays the choice of faults, KV_FAULT_SECONDS says how long; in tests/run --long two minutes."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from history import Read, Register, Write, violations
 from kvcluster import Client, Cluster, kv, select_pause, wait_until
 
 SEED = int(os.environ.get("KV_FAULT_SEED", random.randrange(1 << 30)))
-SECONDS = float(os.environ.get("KV_FAULT_SECONDS", "12"))
+SECONDS = float(os.environ.get("KV_FAULT_SECONDS", "120" if os.environ.get("KV_LONG") else "12"))
 KEYS = 4
 DEADLINE_MS = 2000
 INF = float("inf")

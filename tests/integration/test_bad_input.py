@@ -87,8 +87,14 @@ def test_a_taken_port_is_named(one, tmp_path):
     code, text = kvd(f"--data-dir={tmp_path / 'other'}", f"--client-listen={HOST}:{port}", f"--peer-listen={HOST}:0")
     assert code == 2 and str(port) in text and "another process has this port" in text and "--client-listen" in text
     port = one.nodes[1].ports["peer"]
-    code, text = kvd(f"--data-dir={tmp_path / 'other'}", f"--client-listen={HOST}:0", f"--peer-listen={HOST}:{port}")
-    assert code == 2 and str(port) in text and "--peer-listen" in text
+    code, text = kvd(f"--data-dir={tmp_path / 'other'}", f"--client-listen={HOST}:0", f"--peer-listen={HOST}:{port}",
+                     "--http-listen=")
+    assert code == 2 and str(port) in text and "port is taken" in text and "--peer-listen" in text
+    port = one.nodes[1].ports["http"]
+    code, text = kvd(f"--data-dir={tmp_path / 'other'}", f"--client-listen={HOST}:0", f"--peer-listen={HOST}:0",
+                     f"--http-listen={HOST}:{port}")
+    assert code == 2 and str(port) in text and "another process has this port" in text and "--http-listen" in text
+    still_serves(one)
 
 
 def test_data_directories_of_others_are_refused(one, tmp_path):
@@ -258,6 +264,18 @@ def test_a_write_with_an_unknown_field_is_refused(one):
     client.socket.sendall(struct.pack("<IBBH", len(body), REQUEST, 0, 0) + body)
     reply = client.receive()
     assert reply.code == kv.INVALID and "does not know" in reply.message
+
+
+# Field 500 of Request.
+@pytest.mark.parametrize("field", [b"\xa2\x1f\x02\x08\x01", b"\xa0\x1f\x07"], ids=["message", "number"])
+@pytest.mark.parametrize("common", [{}, {"deadline_ms": 100, "serializable": True}], ids=["alone", "with-options"])
+def test_a_command_of_a_later_protocol_is_unsupported(one, field, common):
+    client = one.nodes[1].client()
+    body = kv.Request(id=9, **common).SerializeToString() + field
+    client.socket.sendall(struct.pack("<IBBH", len(body), REQUEST, 0, 0) + body)
+    reply = client.receive()
+    assert reply.id == 9 and reply.code == kv.UNSUPPORTED and "does not know" in reply.message
+    assert client.put(b"k", b"v").code == kv.OK
 
 
 def test_an_id_in_use_closes_the_connection(one):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -27,3 +28,18 @@ def test_old_libraft_is_refused(tmp_path, version):
 def test_new_libraft_is_taken(tmp_path):
     result = configure(tmp_path, "0.22.1")
     assert result.returncode == 0, result.stderr
+
+
+def unused(dependencies, lists):
+    """Names of what is looked for and that nothing links."""
+    names = re.findall(r"^pkg_check_modules\((\w+) ", dependencies, re.MULTILINE)
+    assert names
+    return [name for name in names if f"PkgConfig::{name}" not in lists]
+
+
+def test_nothing_is_wanted_that_nothing_links():
+    dependencies = (ROOT / "cmake" / "KvDependencies.cmake").read_text()
+    folders = ["common", "proto", "raft", "server", "client", "tests"]
+    lists = "".join(path.read_text() for folder in folders for path in (ROOT / folder).rglob("CMakeLists.txt"))
+    assert unused(dependencies, lists) == []
+    assert unused(dependencies + "pkg_check_modules(NOTHING nothing)\n", lists) == ["NOTHING"]

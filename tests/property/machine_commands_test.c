@@ -5,6 +5,7 @@
 
 #include "common/limits.h"
 #include "server/machine/machine_internal.h"
+#include "tests/support/seeds.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -741,16 +742,14 @@ static void run(uint64_t seed)
 
 static void commands_answer_as_the_model(void **state)
 {
-    const char *text = getenv("KV_SEED");
-    uint64_t first = text ? strtoull(text, NULL, 0) : 1;
-    uint64_t last = text ? first : 60;
+    struct kv_test_seeds seeds = kv_test_seeds(60);
 
     (void)state;
     for (unsigned i = 0; i < KEYS; i++) {
         order[i] = i;
     }
     qsort(order, KEYS, sizeof order[0], compare_keys);
-    for (uint64_t seed = first; seed <= last; seed++) {
+    for (uint64_t seed = seeds.first; seed <= seeds.last; seed++) {
         run(seed);
     }
 }

@@ -2,6 +2,8 @@
  * taken and released meanwhile whose views must not change. KV_SEED replays one run. */
 #include "server/machine/tree.h"
 
+#include "tests/support/seeds.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -208,16 +210,14 @@ static void run(uint64_t seed)
 
 static void the_tree_is_a_sorted_array(void **state)
 {
-    const char *text = getenv("KV_SEED");
-    uint64_t first = text ? strtoull(text, NULL, 0) : 1;
-    uint64_t last = text ? first : 12;
+    struct kv_test_seeds seeds = kv_test_seeds(12);
 
     (void)state;
     for (unsigned i = 0; i < KEYS; i++) {
         order[i] = i;
     }
     qsort(order, KEYS, sizeof order[0], compare_numbers);
-    for (uint64_t seed = first; seed <= last; seed++) {
+    for (uint64_t seed = seeds.first; seed <= seeds.last; seed++) {
         run(seed);
     }
 }

@@ -1,7 +1,8 @@
 /* Random writes, truncations, votes, boundaries and releases, with crashes at any call to the disk
  * and any part of what was not synced kept: after recovery all that was reported synced is there,
- * the rest is a clean prefix of what was written, and nothing else. A failing seed is printed; run
- * it alone with `raft_wal_crash_test SEED`, or many with `raft_wal_crash_test FIRST COUNT`. */
+ * the rest is a clean prefix of what was written, and nothing else. A failing seed is printed;
+ * KV_SEED replays it. */
+#include "tests/support/seeds.h"
 #include "tests/support/wal_rig.h"
 
 #include <setjmp.h>
@@ -52,8 +53,6 @@ struct run {
 };
 
 static struct run *run;
-static uint64_t first_seed = 1;
-static uint64_t n_seeds = SEEDS;
 static uint64_t present_seed;
 
 static uint64_t below(uint64_t n)
@@ -397,11 +396,12 @@ static void one_seed(uint64_t seed)
 
 static void crashes_lose_nothing_synced(void **state)
 {
+    struct kv_test_seeds seeds = kv_test_seeds(SEEDS);
+
     (void)state;
     run = calloc(1, sizeof *run);
     assert_non_null(run);
-    for (uint64_t i = 0; i < n_seeds; i++) {
-        present_seed = first_seed + i;
+    for (present_seed = seeds.first; present_seed <= seeds.last; present_seed++) {
         one_seed(present_seed);
     }
     print_message("%u crashes, %u torn tails, %u crashes in recovery, %u releases\n",
@@ -410,26 +410,20 @@ static void crashes_lose_nothing_synced(void **state)
                   run->n_recovery_crashes,
                   run->n_releases);
     /* A run that never came to these proves nothing. */
-    if (n_seeds >= SEEDS) {
+    if (seeds.last - seeds.first + 1 >= SEEDS) {
         assert_true(run->n_crashes > SEEDS && run->n_torn > 20 && run->n_recovery_crashes > 20 &&
                     run->n_releases > SEEDS);
     }
     free(run);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crashes_lose_nothing_synced),
     };
+    int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
 
-    int n_failed;
-
-    if (argc > 1) {
-        first_seed = strtoull(argv[1], NULL, 10);
-        n_seeds = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-    }
-    n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     if (n_failed > 0) {
         print_error("the failing seed: %llu\n", (unsigned long long)present_seed);
     }

@@ -1,6 +1,7 @@
 /* The core of the node, several of them in one thread with simulated clock, network, workers and
  * disks. */
 #include "tests/support/cluster.h"
+#include "tests/support/seeds.h"
 
 #include "common/limits.h"
 
@@ -483,12 +484,10 @@ static void storm(uint64_t seed, unsigned n_nodes)
 
 static void storms_lose_nothing(void **state)
 {
-    const char *text = getenv("KV_SEED");
-    uint64_t first = text ? strtoull(text, NULL, 0) : 1;
-    uint64_t n = text ? 1 : getenv("KV_SEEDS") ? strtoull(getenv("KV_SEEDS"), NULL, 0) : 20;
+    struct kv_test_seeds seeds = kv_test_seeds(20);
 
     (void)state;
-    for (uint64_t seed = first; seed < first + n; seed++) {
+    for (uint64_t seed = seeds.first; seed <= seeds.last; seed++) {
         print_message("seed %llu\n", (unsigned long long)seed);
         storm(seed, seed % 4 == 0 ? 5 : 3);
     }
