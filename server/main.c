@@ -163,7 +163,7 @@ static void on_fatal(void *arg, int exit_code, const struct kv_error *error)
     struct app *app = arg;
 
     if (!app->has_started && exit_code == EXIT_FAULT) {
-        fprintf(stderr, "kvd: cannot start: %s\n", error->message);
+        fprintf(stderr, "kvd: %s\n", error->message);
         if (error->status == KV_IO) {
             explain_data_dir(app);
         }

@@ -192,8 +192,16 @@ def test_strangers_on_the_client_port_get_one_clear_line(one, data, word):
     still_serves(one)
 
 
-@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00" + b"x" * 100, os.urandom(256),
-                                  b"\xff" * 1000], ids=["http", "tls", "random", "bytes"])
+@pytest.mark.parametrize("data", [
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"\x16\x03\x01\x02\x00" + b"x" * 100,
+    os.urandom(256),
+    b"\xff" * 1000,
+    struct.pack("<IBBH", 6, HELLO, 0, 0) + b"\x08\x01\x12\x02me",
+    struct.pack("<IBBH", 0xFFFFFFFF, 1, 0, 0) + b"x" * 1000,
+    b"\x10",
+    b"",
+], ids=["http", "tls", "random", "bytes", "client", "4-gb", "half-a-frame", "silence"])
 def test_strangers_on_the_peer_port_are_closed(one, data):
     talk(one.nodes[1].ports["peer"], data)
     still_serves(one)
@@ -205,8 +213,9 @@ def test_half_a_frame_and_silence_is_closed(one):
     still_serves(one)
 
 
-def test_a_thousand_idle_connections_disturb_nobody(one):
-    idle = [socket.create_connection((HOST, one.nodes[1].ports["client"])) for _ in range(1000)]
+@pytest.mark.parametrize("port", ["client", "peer"])
+def test_a_thousand_idle_connections_disturb_nobody(one, port):
+    idle = [socket.create_connection((HOST, one.nodes[1].ports[port])) for _ in range(1000)]
     still_serves(one)
     for connection in idle:
         connection.close()

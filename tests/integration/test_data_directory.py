@@ -8,10 +8,11 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 
 import pytest
 
-from kvcluster import HOST, KVD, Cluster, Node, kv, wait_until
+from kvcluster import HOST, KVD, PATIENCE_S, Cluster, kv, wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 NOBODY = 65534
@@ -24,6 +25,22 @@ def kvd(directory, *options, **how):
                              f"--peer-listen={HOST}:0", "--http-listen=", SEGMENT, *options], capture_output=True,
                             text=True, timeout=30, stdin=subprocess.DEVNULL, **how)
     return result.returncode, result.stderr + result.stdout
+
+
+def serve_once(directory, **how):
+    """Runs kvd until it serves, then ends it, or until it gives up; exit code and what it said."""
+    with subprocess.Popen([KVD, f"--data-dir={directory}", "--cluster=test", f"--client-listen={HOST}:0",
+                           f"--peer-listen={HOST}:0", "--http-listen=", SEGMENT], stderr=subprocess.PIPE, text=True,
+                          stdin=subprocess.DEVNULL, **how) as process:
+        limit = threading.Timer(PATIENCE_S, process.kill)
+        limit.start()
+        text = ""
+        for line in process.stderr:
+            text += line
+            if " serving " in line:
+                process.terminate()
+        limit.cancel()
+    return process.returncode, text
 
 
 @contextlib.contextmanager
@@ -71,17 +88,10 @@ def test_a_disk_that_can_take_no_more_files(tmp_path):
     refused = 0
     for files in range(2, 12):
         with mounted(tmp_path / "disk", f"size=200m,nr_inodes={files}") as remount:
-            with subprocess.Popen([KVD, f"--data-dir={tmp_path}/disk/node1", "--cluster=test", "--http-listen=",
-                                   f"--client-listen={HOST}:0", f"--peer-listen={HOST}:0", SEGMENT], text=True,
-                                  stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
-                text = ""
-                for line in process.stderr:
-                    text += line
-                    if " serving " in line:
-                        process.kill()
-            if process.returncode != -9:
+            code, text = serve_once(tmp_path / "disk" / "node1")
+            if code != 0:
                 refused += 1
-                assert process.returncode == 2, text
+                assert code == 2, text
                 assert f"{tmp_path}/disk/node1" in text
                 assert "No space left on device" in text and "choose another --data-dir" in text
                 remount("nr_inodes=1000")
@@ -157,16 +167,6 @@ def others():
     shutil.rmtree(directory)
 
 
-def fill(data, identity):
-    """A first run, so that there is something to be kept from."""
-    with subprocess.Popen([KVD, f"--data-dir={data}", "--cluster=test", f"--client-listen={HOST}:0",
-                           f"--peer-listen={HOST}:0", "--http-listen=", SEGMENT], stderr=subprocess.PIPE, text=True,
-                          stdin=subprocess.DEVNULL, **identity) as process:
-        next(line for line in process.stderr if " serving " in line)
-        process.terminate()
-    assert process.returncode == 0
-
-
 @pytest.mark.parametrize("take", [take_all_from, take_write_from])
 def test_a_directory_that_this_user_may_not_write(others, take):
     data, identity = others
@@ -182,7 +182,7 @@ def test_a_directory_that_this_user_may_not_write(others, take):
 ])
 def test_data_of_another_user(others, take, place):
     data, identity = others
-    fill(data, identity)
+    assert serve_once(data, **identity)[0] == 0
     path = next((data / "wal").glob("*-*")) if place == "segment" else data / place
     take(path)
     code, text = kvd(data, **identity)
