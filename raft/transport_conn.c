@@ -142,7 +142,6 @@ static void on_written(uv_write_t *write, int status)
     if (status < 0) {
         kv_peer_conn_close(conn, status == UV_ECONNRESET || status == UV_EPIPE);
     } else {
-        /* The other side made room by reading: with much under way its pong may be late. */
         conn->last_alive_ms = kv_transport_now_ms(conn->transport);
         kv_peer_conn_flush(conn);
     }
