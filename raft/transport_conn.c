@@ -349,6 +349,9 @@ accept_hello(struct kv_peer_conn *conn, struct kv_peer_link *link, const Kv__Pee
         return;
     }
     kv_peer_conn_flush(conn);
+    if (conn->is_bulk) {
+        return;
+    }
     /* It is back: do not wait out the backoff. */
     link->attempts.retry_ms = 0;
     link->attempts.backoff_ms = 0;
