@@ -312,11 +312,23 @@ static bool bulk_is_idle(struct kv_peer_conn *conn, uint64_t now_ms)
     return now_ms - conn->last_busy_ms >= KV_PEER_BULK_IDLE_MS;
 }
 
+/* With much under way its pong may be late, but it made room by reading. */
+static void note_progress(struct kv_peer_conn *conn, uint64_t now_ms)
+{
+    size_t left = uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
+
+    if (left < conn->unwritten_bytes) {
+        conn->last_alive_ms = now_ms;
+    }
+    conn->unwritten_bytes = left;
+}
+
 static void tend_conn(struct kv_peer_conn *conn, uint64_t now_ms)
 {
     if (conn->closing) {
         return;
     }
+    note_progress(conn, now_ms);
     if (conn->state != KV_PEER_CONN_READY) {
         if (now_ms - conn->opened_ms >= (conn->accepted ? KV_HELLO_TIMEOUT_MS : CONNECT_MS)) {
             give_up(conn, conn->accepted ? "it sent no hello in time" : "no answer in time");

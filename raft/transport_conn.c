@@ -142,7 +142,6 @@ static void on_written(uv_write_t *write, int status)
     if (status < 0) {
         kv_peer_conn_close(conn, status == UV_ECONNRESET || status == UV_EPIPE);
     } else {
-        /* The other side made room by reading: with much under way its pong may be late. */
         conn->last_alive_ms = kv_transport_now_ms(conn->transport);
         kv_peer_conn_flush(conn);
     }
@@ -350,6 +349,9 @@ accept_hello(struct kv_peer_conn *conn, struct kv_peer_link *link, const Kv__Pee
         return;
     }
     kv_peer_conn_flush(conn);
+    if (conn->is_bulk) {
+        return;
+    }
     /* It is back: do not wait out the backoff. */
     link->attempts.retry_ms = 0;
     link->attempts.backoff_ms = 0;

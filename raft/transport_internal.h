@@ -33,6 +33,7 @@ struct kv_peer_conn {
     bool write_under_way;
     uint64_t opened_ms;
     uint64_t last_alive_ms; /* it sent something, or took something after its buffers were full */
+    size_t unwritten_bytes; /* of the write under way, when last looked at */
     uint64_t last_busy_ms;  /* bulk: something was queued */
     uint64_t turn;          /* of the loop, when it was accepted */
     uv_connect_t connect;
