@@ -79,15 +79,28 @@ int kv_meta_write(const struct kv_disk *disk,
     return status == 0 ? 0 : io_error(disk, status, "write", "meta", ret_error);
 }
 
-static int check_meta(const struct kv_disk *disk,
-                      const uint8_t *data,
-                      int64_t size,
-                      const struct kv_meta *expected,
-                      struct kv_error *ret_error)
+int kv_meta_read(const struct kv_disk *disk,
+                 struct kv_meta *ret_meta,
+                 bool *ret_missing,
+                 struct kv_error *ret_error)
 {
-    uint32_t version;
-    uint64_t cluster_id, node_id;
+    uint8_t data[META_BYTES + 1];
+    struct kv_file *file;
+    int64_t size;
+    int status = disk->ops->open(disk->disk, "meta", KV_DISK_READ, &file);
 
+    *ret_missing = status == -ENOENT;
+    if (status == -ENOENT) {
+        return 0;
+    }
+    if (status != 0) {
+        return io_error(disk, status, "open", "meta", ret_error);
+    }
+    size = disk->ops->pread(disk->disk, file, data, sizeof data, 0);
+    disk->ops->close(disk->disk, file);
+    if (size < 0) {
+        return io_error(disk, (int)size, "read", "meta", ret_error);
+    }
     if (size != META_BYTES || memcmp(data, magic, sizeof magic) != 0 ||
         kv_get_u32(data + CRC_OFFSET) != kv_crc32c(data, CRC_OFFSET, 0) ||
         kv_get_u32(data + CRC_OFFSET + 4) != 0) {
@@ -96,34 +109,44 @@ static int check_meta(const struct kv_disk *disk,
                             "%s/meta is damaged: replace this member (docs/operations tells how)",
                             disk->name);
     }
-    version = kv_get_u32(data + 8);
-    cluster_id = kv_get_u64(data + 16);
-    node_id = kv_get_u64(data + 24);
-    if (version > expected->format_version) {
+    *ret_meta = (struct kv_meta){
+        .format_version = kv_get_u32(data + 8),
+        .cluster_id = kv_get_u64(data + 16),
+        .node_id = kv_get_u64(data + 24),
+    };
+    return 0;
+}
+
+static int check_meta(const struct kv_disk *disk,
+                      const struct kv_meta *meta,
+                      const struct kv_meta *expected,
+                      struct kv_error *ret_error)
+{
+    if (meta->format_version > expected->format_version) {
         return kv_error_set(ret_error,
                             KV_WRONG_NODE,
                             "%s is of format %" PRIu32 ", this server knows up to %" PRIu32
                             ": upgrade the server",
                             disk->name,
-                            version,
+                            meta->format_version,
                             expected->format_version);
     }
-    if (cluster_id != expected->cluster_id) {
+    if (meta->cluster_id != expected->cluster_id) {
         return kv_error_set(ret_error,
                             KV_WRONG_NODE,
                             "%s belongs to cluster %" PRIu64 ", this node is of cluster %" PRIu64
                             ": use the right --data-dir or --cluster-id",
                             disk->name,
-                            cluster_id,
+                            meta->cluster_id,
                             expected->cluster_id);
     }
-    if (node_id != expected->node_id) {
+    if (meta->node_id != expected->node_id) {
         return kv_error_set(ret_error,
                             KV_WRONG_NODE,
                             "%s belongs to node %" PRIu64 ", this is node %" PRIu64
                             ": use the right --data-dir or --node-id",
                             disk->name,
-                            node_id,
+                            meta->node_id,
                             expected->node_id);
     }
     return 0;
@@ -162,9 +185,7 @@ int kv_meta_open(const struct kv_disk *disk,
                  bool *ret_missing,
                  struct kv_error *ret_error)
 {
-    uint8_t data[META_BYTES + 1];
-    struct kv_file *file;
-    int64_t size;
+    struct kv_meta meta;
     int status = disk->ops->lock(disk->disk, "LOCK");
 
     *ret_missing = false;
@@ -174,18 +195,9 @@ int kv_meta_open(const struct kv_disk *disk,
     if (status != 0) {
         return io_error(disk, status, "lock", "LOCK", ret_error);
     }
-    status = disk->ops->open(disk->disk, "meta", KV_DISK_READ, &file);
-    if (status == -ENOENT) {
-        *ret_missing = true;
-        return 0;
+    status = kv_meta_read(disk, &meta, ret_missing, ret_error);
+    if (status != 0 || *ret_missing) {
+        return status;
     }
-    if (status != 0) {
-        return io_error(disk, status, "open", "meta", ret_error);
-    }
-    size = disk->ops->pread(disk->disk, file, data, sizeof data, 0);
-    disk->ops->close(disk->disk, file);
-    if (size < 0) {
-        return io_error(disk, (int)size, "read", "meta", ret_error);
-    }
-    return check_meta(disk, data, size, expected, ret_error);
+    return check_meta(disk, &meta, expected, ret_error);
 }

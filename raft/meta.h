@@ -21,6 +21,12 @@ int kv_meta_open(const struct kv_disk *disk,
                  const struct kv_meta *expected,
                  bool *ret_missing,
                  struct kv_error *ret_error) KV_MUST_CHECK;
+/* Reads it alone, without the lock and whatever node it is of; *ret_missing when there is none. A
+ * newer format has its version and ids in the same places. KV_CORRUPT; KV_IO. */
+int kv_meta_read(const struct kv_disk *disk,
+                 struct kv_meta *ret_meta,
+                 bool *ret_missing,
+                 struct kv_error *ret_error) KV_MUST_CHECK;
 /* Writes it, synced with the directory: once, when the log's first records are on disk. So a
  * directory with meta but without a log has lost its log. */
 int kv_meta_write(const struct kv_disk *disk,

@@ -8,6 +8,7 @@
 #include "server/net/http.h"
 #include "server/net/server.h"
 #include "server/node/config.h"
+#include "server/node/inspect.h"
 #include "server/node/node.h"
 
 #include <errno.h>
@@ -606,6 +607,9 @@ int main(int argc, char **argv)
     enum kv_config_action action;
     int code;
 
+    if (argc > 1 && strcmp(argv[1], "inspect") == 0) {
+        return kv_inspect_main(argc - 2, argv + 2);
+    }
     if (kv_config_load(argc, argv, environ, &app.config, &action, &error) != 0) {
         fprintf(stderr, "kvd: %s\n", error.message);
         return EXIT_USAGE;

@@ -561,7 +561,8 @@ void kv_config_print_help(FILE *out)
     };
 
     fprintf(out,
-            "Usage: kvd [--config FILE] [--OPTION VALUE]...\n\n"
+            "Usage: kvd [--config FILE] [--OPTION VALUE]...\n"
+            "       kvd inspect wal|snapshot PATH    (kvd inspect --help tells more)\n\n"
             "kvd is a replicated, strongly consistent in-memory key-value store.\n"
             "Each option is a flag (--node-id 1 or --node-id=1), an environment variable "
             "(KVD_NODE_ID=1)\nand a key of the YAML file (node-id: 1). Flags beat variables beat "
