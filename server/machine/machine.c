@@ -123,7 +123,8 @@ void kv_machine_end(struct kv_machine *machine)
 
 bool kv_machine_reclaim(struct kv_machine *machine)
 {
-    bool history = kv_history_reclaim(&machine->history, &machine->tree, machine->reclaim_per_entry);
+    bool history =
+        kv_history_reclaim(&machine->history, &machine->tree, machine->reclaim_per_entry);
     bool tree = kv_tree_reclaim(&machine->tree, machine->reclaim_per_entry);
 
     return history || tree;
