@@ -16,7 +16,7 @@
 #define KV_REVISION_FIRST 1                  /* of the empty store */
 #define KV_HISTORY_MARKS_MAX 65536u /* where history can end: 100 ms apart for 109 minutes */
 #define KV_SNAPSHOT_ITEM_BYTES_MAX (9 * KV_MIB) /* the largest record with its head */
-#define KV_RECLAIM_PER_ENTRY 4096u /* pieces of memory freed after one entry: under 1 ms */
+#define KV_RECLAIM_PER_ENTRY 512u /* pieces of memory freed after one entry: about 1 ms */
 
 /* --- client protocol --- */
 #define KV_FRAME_HEADER_BYTES 8u

@@ -463,6 +463,22 @@ load_item(struct kv_machine_loader *loader, const struct item *item, struct kv_e
     return KV_INTERNAL;
 }
 
+/* The leaf that the next change goes to is fetched while this one is worked on: in the order of the
+ * log each is a miss of the cache. */
+static void prefetch_change(const struct kv_machine_loader *loader, struct kv_slice items)
+{
+    const size_t before_key = KV_ITEM_HEAD_BYTES + KV_ITEM_CHANGE_FIXED;
+
+    if (items.size > before_key && items.data[0] == KV_ITEM_CHANGE) {
+        size_t key_size = kv_get_u16(items.data + 2);
+
+        if (key_size <= items.size - before_key) {
+            kv_tree_prefetch(&loader->machine->tree,
+                             kv_slice_of(items.data + before_key, key_size));
+        }
+    }
+}
+
 int kv_machine_loader_feed(struct kv_machine_loader *loader,
                            struct kv_slice items,
                            struct kv_error *ret_error)
@@ -472,7 +488,7 @@ int kv_machine_loader_feed(struct kv_machine_loader *loader,
 
     KV_ASSERT(!loader->failed);
     while (items.size > 0 && status == 0) {
-        struct item item;
+        struct item item = {0};
 
         loader->n_items++;
         status = split_item(loader, items, &item, ret_error);
@@ -481,11 +497,12 @@ int kv_machine_loader_feed(struct kv_machine_loader *loader,
             hashed = items.data + item.size;
         }
         if (status == 0) {
+            items = kv_slice_of(items.data + item.size, items.size - item.size);
+            prefetch_change(loader, items);
             status = load_item(loader, &item, ret_error);
         }
         if (status == 0) {
             loader->kind = item.kind;
-            items = kv_slice_of(items.data + item.size, items.size - item.size);
         }
     }
     loader->failed = status != 0;

@@ -78,6 +78,8 @@ void kv_tree_seek_before(const struct kv_tree *tree,
 struct kv_record *kv_tree_cursor_get(const struct kv_tree_cursor *cursor);
 void kv_tree_next(struct kv_tree_cursor *cursor);
 void kv_tree_previous(struct kv_tree_cursor *cursor);
+/* A hint to the processor: the key will be put soon. */
+void kv_tree_prefetch(const struct kv_tree *tree, struct kv_slice key);
 /* A hint to the processor: the record so many steps ahead is wanted soon. */
 void kv_tree_cursor_prefetch(const struct kv_tree_cursor *cursor, unsigned ahead);
 

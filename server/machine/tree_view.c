@@ -15,6 +15,25 @@ struct kv_record *kv_tree_find(const struct kv_tree *tree, struct kv_slice key)
     return equal ? node->slots[at].record : NULL;
 }
 
+/* The leaf itself is not touched: how deep it lies tells the first one. */
+void kv_tree_prefetch(const struct kv_tree *tree, struct kv_slice key)
+{
+    const struct kv_tree_node *node = tree->root;
+    unsigned levels = 0;
+
+    while (!node->is_leaf) {
+        node = node->children[0].node;
+        levels++;
+    }
+    node = tree->root;
+    while (levels-- > 0) {
+        node = node->children[kv_tree_child_position(node, key)].node;
+    }
+    for (size_t at = 0; at < sizeof *node; at += 64) {
+        __builtin_prefetch((const char *)node + at);
+    }
+}
+
 uint64_t kv_tree_count(const struct kv_tree *tree)
 {
     return kv_tree_live_count(tree->root);

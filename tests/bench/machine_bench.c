@@ -1,11 +1,12 @@
-/* The machine alone on one core: rates of commands, memory of a million keys, longest turn. Figures
- * for people; nothing is asserted.
+/* The machine alone on one core: rates of commands, memory of a million keys, longest turn,
+ * snapshots. Figures for people; nothing is asserted.
  *
  *   machine_bench [keys [value_bytes]] */
 #define _GNU_SOURCE
-#include "server/machine/machine.h"
+#include "server/machine/snapshot.h"
 
 #include "common/assert.h"
+#include "common/limits.h"
 
 #include <inttypes.h>
 #include <malloc.h>
@@ -28,11 +29,12 @@ struct bench {
     uint64_t found;
 };
 
+/* Time of the processor, so that what else runs on the machine counts less. */
 static double now_s(void)
 {
     struct timespec time;
 
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
@@ -232,12 +234,70 @@ static void bench_compaction(struct bench *bench)
     report(bench, "entries until compacted", entries, start);
 }
 
+static struct kv_machine *bench_load(const struct bench *bench, struct kv_slice blocks)
+{
+    struct kv_machine_loader *loader;
+    struct kv_machine *loaded;
+    struct kv_error error;
+    double start = now_s();
+    double took;
+
+    KV_ASSERT(kv_machine_loader_open(&loader) == 0);
+    KV_ASSERT(kv_machine_loader_feed(loader, blocks, &error) == 0);
+    KV_ASSERT(kv_machine_loader_finish(loader, &loaded, &error) == 0);
+    kv_machine_loader_close(loader);
+    took = now_s() - start;
+    KV_ASSERT(kv_machine_state_hash(loaded) == kv_machine_state_hash(bench->machine));
+    printf("%-28s %9.0f/s  %.3f s\n", "  snapshot loaded", (double)bench->keys / took, took);
+    return loaded;
+}
+
+/* Written in blocks into memory, as the snapshot thread does, and loaded from there. */
+static void bench_snapshot(const struct bench *bench, const char *name)
+{
+    struct kv_machine_view *view;
+    struct kv_machine *loaded;
+    struct kv_buf bytes;
+    double start, opened, took;
+    int status = 1;
+
+    /* Touched before, so that the kernel's work on fresh pages is not counted here. */
+    kv_buf_init(&bytes, SIZE_MAX / 4);
+    KV_ASSERT(kv_buf_reserve(&bytes, bench->keys * (bench->value_bytes + 64) * 2 + KV_MIB));
+    memset(bytes.data, 0, bytes.capacity);
+    start = now_s();
+    KV_ASSERT(kv_machine_view_open(bench->machine, &view) == 0);
+    opened = now_s() - start;
+    while (status == 1) {
+        status = kv_machine_view_read(view, &bytes, bytes.size + 256 * KV_KIB);
+    }
+    KV_ASSERT(status == 0);
+    took = now_s() - start;
+    kv_machine_view_close(bench->machine, view);
+    printf("%-28s %9.0f/s  %.3f s  %.0f MiB  opened in %.3f ms\n",
+           name,
+           (double)bench->keys / took,
+           took,
+           (double)bytes.size / 1048576,
+           opened * 1e3);
+    loaded = bench_load(bench, kv_slice_of(bytes.data, bytes.size));
+    kv_buf_deinit(&bytes);
+    start = now_s();
+    kv_machine_close(loaded);
+    printf("%-28s %9.0f/s  %.3f s\n",
+           "  closed",
+           (double)bench->keys / (now_s() - start),
+           now_s() - start);
+}
+
 static void run(struct bench *bench, bool shuffled)
 {
     KV_ASSERT(kv_machine_open(&bench->machine) == 0);
     bench->index = 0;
     bench_put(bench, shuffled ? "put new at random" : "put new in order", shuffled);
+    bench_snapshot(bench, "snapshot of new keys");
     bench_put(bench, "put again at random", true);
+    bench_snapshot(bench, "snapshot with history");
     bench_get(bench);
     bench_count(bench);
     bench_stream(bench, "stream", 0);
