@@ -24,8 +24,10 @@ static const struct kv_slice *some_key(const struct kv_replay *replay, size_t op
 {
     const struct kv_op_info *info = info_of(replay, op);
 
-    return info->count > 0 ? &replay->touches->keys[replay->touches->touches[info->first].key]
-                           : NULL;
+    if (info->count > 0) {
+        return &replay->touches->keys[replay->touches->touches[info->first].key];
+    }
+    return info->key_from < info->key_to ? &replay->touches->keys[info->key_from] : NULL;
 }
 
 static void add_op(const struct kv_replay *replay, size_t op)
