@@ -215,13 +215,20 @@ static bool spare_is_awaited(const struct kv_wal *wal)
     return !wal->batch_under_way && wal->first_batch && wal->first_batch->begins;
 }
 
+/* A log that never began has nothing that waiting for room would keep: its node says so and ends.
+ */
+static bool may_wait_for_room(const struct kv_wal *wal, int status)
+{
+    return (status == -ENOSPC || status == -EDQUOT) && wal->first_batch->former;
+}
+
 static void spare_failed(struct kv_wal *wal, int status, bool urgent)
 {
     if (!spare_is_awaited(wal)) {
         wal->spare = KV_WAL_SPARE_FAILED;
     } else if (!urgent) {
         wal->spare = KV_WAL_SPARE_NONE;
-    } else if (status == -ENOSPC || status == -EDQUOT) {
+    } else if (may_wait_for_room(wal, status)) {
         wal->spare = KV_WAL_SPARE_NO_ROOM;
     } else {
         kv_wal_die(wal, status, "zero-filling", KV_WAL_SPARE_UNFINISHED);

@@ -19,16 +19,24 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
+def fill(path, disk, leave_bytes=10 << 20):
+    """In steps: the node itself takes room for its log meanwhile."""
+    with open(path, "wb") as file:
+        while (free := os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize) > leave_bytes:
+            size = os.fstat(file.fileno()).st_size
+            try:
+                os.posix_fallocate(file.fileno(), size, min(1 << 20, free - leave_bytes))
+            except OSError:
+                return
+
+
 def test_a_full_disk_refuses_growth_and_clears_by_itself(small_disk):
     with Cluster(small_disk, nodes=1, options=["--wal-segment-size=20MiB"]) as cluster:
         node = cluster.nodes[1]
         client = node.client()
         assert client.put(b"key", b"value").code == kv.OK
         filler = small_disk / "filler"
-        free = os.statvfs(small_disk)
-        with open(filler, "wb") as file:
-            file.truncate(0)
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - (10 << 20))
+        fill(filler, small_disk)
         reply = wait_until(lambda: (r := client.put(b"key2", b"x")).code != kv.OK and r, "writes are refused")
         assert reply.code == kv.NO_SPACE and "disk of node 1" in reply.message and str(small_disk) in reply.message
         assert client.call(status=kv.Status()).status.state == "no-space"
