@@ -101,6 +101,10 @@
 #define KV_SNAPSHOT_FILES_MAX 64u /* looked at in snap/ at a time; two and a part are normal */
 #define KV_CONFIGURATION_BYTES_MAX (16 * KV_KIB) /* encoded: all members with longest addresses */
 
+/* --- the same state everywhere --- */
+#define KV_STATE_HASH_ENTRIES 4096u /* between two comparisons: some seconds under load */
+#define KV_STATE_HASH_NOTES 16u     /* kept: a member that is further behind is compared later */
+
 /* --- peers --- */
 #define KV_MEMBERS_MAX 15u
 #define KV_PEER_FRAGMENT_BYTES (64 * KV_KIB)

@@ -397,6 +397,12 @@ uint64_t kv_replica_deadline_ms(const struct kv_replica *r)
     return deadline;
 }
 
+void kv_replica_become_unfit(struct kv_replica *r)
+{
+    r->is_unfit = true;
+    r->take.is_cancelled = true;
+}
+
 static void fill_snapshot_status(const struct kv_replica *r, struct kv_replica_status *ret_status)
 {
     if (r->n_kept > 0) {

@@ -124,6 +124,10 @@ int kv_replica_take_snapshot(struct kv_replica *replica) KV_MUST_CHECK;
 /* Gives up what is under way in the background, so that the replica becomes idle soon. */
 void kv_replica_quiesce(struct kv_replica *replica);
 
+/* The owner's state is not to be trusted: this node neither campaigns nor makes snapshots, nor
+ * gives them to others, from now on. It goes on storing the log. */
+void kv_replica_become_unfit(struct kv_replica *replica);
+
 /* Sends a message of the caller's own kind. KV_BUSY, KV_CLOSED: it is gone. */
 int kv_replica_send(struct kv_replica *replica,
                     uint64_t peer_id,

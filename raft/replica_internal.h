@@ -151,7 +151,8 @@ struct kv_replica {
     bool started;      /* the core has had its START */
     bool stepping;
     bool dead;
-    bool changed; /* tell the owner at the end of the turn */
+    bool is_unfit; /* kv_replica_become_unfit */
+    bool changed;  /* tell the owner at the end of the turn */
 
     struct kv_wal *wal;
     struct kv_entry_cache cache;

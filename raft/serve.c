@@ -12,7 +12,7 @@ void kv_replica_send_install(struct kv_replica *r,
         kv_replica_kept(r, install->last_index, install->last_term);
 
     /* The core knows of none but the newest that it was told of. */
-    if (!kept || kept->configuration.size == 0) {
+    if (!kept || kept->configuration.size == 0 || r->is_unfit) {
         return;
     }
     kv_buf_clear(&r->buf);
@@ -83,7 +83,7 @@ void kv_replica_receive_fetch(struct kv_replica *r,
     serve->offset = fetch->offset;
     serve->size =
         fetch->size < KV_SNAPSHOT_PIECE_BYTES ? fetch->size : (size_t)KV_SNAPSHOT_PIECE_BYTES;
-    if (!kept || fetch->size == 0) {
+    if (!kept || fetch->size == 0 || r->is_unfit) {
         send_piece(r, peer, serve, KV_NOT_FOUND);
         return;
     }

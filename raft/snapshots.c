@@ -346,8 +346,8 @@ static bool start_take(struct kv_replica *r)
 /* The index of a snapshot must be stored here and applied, and newer than the last one. */
 static bool may_take(const struct kv_replica *r)
 {
-    return !r->take.under_way && !is_installing(r) && r->applied_configuration_index > 0 &&
-           r->applied_index > r->raft.trail.snapshot.index &&
+    return !r->take.under_way && !r->is_unfit && !is_installing(r) &&
+           r->applied_configuration_index > 0 && r->applied_index > r->raft.trail.snapshot.index &&
            r->applied_index <= r->raft.last_stored && kv_terms_of(&r->terms, r->applied_index) != 0;
 }
 

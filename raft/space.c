@@ -135,7 +135,7 @@ void kv_replica_refuse_entries(struct kv_replica *r, struct raft_append_entries 
 
 bool kv_replica_is_patient(const struct kv_replica *r, uint64_t now_ms)
 {
-    return r->room == KV_ROOM_NONE && r->raft.state == RAFT_FOLLOWER &&
+    return (r->room == KV_ROOM_NONE || r->is_unfit) && r->raft.state == RAFT_FOLLOWER &&
            raft_timeout(&r->raft) <= now_ms;
 }
 
@@ -143,6 +143,9 @@ uint64_t kv_replica_election_deadline_ms(const struct kv_replica *r)
 {
     uint64_t deadline = raft_timeout(&r->raft);
 
+    if (r->is_unfit && r->raft.state == RAFT_FOLLOWER) {
+        return UINT64_MAX;
+    }
     if (r->room == KV_ROOM_NONE && r->raft.state == RAFT_FOLLOWER) {
         deadline += (uint64_t)KV_FULL_DISK_PATIENCE_ELECTIONS * r->options.election_timeout_ms;
     }

@@ -313,6 +313,15 @@ static int admit(struct kv_node *node, struct kv_op *op)
                      KV_NODE_REQUEST_BYTES_MAX);
         return KV_BUSY;
     }
+    if (node->unfit_index != 0 && op->cls != KV_COMMAND_NODE) {
+        kv_node_fail(node,
+                     op,
+                     KV_CORRUPT,
+                     "the state of this node differs from the other nodes' at index %" PRIu64
+                     ": it serves no longer; keep its files and replace it, use another node",
+                     node->unfit_index);
+        return KV_CORRUPT;
+    }
     if (op->remote &&
         (op->cls != KV_COMMAND_WRITE || node->replica_status.role != KV_ROLE_LEADER)) {
         kv_node_fail(node,
@@ -473,7 +482,7 @@ static bool is_serving(const struct kv_node *node)
     const struct kv_replica_status *status = &node->replica_status;
 
     /* A follower without room learns of no new entries. */
-    return !node->stopping && !node->dead && status->leader_id != 0 &&
+    return !node->stopping && !node->dead && node->unfit_index == 0 && status->leader_id != 0 &&
            (status->role == KV_ROLE_LEADER || status->room != KV_ROOM_NONE) &&
            status->applied_index + SERVING_LAG_ENTRIES >= status->commit_index &&
            status->applied_index > 0 &&
@@ -502,6 +511,7 @@ static void fill_replica_status(struct kv_node *node, struct kv_node_status *ret
              sizeof ret_status->state,
              "%s",
              node->stopping                     ? "stopping"
+             : node->unfit_index != 0           ? "corrupt"
              : is_short(status)                 ? "no-space"
              : ret_status->serving              ? "serving"
              : status->role == KV_ROLE_STARTING ? "starting"

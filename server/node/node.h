@@ -103,7 +103,7 @@ struct kv_node_status {
     uint64_t leader_id;
     char leader_address[280]; /* client address; "" unknown */
     char role[16];            /* leader follower candidate unavailable */
-    char state[16];           /* starting serving no-leader no-space stopping */
+    char state[16];           /* starting serving no-leader no-space corrupt stopping */
     uint64_t term, commit_index, applied_index, last_index;
     int64_t revision, oldest_revision, cluster_time_ms;
     uint64_t keys, data_bytes, history_bytes;

@@ -297,5 +297,9 @@ void kv_node_receive(void *arg,
         receive_commands(node, from_id, message->forward, bulk);
     } else if (message->body_case == KV__PEER_MESSAGE__BODY_FORWARD_REPLY) {
         receive_replies(node, message->forward_reply, bulk);
+    } else if (message->body_case == KV__PEER_MESSAGE__BODY_STATE_HASH) {
+        kv_node_receive_hash(node, from_id, message->state_hash);
+    } else if (message->body_case == KV__PEER_MESSAGE__BODY_STATE_VERDICT) {
+        kv_node_receive_verdict(node, message->state_verdict);
     }
 }

@@ -39,6 +39,20 @@ struct kv_proposal {
 #define KV_PROPOSALS_MAX 64u
 _Static_assert(KV_PROPOSALS_MAX > 2 * KV_INFLIGHT_ENTRIES_MAX, "proposals of two leaderships fit");
 
+struct kv_peer_hash {
+    uint64_t id;
+    uint64_t hash;
+};
+
+/* State hashes as of one index. */
+struct kv_hash_note {
+    uint64_t index; /* 0: unused */
+    uint64_t own;
+    bool has_own;
+    struct kv_peer_hash peers[KV_MEMBERS_MAX]; /* on the leader */
+    size_t n_peers;
+};
+
 /* Reads of one turn that share a request for an index. */
 struct kv_read_batch {
     struct kv_read read;
@@ -88,6 +102,9 @@ struct kv_node {
     uint64_t time_base_ns;
     uint64_t led_term; /* the term that we lead, or 0 */
 
+    struct kv_hash_note hashes[KV_STATE_HASH_NOTES];
+    uint64_t unfit_index; /* here our state was not that of the majority; 0: fit */
+
     bool stopping;
     bool stop_told;
     bool dead;
@@ -124,6 +141,8 @@ void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char
 /* Unlinks an op whose final stream item has been given. */
 void kv_node_release(struct kv_node *node, struct kv_op *op);
 void kv_node_expire(struct kv_node *node);
+/* Ends everything with CORRUPT. */
+void kv_node_fail_all_unfit(struct kv_node *node);
 
 /* node_write.c */
 void kv_node_propose(struct kv_node *node);
@@ -158,6 +177,14 @@ void kv_node_snapshot_done(
     void *arg, int status, uint64_t index, uint64_t size_bytes, const struct kv_error *error);
 /* At the end: those whose freeing has not run. */
 void kv_node_free_retired(struct kv_node *node);
+
+/* node_hash.c */
+/* tell: the leader, too. */
+void kv_node_note_hash(struct kv_node *node, uint64_t index, bool tell);
+void kv_node_receive_hash(struct kv_node *node, uint64_t from_id, const Kv__StateHash *hash);
+void kv_node_receive_verdict(struct kv_node *node, const Kv__StateVerdict *verdict);
+/* Our state is not to be trusted: no answers from it, no leadership, no snapshots. */
+void kv_node_become_unfit(struct kv_node *node, uint64_t index, uint64_t hash);
 
 /* node_read.c */
 void kv_node_start_reads(struct kv_node *node);

@@ -2,6 +2,7 @@
 #include "common/assert.h"
 #include "server/node/node_internal.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -224,6 +225,33 @@ void kv_node_cancel(struct kv_node *node, struct kv_op *op)
 {
     if (op->state != KV_OP_NONE) {
         end_cancelled(node, op);
+    }
+}
+
+static void fail_unfit(struct kv_node *node, struct kv_op *op)
+{
+    kv_node_fail(node,
+                 op,
+                 KV_CORRUPT,
+                 "the state of this node differs from the other nodes' at index %" PRIu64
+                 ": it serves no longer; keep its files and replace it, use another node",
+                 node->unfit_index);
+}
+
+void kv_node_fail_all_unfit(struct kv_node *node)
+{
+    for (int state = KV_OP_QUEUED; state < KV_OP_STATES; state++) {
+        struct kv_op *op = node->lists[state].first;
+
+        while (op) {
+            struct kv_op *next = op->next;
+
+            /* What is proposed or forwarded is answered by what becomes of it. */
+            if (state != KV_OP_PROPOSED && state != KV_OP_FORWARDED) {
+                fail_unfit(node, op);
+            }
+            op = next;
+        }
     }
 }
 

@@ -39,6 +39,7 @@ void *kv_node_snapshot_open(void *arg)
 {
     struct kv_node *node = arg;
     struct node_view *view = malloc(sizeof *view);
+    struct kv_replica_status status;
 
     if (!view || kv_machine_view_open(node->machine, &view->view) != 0) {
         free(view);
@@ -46,6 +47,9 @@ void *kv_node_snapshot_open(void *arg)
     }
     view->machine = node->machine;
     node->n_views++;
+    /* Who installs it says what it has then. */
+    kv_replica_status(node->replica, &status);
+    kv_node_note_hash(node, status.applied_index, false);
     return view;
 }
 
@@ -189,6 +193,7 @@ void kv_node_restore_install(void *arg, void *restore_arg, uint64_t index)
     kv_node_restore_close(restore);
     retire(node, former);
     node->again = true;
+    kv_node_note_hash(node, index, true);
 }
 
 /* ---------------------------------------------------------------- on request */

@@ -309,4 +309,7 @@ void kv_node_apply(
         node->proposals_first = (node->proposals_first + 1) % KV_PROPOSALS_MAX;
         node->n_proposals--;
     }
+    if (index % KV_STATE_HASH_ENTRIES == 0 && !node->dead) {
+        kv_node_note_hash(node, index, true);
+    }
 }

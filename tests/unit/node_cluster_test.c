@@ -4,6 +4,8 @@
 #include "tests/support/seeds.h"
 
 #include "common/limits.h"
+#include "server/machine/machine_internal.h"
+#include "server/node/node_internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -318,6 +320,52 @@ static void a_snapshot_is_taken_on_request(void **state)
     cluster_free(cluster);
 }
 
+static bool is_corrupt(struct cluster *cluster, void *arg)
+{
+    return strcmp(status_of(cluster, *(unsigned *)arg).state, "corrupt") == 0;
+}
+
+/* A state that has gone another way is found by its hash, and answers nothing any more. */
+static void who_differs_stops_serving(bool leader_differs)
+{
+    struct cluster *cluster = new_cluster(3, 13);
+    unsigned leader = cluster_leader(cluster);
+    unsigned odd = leader_differs ? leader : leader % 3 + 1;
+    unsigned other = odd % 3 + 1;
+    struct cluster_request *request;
+
+    put_ok(cluster, other, "a", "1");
+    cluster_run_ms(cluster, 100);
+    cluster_node(cluster, odd)->machine->state_hash ^= 1;
+    for (unsigned i = 0; i < KV_STATE_HASH_ENTRIES; i++) {
+        request = cluster_put(cluster, other, "key", "value");
+        (void)cluster_await(cluster, request, 6000);
+        cluster_request_free(request);
+    }
+    assert_true(cluster_run_until(cluster, is_corrupt, &odd, 5000));
+    request = cluster_get(cluster, odd, "a");
+    assert_int_equal(cluster_await(cluster, request, 6000), KV__CODE__CORRUPT);
+    assert_non_null(strstr(request->reply->message, "replace it"));
+    cluster_request_free(request);
+    /* The others go on, and one of them leads. */
+    put_ok(cluster, other, "b", "2");
+    get_is(cluster, other % 3 + 1, "b", "2");
+    assert_int_not_equal(cluster_leader(cluster), odd);
+    cluster_free(cluster);
+}
+
+static void a_follower_that_differs_stops_serving(void **state)
+{
+    (void)state;
+    who_differs_stops_serving(false);
+}
+
+static void a_leader_that_differs_stops_serving(void **state)
+{
+    (void)state;
+    who_differs_stops_serving(true);
+}
+
 static bool is_down(struct cluster *cluster, void *arg)
 {
     return !cluster_is_up(cluster, *(unsigned *)arg);
@@ -507,6 +555,8 @@ int main(void)
         cmocka_unit_test(snapshots_bound_the_log_and_survive_restarts),
         cmocka_unit_test(a_follower_that_was_away_too_long_gets_a_snapshot),
         cmocka_unit_test(a_snapshot_is_taken_on_request),
+        cmocka_unit_test(a_follower_that_differs_stops_serving),
+        cmocka_unit_test(a_leader_that_differs_stops_serving),
         cmocka_unit_test(an_answer_for_an_earlier_process_is_nobodys),
         cmocka_unit_test(cluster_time_does_not_jump_at_a_failover),
         cmocka_unit_test(a_leader_whose_disk_stands_still_goes_on),

@@ -324,7 +324,7 @@ struct kv_node_info {
     const char *leader_address;
     const char *version;
     const char *role;  /* leader follower candidate unavailable */
-    const char *state; /* starting serving no-leader no-space stopping */
+    const char *state; /* starting serving no-leader no-space corrupt stopping */
     uint64_t term;
     uint64_t commit_index;
     uint64_t applied_index;
