@@ -800,10 +800,10 @@ static void a_transfer_goes_on_where_it_was_synced(void **state)
     (void)state;
     transfer_init(&transfer);
     assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, 6 * KV_SNAPSHOT_SYNC_BYTES + 1000), 0);
+    assert_int_equal(send_until(&transfer, KV_SNAPSHOT_PART_SYNC_BYTES + 1000), 0);
     fake_disk_close_all(transfer.to);
     assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver), 6 * KV_SNAPSHOT_SYNC_BYTES);
+    assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver), KV_SNAPSHOT_PART_SYNC_BYTES);
     assert_int_equal(send_until(&transfer, 9 * KV_MIB), 0);
     /* Asked for by another descriptor: from the start. */
     fake_disk_crash(transfer.to);
