@@ -296,7 +296,7 @@ int kv_snapshot_receiver_add(struct kv_snapshot_receiver *receiver,
         return fail_io(receiver, status, "write", ret_error);
     }
     receiver->offset += piece.size;
-    if (receiver->offset - receiver->synced_offset >= KV_SNAPSHOT_SYNC_BYTES ||
+    if (receiver->offset - receiver->synced_offset >= KV_SNAPSHOT_PART_SYNC_BYTES ||
         receiver->offset == receiver->descriptor.size_bytes) {
         return sync_part(receiver, ret_error);
     }

@@ -800,12 +800,12 @@ static void a_transfer_goes_on_where_it_was_synced(void **state)
     (void)state;
     transfer_init(&transfer);
     assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, 6 * KV_MIB), 0);
+    assert_int_equal(send_until(&transfer, KV_SNAPSHOT_PART_SYNC_BYTES + 1000), 0);
     fake_disk_close_all(transfer.to);
     assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver), 4 * KV_MIB);
+    assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver), KV_SNAPSHOT_PART_SYNC_BYTES);
     assert_int_equal(send_until(&transfer, 9 * KV_MIB), 0);
-    /* The other end is asked by another descriptor: from the start. */
+    /* Asked for by another descriptor: from the start. */
     fake_disk_crash(transfer.to);
     transfer.descriptor.hash ^= 1;
     assert_int_equal(open_receiver(&transfer), 0);
