@@ -79,7 +79,7 @@ static void damage(uint8_t *bytes, size_t size)
     for (uint64_t n = 1 + rnd(4); n > 0 && size > 0; n--) {
         size_t at = rnd(3) ? rnd(size) : rnd(size < 16 ? size : 16);
 
-        bytes[at] = rnd(2) ? (uint8_t)rnd(256) : bytes[at] ^ (uint8_t)(1u << rnd(8));
+        bytes[at] = (uint8_t)(rnd(2) ? rnd(256) : bytes[at] ^ 1u << rnd(8));
     }
 }
 
