@@ -171,6 +171,7 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
     };
 }
 
+/* M1 to M10. */
 void kv_machine_check_invariants(const struct kv_machine *machine)
 {
     struct kv_tree_cursor cursor;
