@@ -1,6 +1,7 @@
 #include "raft/guards.h"
 
 #include "common/limits.h"
+#include "raft/configuration.h"
 
 /* What the core of 0.22.1 puts into its own results. */
 enum { RESULT_VERSION = 2, FEATURE_CAPACITY = 1 };
@@ -99,6 +100,19 @@ bool kv_guard_8_is_only_voter(const struct raft_configuration *configuration, ra
     return voters == 1 && self;
 }
 
+/* The core would read behind the end of one that is cut. */
+static bool is_configuration(const struct raft_entry *entry)
+{
+    struct raft_configuration configuration;
+
+    if (kv_configuration_decode(kv_slice_of(entry->buf.base, entry->buf.len), &configuration) !=
+        0) {
+        return false;
+    }
+    raft_configuration_close(&configuration);
+    return true;
+}
+
 static int check_append_entries(const struct raft_append_entries *append, const char **ret_what)
 {
     raft_term term = append->prev_log_term;
@@ -129,6 +143,10 @@ static int check_append_entries(const struct raft_append_entries *append, const 
         if (entry->type != RAFT_COMMAND && entry->type != RAFT_BARRIER &&
             entry->type != RAFT_CHANGE) {
             *ret_what = "unknown entry type";
+            return KV_INVALID;
+        }
+        if (entry->type == RAFT_CHANGE && !is_configuration(entry)) {
+            *ret_what = "malformed configuration";
             return KV_INVALID;
         }
         if (entry->buf.len > KV_ENTRY_BYTES_MAX) {

@@ -4,6 +4,7 @@
  * and one record of the log. A crash at any point leaves the old state or the new one. */
 #include "common/assert.h"
 #include "common/log.h"
+#include "raft/configuration.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
 
@@ -383,7 +384,6 @@ static void start_fetch(struct kv_replica *r, uint64_t from_id, const Kv__Instal
 /* NULL, or what is wrong with it. */
 static const char *check_offer(const Kv__InstallSnapshot *offer)
 {
-    const struct raft_buffer data = {offer->configuration.data, offer->configuration.len};
     struct raft_configuration configuration;
 
     if (offer->term == 0 || offer->last_term > offer->term ||
@@ -393,7 +393,8 @@ static const char *check_offer(const Kv__InstallSnapshot *offer)
     if (offer->configuration.len == 0 || offer->configuration.len > KV_CONFIGURATION_BYTES_MAX) {
         return "a configuration of a wrong size";
     }
-    if (raft_configuration_decode(&data, &configuration) != 0) {
+    if (kv_configuration_decode(kv_slice_of(offer->configuration.data, offer->configuration.len),
+                                &configuration) != 0) {
         return "a malformed configuration";
     }
     raft_configuration_close(&configuration);

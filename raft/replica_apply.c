@@ -1,5 +1,6 @@
 /* Hands committed entries up, in order and once, from the cache or read back from the log. */
 #include "common/assert.h"
+#include "raft/configuration.h"
 #include "raft/replica_internal.h"
 #include "raft/wal_format.h"
 
@@ -11,10 +12,9 @@ enum { APPLY_TURN_NS = 2000000, READ_BYTES = 8 * 1024 * 1024 };
 static void apply_configuration(struct kv_replica *r, uint64_t index, struct kv_slice data)
 {
     struct raft_event event = {.type = RAFT_CONFIGURATION};
-    struct raft_buffer buffer = {(void *)(uintptr_t)data.data, data.size};
 
     event.configuration.index = index;
-    if (raft_configuration_decode(&buffer, &event.configuration.conf) != 0) {
+    if (kv_configuration_decode(data, &event.configuration.conf) != 0) {
         kv_replica_die(r, KV_CORRUPT, "the configuration at index %" PRIu64 " is malformed", index);
         return;
     }

@@ -1,6 +1,7 @@
 /* What comes from peers: decoded, checked, guarded, and only then shown to the core. */
 #include "common/assert.h"
 #include "common/log.h"
+#include "raft/configuration.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
 
@@ -25,7 +26,6 @@ static void commit_earlier_change(struct kv_replica *r,
     raft_index uncommitted = r->raft.configuration_uncommitted_index;
     const struct kv_cached_entry *entry;
     struct raft_event event = {.type = RAFT_CONFIGURATION};
-    struct raft_buffer data;
 
     if (!kv_guard_5_is_committed(
             uncommitted, prev_index, log_matches(r, prev_index, prev_term), first)) {
@@ -35,9 +35,8 @@ static void commit_earlier_change(struct kv_replica *r,
     if (!entry) {
         return;
     }
-    data = (struct raft_buffer){(void *)(uintptr_t)entry->data.data, entry->data.size};
     event.configuration.index = uncommitted;
-    if (raft_configuration_decode(&data, &event.configuration.conf) != 0) {
+    if (kv_configuration_decode(entry->data, &event.configuration.conf) != 0) {
         kv_replica_die(r, KV_CORRUPT, "the configuration at index %llu is malformed", uncommitted);
         return;
     }

@@ -1,6 +1,7 @@
 /* From a data directory to a running core: meta, log, first configuration, START. */
 #include "common/assert.h"
 #include "common/log.h"
+#include "raft/configuration.h"
 #include "raft/meta.h"
 #include "raft/replica_internal.h"
 
@@ -153,9 +154,7 @@ static int inspect_configuration(struct kv_replica *r, struct kv_error *ret_erro
             KV_CORRUPT,
             "the log holds no configuration: replace this member (docs/operations)");
     }
-    raft_configuration_init(&configuration);
-    if (raft_configuration_decode(data, &configuration) != 0) {
-        raft_configuration_close(&configuration);
+    if (kv_configuration_decode(kv_slice_of(data->base, data->len), &configuration) != 0) {
         return kv_error_set(
             ret_error,
             KV_CORRUPT,

@@ -2,6 +2,7 @@
  * (docs/internals.md, "Snapshots"). Files are touched on the snapshot worker, and at start. */
 #include "common/assert.h"
 #include "common/log.h"
+#include "raft/configuration.h"
 #include "raft/replica_internal.h"
 
 #include <inttypes.h>
@@ -57,12 +58,10 @@ int kv_replica_metadata(uint64_t index,
                         struct kv_slice configuration,
                         struct raft_snapshot_metadata *ret_metadata)
 {
-    const struct raft_buffer data = {(void *)(uintptr_t)configuration.data, configuration.size};
-
     ret_metadata->index = index;
     ret_metadata->term = term;
     ret_metadata->configuration_index = configuration_index;
-    return raft_configuration_decode(&data, &ret_metadata->configuration) == 0 ? 0 : KV_CORRUPT;
+    return kv_configuration_decode(configuration, &ret_metadata->configuration);
 }
 
 /* ---------------------------------------------------------------- what is kept */

@@ -148,6 +148,8 @@ static void guard_9_refuses_insane_numbers(void **state)
     struct raft_entry entries[2] = {{.term = 3, .type = RAFT_COMMAND},
                                     {.term = 2, .type = RAFT_COMMAND}};
     struct raft_message message = append(5, 10, 0);
+    struct raft_configuration configuration;
+    struct raft_buffer encoded;
     const char *what;
 
     (void)state;
@@ -168,8 +170,20 @@ static void guard_9_refuses_insane_numbers(void **state)
     entries[1].term = 3;
     entries[1].type = 9;
     assert_int_equal(kv_guard_9_check(&message, &what), KV_INVALID);
+    /* A configuration must be one, to its last byte. */
     entries[1].type = RAFT_CHANGE;
+    assert_int_equal(kv_guard_9_check(&message, &what), KV_INVALID);
+    raft_configuration_init(&configuration);
+    assert_int_equal(raft_configuration_add(&configuration, 1, "a:1", RAFT_VOTER), 0);
+    assert_int_equal(raft_configuration_encode(&configuration, &encoded), 0);
+    raft_configuration_close(&configuration);
+    entries[1].buf = encoded;
     assert_int_equal(kv_guard_9_check(&message, &what), 0);
+    for (entries[1].buf.len = 0; entries[1].buf.len < encoded.len; entries[1].buf.len++) {
+        assert_int_equal(kv_guard_9_check(&message, &what), KV_INVALID);
+    }
+    raft_free(encoded.base);
+    entries[1] = entries[0];
     message.append_entries.n_entries = KV_APPEND_ENTRIES_MAX + 1;
     assert_int_equal(kv_guard_9_check(&message, &what), KV_INVALID);
 

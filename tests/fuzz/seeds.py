@@ -1,0 +1,337 @@
+#!/usr/bin/python3
+"""Writes the seeds of the fuzz targets: tests/fuzz/seeds.py [FOLDER], always the same ones.
+
+They are made without kvd's own encoders, from the .proto files and docs/internals.md, so that both sides of
+each format are held against each other. Seeds found by fuzzing may lie beside them (corpus/wal has only such).
+"""
+
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+from google.protobuf import text_format
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+with tempfile.TemporaryDirectory() as generated:
+    subprocess.run(["protoc", f"--proto_path={ROOT / 'proto'}", f"--python_out={generated}",
+                    "kv.proto", "log.proto", "peer.proto"], check=True)
+    sys.path.insert(0, generated)
+    import kv_pb2 as kv
+    import log_pb2 as log
+    import peer_pb2 as peer
+
+
+def make(message, text):
+    return text_format.Parse(text, message).SerializeToString()
+
+
+def request(text):
+    return make(kv.Request(), text)
+
+
+def lz4_block(data):
+    """One literal, then a match of distance one, then literals: right for data that repeats one byte."""
+    def length(value):
+        return (min(value, 15), b"" if value < 15 else b"\xff" * ((value - 15) // 255) + bytes([(value - 15) % 255]))
+
+    first = next(i for i in range(len(data)) if len(set(data[i:i + 64])) == 1) + 1
+    last = first
+    while last < len(data) and data[last] == data[first]:
+        last += 1
+    last = min(last, len(data) - 12)
+    literals, match, rest = data[:first], last - first, data[last:]
+    n_literals, more_literals = length(len(literals))
+    n_match, more_match = length(match - 4)
+    n_rest, more_rest = length(len(rest))
+    return (bytes([n_literals << 4 | n_match]) + more_literals + literals + struct.pack("<H", 1) + more_match +
+            bytes([n_rest << 4]) + more_rest + rest)
+
+
+# ---------------------------------------------------------------- client
+
+REQUEST, HELLO, CANCEL, CREDIT = 1, 4, 7, 8
+
+
+def frame(kind, body, flags=0):
+    return struct.pack("<IBBH", len(body), kind, flags, 0) + body
+
+
+def lz4_frame(body, raw_size=None):
+    return frame(REQUEST, struct.pack("<I", raw_size or len(body)) + lz4_block(body), 1)
+
+
+FILL = [f'put {{ key: "k{i}" value: "{"v" * i}" }}' for i in range(9)]
+FILL_LONG = [f'put {{ key: "k{i}" value: "{"v" * 20 * i}" }}' for i in range(9)]
+PUT_OPTIONS = [
+    'put { key: "a" value: "1" if_absent: true }',
+    'put { key: "a" value: "2" return_previous: true if_value: "1" }',
+    'put { key: "a" value: "3" keep: true if_mod_revision: 2 }',
+    'put { key: "a" value: "3" ttl_ms: 5 if_present: true }',
+    'put { key: "a" value: "x" lease_id: 3 }',
+]
+STRINGS = [
+    'append { key: "a" value: "xy" }',
+    'getset { key: "a" value: "z" }',
+    'strlen { key: "a" }',
+    'get_range { key: "a" first: -3 last: -1 }',
+    'set_range { key: "a" offset: 10 value: "q" }',
+    'getdel { key: "a" }',
+]
+GENERIC = [
+    'put { key: "a" }',
+    'put { key: "b" }',
+    'put { key: "c" }',
+    'exists { keys: "a" keys: "x" }',
+    'count { range { start: "a" end: "c" } }',
+    'count { range { special: ALL } at_revision: 3 }',
+    'delete { keys: "a" ranges { start: "b" special: FROM_KEY } return_previous: true }',
+]
+SETTINGS = [
+    'config_list { }',
+    'config_get { name: "value-limit" }',
+    'config_set { name: "value-limit" value: 2048 }',
+    f'put {{ key: "a" value: "{"x" * 3000}" }}',
+    'config_set { name: "history-age" value: 0 }',
+    'config_set { name: "history-bytes" value: 100 }',
+]
+RANGES = [
+    'range { range { special: ALL } limit: 3 descending: true }',
+    'range { range { start: "k" special: PREFIX } keys_only: true at_revision: 5 min_mod_revision: 2'
+    ' max_create_revision: 6 }',
+    'range { range { start: "k" special: PREFIX } count_only: true }',
+    'range { range { start: "a" special: FROM_KEY } cursor: "k3" }',
+    'range { range { start: "k2" end: "k5" } }',
+]
+NEXT = [
+    'txn { compares { range { start: "a" } comparison: COMPARE_LESS version: 3 }'
+    ' then { put { key: "a" } } otherwise { txn { then { get { key: "b" } } } } }',
+    'zset_add { key: "z" members { member: "m" score: 1.5 } }',
+    'list_push { key: "l" elements: "1" elements: "2" }',
+    'watch { range { special: ALL } kinds: EVENT_PUT kinds: EVENT_DELETE progress_ms: 5 }',
+]
+
+
+def connection(*requests):
+    """A hello, and requests with rising ids, from texts; what is bytes stays."""
+    frames = [frame(HELLO, make(kv.Hello(), 'protocol_version: 1 client_name: "fuzz" lz4: true'))]
+    for i, one in enumerate(requests):
+        frames.append(one if isinstance(one, bytes) else frame(REQUEST, request(f"id: {i + 1} {one}")))
+    return b"".join(frames)
+
+
+def nested(depth):
+    text = 'get { key: "a" }'
+    for _ in range(depth):
+        text = f"txn {{ then {{ {text} }} }}"
+    return text
+
+
+def client_seeds():
+    compressible = request(f'id: 1 put {{ key: "a" value: "{"v" * 2000}" }}')
+    unknown = request('id: 1 put { key: "a" value: "b" }') + b"\xf8\xff\x03\x01"
+    return {
+        "hello_version": frame(HELLO, make(kv.Hello(), "protocol_version: 2")),
+        "strings": connection(*STRINGS),
+        "put_options": connection(*PUT_OPTIONS, 'get { key: "a" }', 'get { key: "a" at_revision: 1 }'),
+        "generic": connection(*GENERIC),
+        "range": connection(*FILL, *RANGES),
+        "stream": connection(*FILL_LONG, "range { range { special: ALL } stream: true credit: 100 }",
+                             frame(CREDIT, make(kv.Credit(), "id: 10 bytes: 1000")),
+                             frame(CANCEL, make(kv.Cancel(), "id: 10"))),
+        "settings": connection(*SETTINGS),
+        "node": connection("status { }", "member_list { }", "leader_transfer { node_id: 2 }", "snapshot_now { }"),
+        "next": connection(*NEXT),
+        "session": connection('session { session_id: 1 sequence: 2 } put { key: "a" }'),
+        "nested": connection(nested(4), nested(20)),
+        "empty_request": connection("", frame(REQUEST, b"")),
+        "unknown_field": connection(frame(REQUEST, unknown)),
+        "lz4": connection(lz4_frame(compressible)),
+        "lz4_huge": connection(lz4_frame(compressible, 0x0fffffff)),
+        "huge": connection(struct.pack("<IBBH", 0xffffffff, REQUEST, 0, 0)),
+        "http": b"GET / HTTP/1.1\r\n\r\n",
+        "tls": bytes.fromhex("16030102000100" "01fc0303"),
+        "resp": b"*1\r\n$4\r\nPING\r\n",
+    }
+
+
+# ---------------------------------------------------------------- log entries
+
+def entries(*groups, step_ms=1000, version=1):
+    """One entry for each group of request texts, each behind its size."""
+    out = b""
+    for i, group in enumerate(groups):
+        entry = log.Entry(machine_version=version, cluster_time_ms=1000000 + i * step_ms)
+        entry.requests.extend(request(f"id: {n} {text}") for n, text in enumerate(group))
+        body = entry.SerializeToString()
+        out += struct.pack("<H", len(body)) + body
+    return out
+
+
+def entry_seeds():
+    singly = [[text] for text in FILL]
+    many = [f'put {{ key: "{i * 37 % 130:02x}" }}' for i in range(130)]
+    return {
+        "empty": entries([]),
+        "strings": entries(STRINGS, STRINGS[:3]),
+        "put_options": entries(*([text] for text in PUT_OPTIONS)),
+        "generic": entries(GENERIC[:3], GENERIC[3:]),
+        "singly": entries(*singly, ["delete { ranges { special: ALL } }"], *singly[:3]),
+        "history": entries(['config_set { name: "history-age" value: 2500 }'], *singly, *singly,
+                           ['delete { keys: "k1" keys: "k1" keys: "k2" }'], *singly[:2]),
+        "history_bytes": entries(['config_set { name: "history-bytes" value: 300 }'], *singly, *singly),
+        "many": entries(['config_set { name: "history-bytes" }'], *(many[i:i + 50] for i in range(0, 130, 50)),
+                        ['delete { ranges { start: "20" end: "60" } ranges { start: "z" special: PREFIX } }'],
+                        ['delete { ranges { start: "65" special: FROM_KEY } }'], many[:9]),
+        "settings": entries(SETTINGS),
+        "reads": entries(FILL, RANGES, ["status { }", ""]),
+        "next": entries(NEXT, FILL),
+        "newer": entries(FILL, version=1) + entries(FILL, version=2),
+        "time_back": entries(*singly[:4], step_ms=-1000),
+        "malformed": struct.pack("<H", 6) + b"\x08\x01\x1a\x02\x08\x01" + struct.pack("<H", 4) + b"\x1a\x09\x08\x01",
+    }
+
+
+# ---------------------------------------------------------------- peers
+
+ORDERED, URGENT, PEER_HELLO, PEER_HELLO_REPLY, PING, PONG, BULK = 1, 2, 3, 4, 5, 6, 7
+LAST, LZ4 = 1, 2
+RAW, FIXED, MESSAGE, REPEATED = 0, 1, 2, 3  # what the first byte of an input of fuzz_peer chooses
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def peer_frame(kind, body=b"", flags=LAST, raw_size=0):
+    rest = struct.pack("<IBBHI", len(body), kind, flags, 0, raw_size) + body
+    return struct.pack("<I", crc32c(rest)) + rest
+
+
+def message(text, bulk=b""):
+    head = make(peer.PeerMessage(), text)
+    return struct.pack("<I", len(head)) + head + bulk
+
+
+def fragments(kind, body, size):
+    pieces = [body[i:i + size] for i in range(0, len(body), size)]
+    return b"".join(peer_frame(kind, piece, LAST if i == len(pieces) - 1 else 0) for i, piece in enumerate(pieces))
+
+
+APPEND = message(
+    "append_entries { version: 2 term: 7 prev_log_index: 41 prev_log_term: 5 leader_commit: 40"
+    " entries { term: 5 type: 1 size: 12 } entries { term: 7 type: 2 } entries { term: 7 type: 3 size: 5 } }",
+    log.Entry(machine_version=1, cluster_time_ms=1000, requests=[b"\x08\x01\x82\x01\0"]).SerializeToString() + b"12345")
+HEARTBEAT = message("append_entries { version: 2 term: 7 prev_log_index: 41 prev_log_term: 5 leader_commit: 41 }")
+RESULT = message("append_entries_result { version: 2 term: 7 rejected: 3 last_log_index: 2 features: 1 capacity: 9 }")
+VOTES = [
+    message("request_vote { version: 2 term: 7 candidate_id: 2 last_log_index: 41 last_log_term: 5 pre_vote: true }"),
+    message("request_vote { version: 2 term: 8 candidate_id: 2 disrupt_leader: true }"),
+    message("request_vote_result { version: 2 term: 7 vote_granted: true features: 1 }"),
+    message("timeout_now { version: 1 term: 7 last_log_index: 41 last_log_term: 5 }"),
+]
+READS = [
+    message("confirm { term: 7 round: 3 }"),
+    message("confirm_result { term: 7 round: 3 same_term: true }"),
+    message("read_index { id: 5 }"),
+    message("read_index_result { id: 5 status: -22 index: 41 }"),
+]
+PUT = request('id: 1 put { key: "a" value: "b" }')
+FORWARD = message(f"forward {{ id: 3 sizes: {len(PUT)} sizes: {len(PUT)} deadlines_ms: 500 deadlines_ms: 400 }}",
+                  PUT * 2)
+INSTALL = message("install_snapshot { version: 2 term: 7 last_index: 40 last_term: 5 configuration_index: 1"
+                  " configuration: 'abc' size_bytes: 5000 hash: 81985529216486895 }")
+SNAPSHOTS = [
+    message("snapshot_fetch { last_index: 40 last_term: 5 offset: 4096 size: 1000 }"),
+    message("snapshot_piece { last_index: 40 last_term: 5 offset: 4096 }", b"p" * 40),
+    message("state_hash { index: 4096 hash: 1311768467463790320 }"),
+    message("state_verdict { index: 4096 hash: 1311768467463790320 }"),
+]
+FORWARD_REPLY = message("forward_reply { ids: 3 ids: 4 sizes: 2 sizes: 2 }", b"\x08\x01\x08\x02")
+
+
+def peer_seeds():
+    large = message("append_entries { term: 7 entries { term: 7 type: 1 size: 2000 } }", b"e" * 2000)
+    hello = make(peer.PeerHello(), 'protocol_version: 1 cluster_id: 5 node_id: 2 to_node_id: 1'
+                                   ' client_address: "127.0.0.1:4700" machine_version: 1')
+    refusal = make(peer.PeerHelloReply(), 'reason: "another cluster" cluster_id: 5 node_id: 1')
+    seeds = {
+        "hello": peer_frame(PEER_HELLO, hello) + peer_frame(PING) + peer_frame(ORDERED, HEARTBEAT),
+        "hello_reply": peer_frame(PEER_HELLO_REPLY, refusal) + peer_frame(PONG),
+        "urgent": b"".join(peer_frame(URGENT, one) for one in VOTES + READS),
+        "ordered": b"".join(peer_frame(ORDERED, one) for one in (APPEND, HEARTBEAT, RESULT, FORWARD, FORWARD_REPLY)),
+        "snapshots": b"".join(peer_frame(ORDERED, one) for one in [INSTALL] + SNAPSHOTS),
+        "bulk": peer_frame(PEER_HELLO, hello + b"\x38\x01") + fragments(BULK, SNAPSHOTS[1], 30),
+        "interleaved": peer_frame(ORDERED, APPEND[:20], 0) + peer_frame(URGENT, VOTES[0]) +
+                       fragments(ORDERED, APPEND[20:], 10),
+        "lz4": peer_frame(ORDERED, lz4_block(large), LAST | LZ4, len(large)),
+        "lz4_fragments": peer_frame(ORDERED, lz4_block(large)[:20], LZ4, len(large)) +
+                         peer_frame(ORDERED, lz4_block(large)[20:], LAST | LZ4, len(large)),
+        "bad_terms": peer_frame(ORDERED, message(
+            "append_entries { term: 7 prev_log_index: 1 prev_log_term: 6 entries { term: 5 type: 1 } }")),
+        "too_many": peer_frame(ORDERED, message(
+            "append_entries { term: 7" + " entries { term: 7 type: 2 }" * 65 + " }")),
+        "bad_checksum": b"\0" + peer_frame(URGENT, VOTES[0])[1:],
+    }
+    seeds = {name: bytes([RAW if name == "bad_checksum" else FIXED]) + seed for name, seed in seeds.items()}
+    for name, one in (("append", APPEND), ("heartbeat", HEARTBEAT), ("result", RESULT), ("vote", VOTES[0]),
+                      ("install", INSTALL)):
+        seeds[f"message_{name}"] = bytes([MESSAGE]) + one
+    for name, times, cut, odd in (("repeated", 200, 3, 0), ("repeated_plain", 70, 200, 1), ("repeated_never", 0, 0, 0)):
+        seeds[name] = bytes([REPEATED, times, cut, odd]) + large[:1000]
+    return seeds
+
+
+# ---------------------------------------------------------------- configuration
+
+def config(file, *arguments):
+    return b"\0".join(part.encode() for part in (file, *arguments))
+
+
+def config_seeds():
+    cluster = "1=a.example:4701,2=b.example:4701,3=[::1]:4701"
+    return {
+        "nothing": config(""),
+        "file": config(f'# a comment\nnode-id: 2\nmembers: "{cluster}"\nclient-address: b.example:4700\n'
+                       "data-dir: /var/lib/kvd\nwal-segment-size: 32MiB\npeer-compression: false\n"),
+        "printed": config("---\nelection-timeout: 1s\nheartbeat-interval: 100ms\nlog-level: 'debug'\n...\n"),
+        "flags": config("", "--node-id", "3", f"--members={cluster}", "--client-address", "c:4700",
+                        "--peer-listen=0.0.0.0:4701", "--http-listen="),
+        "variables": config("node-id: 1\n", "KVD_NODE_ID=2", "KVD_WAL_SEGMENT_SIZE=1GiB", "KVD_CLUSTER_ID=77",
+                            "KVD_UNRELATED=x", "--node-id=3"),
+        "quoted": config('cluster: "a \\"b\\" \\\\ \\t\\x41\\u00e9"\nlog-level: !!str "warn"\n'),
+        "blocks": config("cluster: >-\n  two\n  lines\ndata-dir: |\n  kept\n"),
+        "unknown_key": config("node_id: 1\n"),
+        "unknown_flag": config("", "--node", "1"),
+        "unknown_variable": config("", "KVD_NODEID=1"),
+        "twice": config("node-id: 1\nnode-id: 1\n"),
+        "sequence": config("node-id: [1, 2]\n"),
+        "anchors": config("node-id: &x 1\ncluster-id: *x\n"),
+        "addresses": config("client-listen: 127.0.0.1:4700\npeer-listen: :4700\n"),
+        "bad_member": config('members: "1=a:0"\n'),
+        "heartbeat": config("", "--election-timeout=100ms", "--heartbeat-interval=50ms"),
+        "long": config("cluster: " + "x" * 1100),
+        "overflow": config("", "--cluster-id=99999999999999999999", "--wal-segment-size=18446744073709551615GiB"),
+        "check": config("", "--check-config", "--max-connections", "1000000", "--net-threads=64"),
+        "help": config("", "--help"),
+    }
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests" / "fuzz" / "corpus"
+    for target, seeds in (("client", client_seeds()), ("entry", entry_seeds()), ("peer", peer_seeds()),
+                          ("config", config_seeds())):
+        (folder / target).mkdir(parents=True, exist_ok=True)
+        for name, content in seeds.items():
+            (folder / target / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
