@@ -22,6 +22,9 @@
 
 #include "common/limits.h"
 
+#include <stddef.h>
+#include <stdint.h>
+
 enum {
     KV_SNAPSHOT_FORMAT = 1,
     KV_ITEM_HEAD_BYTES = 8,
@@ -60,7 +63,7 @@ _Static_assert(KV_ITEM_HEAD_BYTES + KV_ITEM_FIXED_BYTES_MAX + KV_KEY_BYTES_MAX +
                        KV_VALUE_BYTES_MAX <=
                    KV_SNAPSHOT_ITEM_BYTES_MAX,
                "the largest record is an item");
-_Static_assert(KV_ITEM_MARKS_MAX *KV_ITEM_MARK_BYTES <= KV_SNAPSHOT_ITEM_BYTES_MAX,
+_Static_assert((size_t)KV_ITEM_MARKS_MAX *KV_ITEM_MARK_BYTES <= KV_SNAPSHOT_ITEM_BYTES_MAX,
                "marks are an item");
 
 #endif

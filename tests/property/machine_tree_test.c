@@ -222,9 +222,42 @@ static void the_tree_is_a_sorted_array(void **state)
     }
 }
 
+/* Appended or put, alone or mixed: the same content; a key that is not behind all is refused. */
+static void keys_in_order_are_appended(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        random_state = seed;
+        memset(&model, 0, sizeof model);
+        kv_tree_init(&tree);
+        for (unsigned i = 0; i < KEYS; i++) {
+            char text[24];
+            struct kv_record *record = kv_record_new(key_of(order[i], text), 0);
+
+            record->mod_revision = i + 1;
+            record->tombstone = rnd(9) == 0;
+            model.records[order[i]] = record->tombstone ? -(int64_t)(i + 1) : i + 1;
+            assert_true(kv_tree_append(&tree, record));
+            if (rnd(5) == 0) {
+                put(order[rnd(i + 1)], i + 1, rnd(2) != 0);
+            }
+            if (rnd(50) == 0) {
+                record = kv_record_new(key_of(order[i - rnd(i < 9 ? 1 : 9)], text), 0);
+                assert_false(kv_tree_append(&tree, record));
+                kv_record_free(record);
+            }
+        }
+        check_view(&tree, &model);
+        kv_tree_deinit(&tree);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_tree_is_a_sorted_array)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_tree_is_a_sorted_array),
+        cmocka_unit_test(keys_in_order_are_appended),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
