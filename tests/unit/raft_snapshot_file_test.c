@@ -1,7 +1,6 @@
 /* Snapshot files: what was written comes back, or the file is refused by name, offset and reason,
- * whatever byte of it was changed, cut, moved or added; and transfers in pieces. */
-#include "raft/snapshot_file.h"
-#include "tests/support/fake_disk.h"
+ * whatever byte of it was changed, cut, moved or added. */
+#include "tests/support/snapshot_rig.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -14,7 +13,6 @@
 #include <cmocka.h>
 
 #define NAME "snap/0000000000000064-0000000000000003"
-#define PART NAME ".part"
 
 static const struct kv_snapshot_meta meta = {
     .cluster_id = 77,
@@ -25,42 +23,11 @@ static const struct kv_snapshot_meta meta = {
     .configuration = {(const uint8_t *)"configuration", 13},
 };
 
-/* Bytes that lz4 can make nothing of. */
-static void fill_random(uint8_t *p, size_t size, uint64_t seed)
-{
-    uint64_t x = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
-
-    for (size_t i = 0; i < size; i++) {
-        x ^= x >> 12;
-        x ^= x << 25;
-        x ^= x >> 27;
-        p[i] = (uint8_t)(x * UINT64_C(2685821657736338717) >> 56);
-    }
-}
-
 static void fill_text(uint8_t *p, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         p[i] = (uint8_t)("key-value"[i % 9] + i / 4096 % 3);
     }
-}
-
-static struct kv_snapshot_descriptor write_blocks(struct fake_disk *disk,
-                                                  const struct kv_snapshot_meta *m,
-                                                  const struct kv_slice *blocks,
-                                                  size_t n_blocks)
-{
-    struct kv_snapshot_descriptor descriptor = {0};
-    struct kv_snapshot_writer *writer;
-    struct kv_error error;
-
-    assert_int_equal(kv_snapshot_writer_open(fake_disk_ops(disk), m, &writer, &error), 0);
-    for (size_t i = 0; i < n_blocks; i++) {
-        assert_int_equal(kv_snapshot_writer_append(writer, blocks[i], &error), 0);
-    }
-    assert_int_equal(kv_snapshot_writer_finish(writer, &descriptor, &error), 0);
-    kv_snapshot_writer_close(writer);
-    return descriptor;
 }
 
 /* Three blocks: text, random, small. */
@@ -71,8 +38,8 @@ static struct fake_disk *make_small(struct kv_snapshot_descriptor *ret_descripto
     struct fake_disk *disk = fake_disk_new(1);
 
     fill_text(text, sizeof text);
-    fill_random(noise, sizeof noise, 7);
-    *ret_descriptor = write_blocks(disk, &meta, blocks, 3);
+    snapshot_rig_fill(noise, sizeof noise, 7);
+    *ret_descriptor = snapshot_rig_write(disk, &meta, blocks, 3);
     return disk;
 }
 
@@ -93,19 +60,12 @@ static void assert_damaged(struct fake_disk *disk, const char *path)
     assert_non_null(strstr(error.message, "offset"));
 }
 
-static bool is_there(struct fake_disk *disk, const char *path)
-{
-    uint64_t size;
-
-    return fake_disk_data(disk, path, &size) != NULL;
-}
-
 /* ---------------------------------------------------------------- round trips */
 
 static void round_trip(const struct kv_slice *blocks, size_t n_blocks)
 {
     struct fake_disk *disk = fake_disk_new(1);
-    struct kv_snapshot_descriptor descriptor = write_blocks(disk, &meta, blocks, n_blocks);
+    struct kv_snapshot_descriptor descriptor = snapshot_rig_write(disk, &meta, blocks, n_blocks);
     struct kv_snapshot_descriptor found;
     struct kv_snapshot_reader *reader;
     struct kv_error error;
@@ -153,7 +113,7 @@ static void what_was_written_comes_back(void **state)
     blocks[2] = kv_slice_of(big, 1);
     blocks[3] = kv_slice_of(big, 1023);
     round_trip(blocks, 4);
-    fill_random(big, KV_SNAPSHOT_BLOCK_BYTES_MAX, 1);
+    snapshot_rig_fill(big, KV_SNAPSHOT_BLOCK_BYTES_MAX, 1);
     round_trip(blocks, 4);
     free(big);
 }
@@ -166,11 +126,11 @@ static void compression_pays(void **state)
 
     (void)state;
     fill_text(text, sizeof text);
-    assert_true(write_blocks(disk, &meta, &block, 1).size_bytes < sizeof text / 10);
+    assert_true(snapshot_rig_write(disk, &meta, &block, 1).size_bytes < sizeof text / 10);
     fake_disk_free(disk);
     disk = fake_disk_new(1);
-    fill_random(text, sizeof text, 3);
-    assert_int_equal(write_blocks(disk, &meta, &block, 1).size_bytes,
+    snapshot_rig_fill(text, sizeof text, 3);
+    assert_int_equal(snapshot_rig_write(disk, &meta, &block, 1).size_bytes,
                      sizeof text + 13 + KV_SNAPSHOT_HEAD_BYTES + KV_SNAPSHOT_BLOCK_HEADER_BYTES +
                          KV_SNAPSHOT_TRAILER_BYTES);
     fake_disk_free(disk);
@@ -211,9 +171,9 @@ static void an_unfinished_one_is_removed(void **state)
 
     (void)state;
     assert_int_equal(kv_snapshot_writer_open(fake_disk_ops(disk), &meta, &writer, &error), 0);
-    assert_true(is_there(disk, NAME ".tmp"));
+    assert_true(snapshot_rig_is_there(disk, NAME ".tmp"));
     kv_snapshot_writer_close(writer);
-    assert_false(is_there(disk, NAME ".tmp") || is_there(disk, NAME));
+    assert_false(snapshot_rig_is_there(disk, NAME ".tmp") || snapshot_rig_is_there(disk, NAME));
     kv_snapshot_writer_close(NULL);
     kv_snapshot_reader_close(NULL);
     kv_snapshot_receiver_close(NULL);
@@ -309,10 +269,10 @@ static struct fake_disk *make_even(uint64_t seed, const struct kv_snapshot_meta 
     struct fake_disk *disk = fake_disk_new(1);
 
     for (size_t i = 0; i < 4; i++) {
-        fill_random(noise[i], EVEN_BLOCK, seed + i);
+        snapshot_rig_fill(noise[i], EVEN_BLOCK, seed + i);
         blocks[i] = kv_slice_of(noise[i], EVEN_BLOCK);
     }
-    write_blocks(disk, m, blocks, 4);
+    snapshot_rig_write(disk, m, blocks, 4);
     return disk;
 }
 
@@ -607,19 +567,19 @@ static void a_full_disk_leaves_nothing(void **state)
     struct kv_error error;
 
     (void)state;
-    fill_random(noise, sizeof noise, 1);
+    snapshot_rig_fill(noise, sizeof noise, 1);
     fake_disk_set_size(disk, 100000);
     assert_int_equal(kv_snapshot_writer_open(fake_disk_ops(disk), &meta, &writer, &error), 0);
     assert_int_equal(kv_snapshot_writer_append(writer, block, &error), 0);
     assert_int_equal(kv_snapshot_writer_append(writer, block, &error), KV_NO_SPACE);
     assert_non_null(strstr(error.message, NAME));
-    assert_false(is_there(disk, NAME ".tmp"));
+    assert_false(snapshot_rig_is_there(disk, NAME ".tmp"));
     assert_int_equal(kv_snapshot_writer_append(writer, block, &error), KV_IO);
     kv_snapshot_writer_close(writer);
-    assert_false(is_there(disk, NAME));
+    assert_false(snapshot_rig_is_there(disk, NAME));
     /* It can be tried again. */
     fake_disk_set_size(disk, 0);
-    write_blocks(disk, &meta, &block, 1);
+    snapshot_rig_write(disk, &meta, &block, 1);
     assert_int_equal(verify(disk, NAME, &error), 0);
     fake_disk_free(disk);
 }
@@ -640,7 +600,7 @@ static void a_failed_sync_is_not_tried_again(void **state)
     fake_disk_fail_syncs(disk, 0);
     assert_int_equal(kv_snapshot_writer_finish(writer, &descriptor, &error), KV_IO);
     kv_snapshot_writer_close(writer);
-    assert_false(is_there(disk, NAME) || is_there(disk, NAME ".tmp"));
+    assert_false(snapshot_rig_is_there(disk, NAME) || snapshot_rig_is_there(disk, NAME ".tmp"));
     fake_disk_free(disk);
 }
 
@@ -652,7 +612,7 @@ static void write_index(struct fake_disk *disk, uint64_t index, uint64_t term)
 
     m.index = index;
     m.term = term;
-    write_blocks(disk, &m, NULL, 0);
+    snapshot_rig_write(disk, &m, NULL, 0);
 }
 
 static void the_list_is_newest_first(void **state)
@@ -678,365 +638,15 @@ static void the_list_is_newest_first(void **state)
     assert_true(ids[0].index == 200 && ids[1].index == 90 && ids[1].term == 4 &&
                 ids[2].index == 90 && ids[2].term == 2 && ids[3].index == 30 && ids[4].index == 10);
     assert_int_equal(ids[0].size_bytes, KV_SNAPSHOT_HEAD_BYTES + 13 + KV_SNAPSHOT_TRAILER_BYTES);
-    assert_false(is_there(disk, "snap/0000000000000999-0000000000000001.tmp"));
-    assert_true(is_there(disk, "snap/0000000000000999-0000000000000001.part"));
-    assert_true(is_there(disk, "snap/notes.txt"));
+    assert_false(snapshot_rig_is_there(disk, "snap/0000000000000999-0000000000000001.tmp"));
+    assert_true(snapshot_rig_is_there(disk, "snap/0000000000000999-0000000000000001.part"));
+    assert_true(snapshot_rig_is_there(disk, "snap/notes.txt"));
     assert_int_equal(kv_snapshot_list(fake_disk_ops(disk), ids, 2, &n, &error), 0);
     assert_true(n == 2 && ids[0].index == 200 && ids[1].term == 4);
     assert_int_equal(kv_snapshot_remove(fake_disk_ops(disk), 200, 2, &error), 0);
     assert_int_equal(kv_snapshot_remove(fake_disk_ops(disk), 200, 2, &error), 0);
     assert_int_equal(kv_snapshot_list(fake_disk_ops(disk), ids, 8, &n, &error), 0);
     assert_true(n == 4 && ids[0].index == 90);
-    fake_disk_free(disk);
-}
-
-/* ---------------------------------------------------------------- transfer */
-
-struct transfer {
-    struct fake_disk *from;
-    struct fake_disk *to;
-    struct kv_snapshot_descriptor descriptor;
-    struct kv_snapshot_receiver *receiver;
-    struct kv_buf piece;
-    struct kv_error error;
-};
-
-/* 12 MB, so that the receiver syncs in between. */
-static void transfer_init(struct transfer *transfer)
-{
-    uint8_t *noise = malloc(3 * KV_MIB);
-    struct kv_slice blocks[4];
-
-    assert_non_null(noise);
-    fill_random(noise, 3 * KV_MIB, 5);
-    for (size_t i = 0; i < 4; i++) {
-        blocks[i] = kv_slice_of(noise, 3 * KV_MIB);
-    }
-    *transfer = (struct transfer){.from = fake_disk_new(1), .to = fake_disk_new(2)};
-    transfer->descriptor = write_blocks(transfer->from, &meta, blocks, 4);
-    kv_buf_init(&transfer->piece, KV_SNAPSHOT_PIECE_BYTES);
-    free(noise);
-}
-
-static void transfer_deinit(struct transfer *transfer)
-{
-    kv_snapshot_receiver_close(transfer->receiver);
-    kv_buf_deinit(&transfer->piece);
-    fake_disk_free(transfer->from);
-    fake_disk_free(transfer->to);
-}
-
-static int open_receiver(struct transfer *transfer)
-{
-    kv_snapshot_receiver_close(transfer->receiver);
-    transfer->receiver = NULL;
-    return kv_snapshot_receiver_open(
-        fake_disk_ops(transfer->to), &transfer->descriptor, &transfer->receiver, &transfer->error);
-}
-
-/* Sends pieces up to `end`; the first status that is not 0. */
-static int send_until(struct transfer *transfer, uint64_t end)
-{
-    int status = 0;
-
-    while (status == 0 && kv_snapshot_receiver_offset(transfer->receiver) < end) {
-        uint64_t offset = kv_snapshot_receiver_offset(transfer->receiver);
-        uint64_t left = end - offset;
-
-        kv_buf_clear(&transfer->piece);
-        assert_int_equal(
-            kv_snapshot_piece_read(
-                fake_disk_ops(transfer->from),
-                NAME,
-                offset,
-                (size_t)(left < KV_SNAPSHOT_PIECE_BYTES ? left : KV_SNAPSHOT_PIECE_BYTES),
-                &transfer->piece,
-                &transfer->error),
-            0);
-        status = kv_snapshot_receiver_add(transfer->receiver,
-                                          offset,
-                                          kv_slice_of(transfer->piece.data, transfer->piece.size),
-                                          &transfer->error);
-    }
-    return status;
-}
-
-static int finish(struct transfer *transfer)
-{
-    return kv_snapshot_receiver_finish(transfer->receiver, 77, &transfer->error);
-}
-
-static void assert_same_file(struct transfer *transfer)
-{
-    uint64_t size, size_to;
-    uint8_t *data = fake_disk_data(transfer->from, NAME, &size);
-    uint8_t *data_to = fake_disk_data(transfer->to, NAME, &size_to);
-
-    assert_non_null(data_to);
-    assert_int_equal(size, size_to);
-    assert_memory_equal(data, data_to, size);
-    assert_false(is_there(transfer->to, PART));
-}
-
-static void a_transfer_gives_the_same_file(void **state)
-{
-    struct transfer transfer;
-
-    (void)state;
-    transfer_init(&transfer);
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver), 0);
-    assert_int_equal(send_until(&transfer, transfer.descriptor.size_bytes), 0);
-    assert_int_equal(finish(&transfer), 0);
-    assert_same_file(&transfer);
-    assert_int_equal(finish(&transfer), KV_IO);
-    transfer_deinit(&transfer);
-}
-
-static void a_transfer_goes_on_where_it_was_synced(void **state)
-{
-    struct transfer transfer;
-
-    (void)state;
-    transfer_init(&transfer);
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, KV_SNAPSHOT_PART_SYNC_BYTES + 1000), 0);
-    fake_disk_close_all(transfer.to);
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver), KV_SNAPSHOT_PART_SYNC_BYTES);
-    assert_int_equal(send_until(&transfer, 9 * KV_MIB), 0);
-    /* Asked for by another descriptor: from the start. */
-    fake_disk_crash(transfer.to);
-    transfer.descriptor.hash ^= 1;
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver), 0);
-    transfer.descriptor.hash ^= 1;
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, transfer.descriptor.size_bytes), 0);
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver),
-                     transfer.descriptor.size_bytes);
-    assert_int_equal(finish(&transfer), 0);
-    assert_same_file(&transfer);
-    transfer_deinit(&transfer);
-}
-
-static void a_part_with_a_damaged_note_is_begun_anew(void **state)
-{
-    struct transfer transfer;
-    uint64_t size;
-    uint8_t *part;
-
-    (void)state;
-    transfer_init(&transfer);
-    for (uint64_t i = 0; i < 64; i += 7) {
-        assert_int_equal(open_receiver(&transfer), 0);
-        assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver), 0);
-        assert_int_equal(send_until(&transfer, 5 * KV_MIB), 0);
-        kv_snapshot_receiver_close(transfer.receiver);
-        transfer.receiver = NULL;
-        part = fake_disk_data(transfer.to, PART, &size);
-        part[size - 64 + i] ^= 4;
-    }
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(kv_snapshot_receiver_offset(transfer.receiver), 0);
-    fake_disk_resize(transfer.to, PART, 100);
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, transfer.descriptor.size_bytes), 0);
-    assert_int_equal(finish(&transfer), 0);
-    assert_same_file(&transfer);
-    transfer_deinit(&transfer);
-}
-
-static void pieces_come_in_order(void **state)
-{
-    struct transfer transfer;
-    struct kv_slice piece = kv_slice_str("something");
-
-    (void)state;
-    transfer_init(&transfer);
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, 3 * KV_MIB), 0);
-    assert_int_equal(
-        kv_snapshot_receiver_add(transfer.receiver, 3 * KV_MIB + 1, piece, &transfer.error),
-        KV_INVALID);
-    assert_int_equal(
-        kv_snapshot_receiver_add(transfer.receiver, 2 * KV_MIB, piece, &transfer.error),
-        KV_INVALID);
-    assert_int_equal(
-        kv_snapshot_receiver_add(transfer.receiver, UINT64_MAX, piece, &transfer.error),
-        KV_INVALID);
-    assert_int_equal(kv_snapshot_receiver_add(
-                         transfer.receiver, 3 * KV_MIB, kv_slice_of(NULL, 0), &transfer.error),
-                     0);
-    assert_int_equal(send_until(&transfer, transfer.descriptor.size_bytes - 1), 0);
-    assert_int_equal(kv_snapshot_receiver_add(transfer.receiver,
-                                              transfer.descriptor.size_bytes - 1,
-                                              kv_slice_of("ab", 2),
-                                              &transfer.error),
-                     KV_INVALID);
-    assert_int_equal(send_until(&transfer, transfer.descriptor.size_bytes), 0);
-    assert_int_equal(finish(&transfer), 0);
-    assert_same_file(&transfer);
-    transfer_deinit(&transfer);
-}
-
-/* Refused by a reason that contains the word, and nothing is left. */
-static void assert_refused(struct transfer *transfer, int expected, const char *word)
-{
-    assert_int_equal(finish(transfer), expected);
-    if (!strstr(transfer->error.message, word)) {
-        print_error("%s\n", transfer->error.message);
-        fail();
-    }
-    assert_false(is_there(transfer->to, PART) || is_there(transfer->to, NAME));
-}
-
-static void a_descriptor_that_lies_is_found_out(void **state)
-{
-    struct transfer transfer;
-    struct kv_snapshot_descriptor truth;
-
-    (void)state;
-    transfer_init(&transfer);
-    truth = transfer.descriptor;
-    transfer.descriptor.hash++;
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, truth.size_bytes), 0);
-    assert_refused(&transfer, KV_CORRUPT, "hash");
-
-    transfer.descriptor = truth;
-    transfer.descriptor.configuration_index++;
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, truth.size_bytes), 0);
-    assert_refused(&transfer, KV_CORRUPT, "configuration");
-
-    transfer.descriptor = truth;
-    transfer.descriptor.size_bytes += 5;
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, truth.size_bytes), 0);
-    assert_refused(&transfer, KV_CORRUPT, "ended at");
-
-    transfer.descriptor.size_bytes = truth.size_bytes - 5;
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, truth.size_bytes - 5), 0);
-    assert_refused(&transfer, KV_CORRUPT, "cut");
-
-    transfer.descriptor = truth;
-    transfer.descriptor.term++;
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, truth.size_bytes), 0);
-    assert_refused(&transfer, KV_CORRUPT, "another index or term");
-    transfer_deinit(&transfer);
-}
-
-static void a_transfer_of_another_cluster_or_with_damage_is_refused(void **state)
-{
-    struct transfer transfer;
-    uint64_t size;
-
-    (void)state;
-    transfer_init(&transfer);
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, transfer.descriptor.size_bytes), 0);
-    assert_int_equal(kv_snapshot_receiver_finish(transfer.receiver, 5, &transfer.error),
-                     KV_WRONG_NODE);
-    assert_false(is_there(transfer.to, PART) || is_there(transfer.to, NAME));
-    assert_int_equal(open_receiver(&transfer), 0);
-    fake_disk_data(transfer.from, NAME, &size)[6 * KV_MIB] ^= 1;
-    assert_int_equal(send_until(&transfer, transfer.descriptor.size_bytes), 0);
-    assert_refused(&transfer, KV_CORRUPT, "offset");
-    transfer_deinit(&transfer);
-}
-
-static void a_descriptor_of_what_cannot_be_is_refused(void **state)
-{
-    struct transfer transfer;
-    struct kv_snapshot_descriptor truth;
-
-    (void)state;
-    transfer_init(&transfer);
-    truth = transfer.descriptor;
-    transfer.descriptor.size_bytes = KV_SNAPSHOT_BYTES_MAX + 1;
-    assert_int_equal(open_receiver(&transfer), KV_INVALID);
-    transfer.descriptor.size_bytes = 103;
-    assert_int_equal(open_receiver(&transfer), KV_INVALID);
-    transfer.descriptor = truth;
-    transfer.descriptor.index = 0;
-    assert_int_equal(open_receiver(&transfer), KV_INVALID);
-    transfer.descriptor.index = UINT64_MAX;
-    assert_int_equal(open_receiver(&transfer), KV_INVALID);
-    transfer.descriptor = truth;
-    transfer.descriptor.term = 0;
-    assert_int_equal(open_receiver(&transfer), KV_INVALID);
-    transfer.descriptor = truth;
-    transfer.descriptor.configuration_index = truth.index + 1;
-    assert_int_equal(open_receiver(&transfer), KV_INVALID);
-    transfer_deinit(&transfer);
-}
-
-static void only_one_part_is_kept(void **state)
-{
-    struct transfer transfer;
-
-    (void)state;
-    transfer_init(&transfer);
-    assert_int_equal(open_receiver(&transfer), 0);
-    transfer.descriptor.index = 120;
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_false(is_there(transfer.to, PART));
-    assert_true(is_there(transfer.to, "snap/0000000000000078-0000000000000003.part"));
-    transfer_deinit(&transfer);
-}
-
-static void a_full_disk_ends_a_transfer(void **state)
-{
-    struct transfer transfer;
-
-    (void)state;
-    transfer_init(&transfer);
-    fake_disk_set_size(transfer.to, 8 * KV_MIB);
-    assert_int_equal(open_receiver(&transfer), KV_NO_SPACE);
-    assert_false(is_there(transfer.to, PART));
-    fake_disk_set_size(transfer.to, 0);
-    assert_int_equal(open_receiver(&transfer), 0);
-    fake_disk_fail_writes(transfer.to, ENOSPC);
-    assert_int_equal(send_until(&transfer, KV_MIB), KV_NO_SPACE);
-    assert_false(is_there(transfer.to, PART));
-    fake_disk_fail_writes(transfer.to, 0);
-    assert_int_equal(send_until(&transfer, KV_MIB), KV_IO);
-    assert_int_equal(finish(&transfer), KV_IO);
-    assert_int_equal(open_receiver(&transfer), 0);
-    assert_int_equal(send_until(&transfer, transfer.descriptor.size_bytes), 0);
-    fake_disk_fail_syncs(transfer.to, EIO);
-    assert_int_equal(finish(&transfer), KV_IO);
-    fake_disk_fail_syncs(transfer.to, 0);
-    assert_false(is_there(transfer.to, PART) || is_there(transfer.to, NAME));
-    transfer_deinit(&transfer);
-}
-
-static void pieces_are_bounded(void **state)
-{
-    struct kv_snapshot_descriptor descriptor;
-    struct fake_disk *disk = make_small(&descriptor);
-    struct kv_error error;
-    struct kv_buf buf;
-
-    (void)state;
-    kv_buf_init(&buf, 1000);
-    assert_int_equal(kv_snapshot_piece_read(fake_disk_ops(disk), NAME, 0, 1001, &buf, &error),
-                     KV_TOO_LARGE);
-    assert_int_equal(kv_snapshot_piece_read(
-                         fake_disk_ops(disk), NAME, descriptor.size_bytes - 7, 100, &buf, &error),
-                     0);
-    assert_int_equal(buf.size, 7);
-    assert_int_equal(
-        kv_snapshot_piece_read(fake_disk_ops(disk), NAME, descriptor.size_bytes, 100, &buf, &error),
-        KV_INVALID);
-    assert_int_equal(kv_snapshot_piece_read(fake_disk_ops(disk), "snap/none", 0, 100, &buf, &error),
-                     KV_NOT_FOUND);
-    assert_int_equal(buf.size, 7);
-    kv_buf_deinit(&buf);
     fake_disk_free(disk);
 }
 
@@ -1065,16 +675,6 @@ int main(void)
         cmocka_unit_test(a_full_disk_leaves_nothing),
         cmocka_unit_test(a_failed_sync_is_not_tried_again),
         cmocka_unit_test(the_list_is_newest_first),
-        cmocka_unit_test(a_transfer_gives_the_same_file),
-        cmocka_unit_test(a_transfer_goes_on_where_it_was_synced),
-        cmocka_unit_test(a_part_with_a_damaged_note_is_begun_anew),
-        cmocka_unit_test(pieces_come_in_order),
-        cmocka_unit_test(a_descriptor_that_lies_is_found_out),
-        cmocka_unit_test(a_transfer_of_another_cluster_or_with_damage_is_refused),
-        cmocka_unit_test(a_descriptor_of_what_cannot_be_is_refused),
-        cmocka_unit_test(only_one_part_is_kept),
-        cmocka_unit_test(a_full_disk_ends_a_transfer),
-        cmocka_unit_test(pieces_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
