@@ -86,6 +86,8 @@
     (4 *                        \
      KV_MIB) /* written or loaded in one job; then others have the worker, and it may be ended */
 #define KV_SNAPSHOT_PIECES_AHEAD 2u       /* received and not yet written */
+#define KV_PIN_BYTES_MAX \
+    (512 * KV_MIB) /* of replaced versions that a snapshot under way keeps; then it is given up */
 #define KV_SNAPSHOTS_MAX 8u               /* kept: two, and those that somebody still fetches */
 #define KV_SNAPSHOT_FETCH_TIMEOUT_MS 1000 /* a piece that does not come is asked for again */
 #define KV_SNAPSHOT_FETCH_IDLE_MS \

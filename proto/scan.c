@@ -5,9 +5,9 @@
 #include <protobuf-c/protobuf-c.h>
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
-/* Memory of one repeated element besides its content, as protobuf-c and an arena take it at most.
- */
-enum { ELEMENT_OVERHEAD_BYTES = 32 };
+/* Memory of one element besides its content, as protobuf-c and an arena take it at most: the table
+ * of fields that it makes meanwhile doubles as it grows. */
+enum { ELEMENT_OVERHEAD_BYTES = 96 };
 
 struct level {
     const ProtobufCMessageDescriptor *descriptor;

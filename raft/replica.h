@@ -121,6 +121,8 @@ int kv_replica_transfer(struct kv_replica *replica, uint64_t to_id) KV_MUST_CHEC
  * tells. KV_BUSY: one is being installed, or the last try failed just now. KV_NO_LEADER: nothing is
  * applied yet. */
 int kv_replica_take_snapshot(struct kv_replica *replica) KV_MUST_CHECK;
+/* Ends an own snapshot that is being written, to be tried again later. */
+void kv_replica_give_up_snapshot(struct kv_replica *replica);
 /* Gives up what is under way in the background, so that the replica becomes idle soon. */
 void kv_replica_quiesce(struct kv_replica *replica);
 

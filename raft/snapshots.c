@@ -379,6 +379,19 @@ int kv_replica_take_snapshot(struct kv_replica *r)
     return 0;
 }
 
+void kv_replica_give_up_snapshot(struct kv_replica *r)
+{
+    if (r->take.under_way && !r->take.is_cancelled) {
+        r->take.is_cancelled = true;
+        r->snapshot_retry_ms = r->last_now_ms + KV_SNAPSHOT_RETRY_MS;
+        KV_LOG(WARN,
+               "raft",
+               "snapshot_given_up",
+               "index=%" PRIu64 " reason=\"it keeps too much memory from being freed\"",
+               r->take.meta.index);
+    }
+}
+
 void kv_replica_quiesce(struct kv_replica *r)
 {
     r->take.is_cancelled = true;

@@ -436,6 +436,23 @@ static void arm_timer(struct kv_node *node)
     }
 }
 
+/* Memory that nobody can see any more is freed in small pieces, in idle turns, too; and a snapshot
+ * that holds too much of it is given up. */
+static void tend_machine(struct kv_node *node)
+{
+    struct kv_machine_stats stats;
+
+    if (node->n_ops == 0 && kv_machine_reclaim(node->machine)) {
+        node->again = true;
+    }
+    if (node->n_views > 0) {
+        kv_machine_stats(node->machine, &stats);
+        if (stats.unreclaimed_bytes > KV_PIN_BYTES_MAX) {
+            kv_replica_give_up_snapshot(node->replica);
+        }
+    }
+}
+
 void kv_node_turn(struct kv_node *node)
 {
     uint64_t begin_ns = kv_node_now_ns(node);
@@ -460,6 +477,7 @@ void kv_node_turn(struct kv_node *node)
     kv_node_serve_streams(node);
     kv_node_expire(node);
     kv_node_flush_replies(node);
+    tend_machine(node);
     kv_replica_status(node->replica, &node->replica_status);
     check_stopped(node);
     arm_timer(node);

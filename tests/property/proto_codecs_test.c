@@ -347,7 +347,7 @@ static void check_scan(struct kv_slice bytes, bool must_pass)
     assert_true(!must_pass || !unknown);
     assert_true(kept_bytes <= bound);
     /* Its table of a message's fields doubles as it grows, and is gone afterwards. */
-    assert_true(allocated_bytes <= 3 * bound);
+    assert_true(allocated_bytes <= bound);
     if (request) {
         assert_true(unknown || request->base.n_unknown_fields == 0);
         kv__request__free_unpacked(request, &allocator);
