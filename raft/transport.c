@@ -15,7 +15,7 @@ enum {
     SILENCE_MS = 2000, /* a link without a sign of life is dead */
     CONNECT_MS = 1000,
     REFUSAL_REPEAT_MS = 60000,
-    BACKLOG = 64,
+    BACKLOG = 512, /* a burst of strangers leaves members room there too */
 };
 
 uint64_t kv_transport_now_ms(const struct kv_transport *transport)
