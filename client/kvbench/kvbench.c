@@ -25,7 +25,8 @@ enum {
     ENDPOINTS_MAX = 16,
     BUF_BYTES_MAX = 256 * 1024 * 1024,
     READ_BYTES = 256 * 1024,
-    EVENTS_MAX = 256
+    EVENTS_MAX = 256,
+    VALUES_BYTES = 1024 * 1024
 };
 
 struct options {
@@ -60,7 +61,7 @@ static struct {
     bool ending;
     uint64_t random;
     uint64_t next_key;
-    uint8_t *value;
+    uint8_t *values;    /* random bytes: every value is a piece of them, so that none compresses */
     double next_due_ns; /* open loop */
 } bench;
 
@@ -261,11 +262,12 @@ static void issue(struct bench_conn *conn, unsigned slot, uint64_t start_ns)
     size = snprintf(key, sizeof key, "%s%012" PRIu64, options->prefix, number % options->keys);
     conn->started_ns[slot] = start_ns;
     bench.issued++;
-    if (conn->target->encode(conn,
-                             slot,
-                             operation,
-                             kv_slice_of(key, (size_t)size),
-                             kv_slice_of(bench.value, options->value_size)) != 0) {
+    if (conn->target->encode(
+            conn,
+            slot,
+            operation,
+            kv_slice_of(key, (size_t)size),
+            kv_slice_of(bench.values + next_random() % VALUES_BYTES, options->value_size)) != 0) {
         fail("cannot encode a request");
     }
 }
@@ -630,14 +632,14 @@ int main(int argc, char **argv)
         fail("unexpected argument \"%s\"", argv[optind]);
     }
     bench.random = UINT64_C(88172645463325252);
-    bench.value = malloc(bench.options.value_size + 1);
+    bench.values = malloc(VALUES_BYTES + bench.options.value_size);
     bench.conns = calloc(bench.options.connections, sizeof *bench.conns);
     bench.epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (!bench.value || !bench.conns || bench.epoll < 0) {
+    if (!bench.values || !bench.conns || bench.epoll < 0) {
         fail("out of memory");
     }
-    for (size_t i = 0; i < bench.options.value_size; i++) {
-        bench.value[i] = (uint8_t)(next_random() >> 24);
+    for (size_t i = 0; i < VALUES_BYTES + bench.options.value_size; i++) {
+        bench.values[i] = (uint8_t)(next_random() >> 24);
     }
     for (unsigned i = 0; i < bench.options.connections; i++) {
         open_conn(i);
@@ -647,6 +649,6 @@ int main(int argc, char **argv)
         deinit_conn(&bench.conns[i]);
     }
     free(bench.conns);
-    free(bench.value);
+    free(bench.values);
     return bench.completed > 0 ? 0 : 1;
 }
