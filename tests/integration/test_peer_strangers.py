@@ -202,7 +202,7 @@ def test_a_restarted_node_rejoins_among_a_thousand_idle_connections(three):
         restarted.start()
         wait_until(restarted.serves, f"node {restarted.number} serves\n{restarted.last_words()}")
         goes_on(three, b"after")
-        assert siege.n_made > before, "it was still going on"
+        wait_until(lambda: siege.n_made > before, "it is still going on")
     finally:
         siege.end()
     for node in siege.nodes:
