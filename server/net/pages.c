@@ -324,6 +324,12 @@ int kv_page_status(struct kv_buf *page,
     add_number(page, &ret, "data_bytes", status->data_bytes);
     add_number(page, &ret, "history_bytes", status->history_bytes);
     add_number(page, &ret, "wal_bytes", status->wal_bytes);
+    add_number(page, &ret, "snapshot_index", status->snapshot_index);
+    add_number(page, &ret, "snapshot_bytes", status->snapshot_bytes);
+    add_number(page, &ret, "snapshots_taken", status->snapshots_taken);
+    add_number(page, &ret, "snapshots_installed", status->snapshots_installed);
+    add_number(page, &ret, "snapshot_fetch_index", status->snapshot_fetch_index);
+    add_number(page, &ret, "snapshot_fetch_bytes", status->snapshot_fetch_bytes);
     add_number(page, &ret, "connections", stats->connections);
     add(page, &ret, "\"uptime_ms\":%" PRIu64 "}\n", status->uptime_ms);
     return ret;
