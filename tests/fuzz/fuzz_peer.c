@@ -7,6 +7,7 @@
 #include "common/assert.h"
 #include "common/crc32c.h"
 #include "proto/frame.h"
+#include "raft/configuration.h"
 #include "raft/guards.h"
 #include "raft/peer_codec.h"
 #include "raft/snapshot_file.h"
@@ -55,6 +56,27 @@ static void check_entries(const struct raft_append_entries *append, struct kv_sl
     KV_ASSERT(offset == bulk.size);
 }
 
+/* Of a change that guard 9 lets pass: encoded again, it is of the same members. */
+static void check_configuration(struct kv_slice bytes)
+{
+    struct raft_configuration first;
+    struct raft_configuration second;
+    struct raft_buffer encoded;
+
+    KV_ASSERT(kv_configuration_decode(bytes, &first) == 0);
+    KV_ASSERT(raft_configuration_encode(&first, &encoded) == 0);
+    KV_ASSERT(kv_configuration_decode(kv_slice_of(encoded.base, encoded.len), &second) == 0);
+    KV_ASSERT(first.n == second.n);
+    for (unsigned i = 0; i < first.n; i++) {
+        KV_ASSERT(first.servers[i].id == second.servers[i].id &&
+                  first.servers[i].role == second.servers[i].role &&
+                  strcmp(first.servers[i].address, second.servers[i].address) == 0);
+    }
+    raft_free(encoded.base);
+    raft_configuration_close(&first);
+    raft_configuration_close(&second);
+}
+
 /* What guard 9 lets pass: terms that never run back, from the one before the entries on. */
 static void check_append(const struct raft_append_entries *append)
 {
@@ -66,6 +88,10 @@ static void check_append(const struct raft_append_entries *append)
         KV_ASSERT(append->entries[i].term > 0 && append->entries[i].term >= term);
         KV_ASSERT(append->entries[i].type >= RAFT_COMMAND &&
                   append->entries[i].type <= RAFT_CHANGE);
+        if (append->entries[i].type == RAFT_CHANGE) {
+            check_configuration(
+                kv_slice_of(append->entries[i].buf.base, append->entries[i].buf.len));
+        }
         term = append->entries[i].term;
     }
     KV_ASSERT(term <= append->term);

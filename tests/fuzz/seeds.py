@@ -225,10 +225,20 @@ def fragments(kind, body, size):
     return b"".join(peer_frame(kind, piece, LAST if i == len(pieces) - 1 else 0) for i, piece in enumerate(pieces))
 
 
+def configuration(*addresses):
+    """libraft's: version, count, and of each member id, address and role (1: voter); a multiple of eight bytes."""
+    body = b"\x01" + struct.pack("<Q", len(addresses))
+    for i, address in enumerate(addresses):
+        body += struct.pack("<Q", i + 1) + address + b"\0\x01"
+    return body + b"\0" * (-len(body) % 8)
+
+
+CHANGE = configuration(b"a:4701", b"b.example:4701", b"")
 APPEND = message(
     "append_entries { version: 2 term: 7 prev_log_index: 41 prev_log_term: 5 leader_commit: 40"
-    " entries { term: 5 type: 1 size: 12 } entries { term: 7 type: 2 } entries { term: 7 type: 3 size: 5 } }",
-    log.Entry(machine_version=1, cluster_time_ms=1000, requests=[b"\x08\x01\x82\x01\0"]).SerializeToString() + b"12345")
+    " entries { term: 5 type: 1 size: 12 } entries { term: 7 type: 2 }"
+    f" entries {{ term: 7 type: 3 size: {len(CHANGE)} }} entries {{ term: 7 type: 1 }} }}",
+    log.Entry(machine_version=1, cluster_time_ms=1000, requests=[b"\x08\x01\x82\x01\0"]).SerializeToString() + CHANGE)
 HEARTBEAT = message("append_entries { version: 2 term: 7 prev_log_index: 41 prev_log_term: 5 leader_commit: 41 }")
 RESULT = message("append_entries_result { version: 2 term: 7 rejected: 3 last_log_index: 2 features: 1 capacity: 9 }")
 VOTES = [
