@@ -5,13 +5,22 @@
 #include <protobuf-c/protobuf-c.h>
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
-/* Memory of one element besides its content, as protobuf-c and an arena take it at most: the table
- * of fields that it makes meanwhile doubles as it grows. */
-enum { ELEMENT_OVERHEAD_BYTES = 96 };
+/* Memory besides the content, as protobuf-c and an arena (which rounds to 16 and takes nothing
+ * back) need it at most. */
+enum {
+    ELEMENT_OVERHEAD_BYTES = 32,  /* of bytes, a message, or twice of an unknown field */
+    REPEATED_OVERHEAD_BYTES = 24, /* a place in an array, and the array's rounding */
+    /* While it reads a message protobuf-c notes each of its fields: the first ones on the stack,
+     * the rest in slabs, each twice as large as the one before. */
+    NOTE_BYTES = 32,
+    NOTES_ON_STACK = 16
+};
 
 struct level {
     const ProtobufCMessageDescriptor *descriptor;
     const uint8_t *end;
+    size_t slab_notes;
+    size_t notes_left;
 };
 
 struct scan {
@@ -72,7 +81,8 @@ static bool take_bytes(struct scan *scan, const ProtobufCFieldDescriptor *field,
         if (scan->depth == KV_NESTING_DEPTH_MAX) {
             return false;
         }
-        scan->levels[scan->depth++] = (struct level){descriptor, scan->p + length};
+        scan->levels[scan->depth++] =
+            (struct level){descriptor, scan->p + length, NOTES_ON_STACK, NOTES_ON_STACK};
         scan->decoded_bytes += descriptor->sizeof_message + ELEMENT_OVERHEAD_BYTES;
         return true;
     }
@@ -84,8 +94,18 @@ static bool take_bytes(struct scan *scan, const ProtobufCFieldDescriptor *field,
     return true;
 }
 
+static void count_note(struct scan *scan, struct level *level)
+{
+    if (level->notes_left == 0) {
+        level->slab_notes *= 2;
+        level->notes_left = level->slab_notes;
+        scan->decoded_bytes += level->slab_notes * NOTE_BYTES;
+    }
+    level->notes_left--;
+}
+
 /* One field of the innermost message. */
-static bool take_field(struct scan *scan, const struct level *level)
+static bool take_field(struct scan *scan, struct level *level)
 {
     const ProtobufCFieldDescriptor *field;
     uint64_t tag;
@@ -98,15 +118,17 @@ static bool take_field(struct scan *scan, const struct level *level)
     }
     wire = tag & 7;
     field = protobuf_c_message_descriptor_get_field(level->descriptor, (unsigned)(tag >> 3));
+    count_note(scan, level);
     if (!field) {
         scan->unknown = true;
         /* protobuf-c keeps unknown fields. */
-        scan->decoded_bytes += ELEMENT_OVERHEAD_BYTES;
+        scan->decoded_bytes += 2 * ELEMENT_OVERHEAD_BYTES;
     } else if (wire != expected_wire(field) &&
                !(wire == WIRE_BYTES && field->label == PROTOBUF_C_LABEL_REPEATED)) {
         return false;
+    } else if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+        scan->decoded_bytes += REPEATED_OVERHEAD_BYTES;
     }
-    scan->decoded_bytes += ELEMENT_OVERHEAD_BYTES;
     switch (wire) {
     case WIRE_VARINT:
         return read_varint(scan, level->end, &value);
@@ -133,15 +155,16 @@ int kv_proto_scan(const struct ProtobufCMessageDescriptor *descriptor,
 {
     struct scan scan = {.depth = 1, .p = bytes.data, .decoded_bytes = descriptor->sizeof_message};
 
-    scan.levels[0] = (struct level){descriptor, bytes.data + bytes.size};
+    scan.levels[0] =
+        (struct level){descriptor, bytes.data + bytes.size, NOTES_ON_STACK, NOTES_ON_STACK};
     while (scan.depth > 0) {
-        struct level level = scan.levels[scan.depth - 1];
+        struct level *level = &scan.levels[scan.depth - 1];
 
-        if (scan.p == level.end) {
+        if (scan.p == level->end) {
             scan.depth--;
             continue;
         }
-        if (!take_field(&scan, &level)) {
+        if (!take_field(&scan, level)) {
             return kv_error_set(ret_error,
                                 KV_INVALID,
                                 "malformed %s at byte %zu, or nested deeper than %u",

@@ -200,9 +200,12 @@ int kv_run_count(struct kv_machine *machine, const Kv__Request *request, struct 
                                 : kv_tree_count(&machine->tree)) -
                 kv_tree_rank(&machine->tree, bounds.start);
     }
+    if (status != 0) {
+        return status;
+    }
     kv__count_result__init(&answer->result.count);
     answer->result.count.count = count;
     answer->reply.result_case = KV__REPLY__RESULT_COUNT;
     answer->reply.count = &answer->result.count;
-    return status;
+    return 0;
 }

@@ -30,16 +30,22 @@ struct found {
 static void
 seek(const struct kv_machine *machine, const struct query *query, struct kv_tree_cursor *ret_cursor)
 {
+    const struct kv_bounds *bounds = &query->bounds;
+    bool goes_on = query->has_position;
+
+    /* A cursor that no server gave may lie outside of the range. */
     if (query->range->descending) {
+        goes_on =
+            goes_on && (!bounds->has_end || kv_slice_compare(query->position, bounds->end) < 0);
         kv_tree_seek_before(&machine->tree,
-                            query->has_position ? query->position : query->bounds.end,
-                            query->has_position || query->bounds.has_end,
+                            goes_on ? query->position : bounds->end,
+                            goes_on || bounds->has_end,
                             ret_cursor);
         return;
     }
-    kv_tree_seek(
-        &machine->tree, query->has_position ? query->position : query->bounds.start, ret_cursor);
-    if (query->has_position) {
+    goes_on = goes_on && kv_slice_compare(query->position, bounds->start) >= 0;
+    kv_tree_seek(&machine->tree, goes_on ? query->position : bounds->start, ret_cursor);
+    if (goes_on) {
         const struct kv_record *record = kv_tree_cursor_get(ret_cursor);
 
         if (record && kv_slice_equal(kv_record_key(record), query->position)) {

@@ -292,6 +292,40 @@ static int parse_number(const struct kv_option *option,
     return 0;
 }
 
+/* The character at the front, and its size in bytes; 0: this is no UTF-8. */
+static size_t next_character(const char *text, uint32_t *ret_character)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    const uint8_t *p = (const uint8_t *)text;
+    size_t size = p[0] < 0x80 ? 1 : p[0] < 0xc0 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    uint32_t character = size == 1 ? p[0] : p[0] & (0xffu >> (size + 1));
+
+    for (size_t i = 1; i < size; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+        character = character << 6 | (p[i] & 0x3f);
+    }
+    *ret_character = character;
+    return p[0] < 0xf8 && size > 0 && character >= least[size] ? size : 0;
+}
+
+/* What stays as it is on one line of a log, or of the file that --check-config prints. */
+static bool is_one_line(const char *text)
+{
+    uint32_t c;
+
+    for (size_t size; *text; text += size) {
+        size = next_character(text, &c);
+        if (size == 0 || c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 ||
+            (c >= 0xd800 && c < 0xe000) || c == 0xfeff || c == 0xfffe || c == 0xffff ||
+            c > 0x10ffff) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int kv_option_set(struct kv_config *config,
                   const struct kv_option *option,
                   const char *text,
@@ -311,6 +345,13 @@ int kv_option_set(struct kv_config *config,
                                 place,
                                 option->name,
                                 option->size - 1);
+        }
+        if (!is_one_line(text)) {
+            return kv_error_set(ret_error,
+                                KV_INVALID,
+                                "%s: %s has control characters, or is not UTF-8",
+                                place,
+                                option->name);
         }
         snprintf(field, option->size, "%s", text);
         return 0;

@@ -16,6 +16,12 @@ struct reader {
     struct kv_error *ret_error;
 };
 
+/* A text with a zero byte in it (YAML's "\0") would end there. */
+static bool is_cut(const yaml_event_t *scalar)
+{
+    return strlen((const char *)scalar->data.scalar.value) != scalar->data.scalar.length;
+}
+
 static int fail(struct reader *reader, const yaml_mark_t *mark, const char *what)
 {
     return kv_error_set(
@@ -42,6 +48,9 @@ static int read_pair(struct reader *reader, const yaml_event_t *key)
     size_t *line;
     int status;
 
+    if (is_cut(key)) {
+        return fail(reader, &key->start_mark, "a key has a zero byte in it");
+    }
     if (!option) {
         snprintf(text,
                  sizeof text,
@@ -60,8 +69,12 @@ static int read_pair(struct reader *reader, const yaml_event_t *key)
     if (status != 0) {
         return status;
     }
-    if (value.type != YAML_SCALAR_EVENT) {
-        snprintf(text, sizeof text, "%s wants one value", option->name);
+    if (value.type != YAML_SCALAR_EVENT || is_cut(&value)) {
+        snprintf(text,
+                 sizeof text,
+                 value.type == YAML_SCALAR_EVENT ? "%s has a zero byte in it"
+                                                 : "%s wants one value",
+                 option->name);
         status = fail(reader, &value.start_mark, text);
     } else {
         snprintf(text, sizeof text, "%.100s line %zu", reader->path, value.start_mark.line + 1);
@@ -95,7 +108,7 @@ static int read_events(struct reader *reader)
             status = read_pair(reader, &event);
         } else if (event.type == YAML_SCALAR_EVENT && event.data.scalar.length > 0) {
             status = fail(reader, &event.start_mark, "want lines of \"option: value\"");
-        } else if (event.type == YAML_SEQUENCE_START_EVENT ||
+        } else if (event.type == YAML_SEQUENCE_START_EVENT || event.type == YAML_ALIAS_EVENT ||
                    event.type == YAML_MAPPING_START_EVENT) {
             status = fail(reader, &event.start_mark, "want lines of \"option: value\"");
         }

@@ -200,20 +200,42 @@ void kv_node_remote_end(struct kv_node *node, struct kv_op *op)
     }
 }
 
-void kv_node_remote_reply(struct kv_node *node, struct kv_op *op, struct kv_slice reply)
+static void
+add_reply(struct kv_node *node, uint64_t to_id, uint64_t forward_id, struct kv_slice reply)
 {
-    struct remote_op *remote = op->remote;
-    struct remote_batch *batch = remote->batch;
-    struct kv_node_peer *peer = kv_node_peer(node, batch->from_id);
+    struct kv_node_peer *peer = kv_node_peer(node, to_id);
 
     if (peer->n_replies == FORWARD_COMMANDS_MAX || peer->replies.size > REPLIES_BYTES_FLUSH) {
         flush_peer(node, peer);
     }
     if (kv_buf_append(&peer->replies, reply.data, reply.size) == 0) {
-        peer->reply_ids[peer->n_replies] = remote->forward_id;
+        peer->reply_ids[peer->n_replies] = forward_id;
         peer->reply_sizes[peer->n_replies++] = (uint32_t)reply.size;
     }
+}
+
+void kv_node_remote_reply(struct kv_node *node, struct kv_op *op, struct kv_slice reply)
+{
+    struct remote_op *remote = op->remote;
+
+    add_reply(node, remote->batch->from_id, remote->forward_id, reply);
     kv_node_remote_end(node, op);
+}
+
+/* A command that cannot even be read: the others of its message go on. */
+static void refuse_remote(struct kv_node *node, uint64_t from_id, uint64_t forward_id)
+{
+    Kv__Reply reply = KV__REPLY__INIT;
+    uint8_t packed[256];
+    size_t size;
+
+    reply.code = KV__CODE__BUSY;
+    reply.message =
+        (char *)(uintptr_t) "the leader could not read the command, or has no memory for it";
+    size = kv__reply__get_packed_size(&reply);
+    KV_ASSERT(size <= sizeof packed);
+    kv__reply__pack(&reply, packed);
+    add_reply(node, from_id, forward_id, kv_slice_of(packed, size));
 }
 
 /* Decodes one command into the batch's arena and submits it. False: it is not even a request. */
@@ -275,7 +297,7 @@ static void receive_commands(struct kv_node *node,
                            forward->id + i,
                            kv_slice_of(bulk.data, forward->sizes[i]),
                            forward->deadlines_ms[i])) {
-            break;
+            refuse_remote(node, from_id, forward->id + i);
         }
         bulk.data += forward->sizes[i];
         bulk.size -= forward->sizes[i];

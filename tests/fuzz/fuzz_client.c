@@ -28,15 +28,11 @@ struct pieces {
     uint8_t last[KV_KEY_BYTES_MAX]; /* key */
 };
 
-/* A cursor of the client's own making may lead out of the range. */
 static void check_inside(const Kv__Range *range, struct kv_slice key)
 {
     struct kv_slice start = {range->range->start.data, range->range->start.len};
     struct kv_slice end = {range->range->end.data, range->range->end.len};
 
-    if (range->cursor.len > 0) {
-        return;
-    }
     switch (range->range->special) {
     case KV__KEY_RANGE__SPECIAL__PREFIX:
         KV_ASSERT(key.size >= start.size &&

@@ -127,21 +127,6 @@ static void check_reloads(const struct kv_config *config, int argc, char **argv,
     free(again);
 }
 
-/* What can stand on one line of a file as it is. */
-static bool is_printable(const struct kv_config *config)
-{
-    for (size_t i = 0; i < kv_n_options; i++) {
-        const char *text = text_of(config, &kv_options[i]);
-
-        for (; kv_options[i].type == KV_OPTION_TEXT && *text; text++) {
-            if (*text < ' ' || *text > '~') {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 static void check_as_file(const struct kv_config *config)
 {
     char *argv[] = {program, NULL};
@@ -271,9 +256,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         KV_ASSERT(status == KV_INVALID && error.message[0] != '\0');
     } else if (action == KV_CONFIG_RUN || action == KV_CONFIG_CHECK) {
         check_config(config);
-        if (is_printable(config)) {
-            check_as_file(config);
-        }
+        check_as_file(config);
         check_as_assignments(config, true);
         check_as_assignments(config, false);
     }

@@ -180,7 +180,7 @@ static void test_printed_values_read_back(void **state)
 
     (void)state;
     assert_int_equal(
-        load(ARGS("--data-dir", "/a \"quoted\" \\ path", "--election-timeout=7s"), NULL), 0);
+        load(ARGS("--data-dir", "/a \"quoted\" \\ p\xc3\xa4th", "--election-timeout=7s"), NULL), 0);
     first = config;
     kv_config_print(&config, out);
     fclose(out);
@@ -216,6 +216,10 @@ static void test_bad_flags(void **state)
         {{"--wal-segment-size", "64MB"}, "unknown unit \"MB\"; want B, KiB, MiB or GiB"},
         {{"--wal-segment-size", "1KiB"}, "wal-segment-size is"},
         {{"--peer-compression", "yes"}, "true or false, not \"yes\""},
+        {{"--cluster", "a\nb"}, "flag --cluster: cluster has control characters, or is not UTF-8"},
+        {{"--data-dir", "/a\xff"}, "data-dir has control characters, or is not UTF-8"},
+        {{"--data-dir", "/a\xc1\x81"}, "data-dir has control characters, or is not UTF-8"},
+        {{"--data-dir", "/a\xe2\x80\xa8"}, "data-dir has control characters, or is not UTF-8"},
         {{"--log-level", "loud"}, "log-level is debug, info, warn, error or off, not \"loud\""},
     };
 
@@ -250,6 +254,10 @@ static void test_bad_files(void **state)
         {"- node-id\n", "line 1: want lines of \"option: value\""},
         {"node-id\n", "line 1: want lines of \"option: value\""},
         {"node-id: 1\nnode-id: 2\n", "line 2: node-id is given twice, first on line 1"},
+        {"data-dir: |\n  x\n", "line 1: data-dir has control characters"},
+        {"data-dir: \"/a\\0b\"\n", "line 1: data-dir has a zero byte in it"},
+        {"\"node-id\\0b\": 1\n", "line 1: a key has a zero byte in it"},
+        {"cluster: &x node-id\n*x : 1\n", "line 2: want lines of \"option: value\""},
         {"node-id: 1\n  data-dir: 'x\n", "line"},
         {"node-id: \"1\n", "line"},
         {"\x01\x02", "line"},

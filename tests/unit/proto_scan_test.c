@@ -137,6 +137,89 @@ static void test_many_small_elements_are_too_large(void **state)
     free(bytes);
 }
 
+static void *counted_alloc(void *total, size_t size)
+{
+    *(size_t *)total += (size + 15) & ~(size_t)15;
+    return malloc(size ? size : 1);
+}
+
+static void counted_free(void *total, void *memory)
+{
+    (void)total;
+    free(memory);
+}
+
+/* As an arena counts: rounded, and nothing comes back. */
+static void check_foreseen(const uint8_t *bytes, size_t size)
+{
+    size_t total = 0;
+    ProtobufCAllocator allocator = {counted_alloc, counted_free, &total};
+    Kv__Request *request = kv__request__unpack(&allocator, size, bytes);
+    bool unknown;
+
+    assert_non_null(request);
+    kv__request__free_unpacked(request, &allocator);
+    assert_int_equal(scan(bytes, size, total - 17, &unknown), KV_TOO_LARGE);
+}
+
+/* Also what protobuf-c needs for itself while it unpacks: for each field, known or not. */
+static void test_memory_is_foreseen(void **state)
+{
+    static const char *const fields[] = {"\x10\x01", "\x78\x01", "\x7a\x01z", "\x22\x02\x08\x01"};
+    size_t size;
+    uint8_t *bytes = make_request(1000, &size);
+
+    (void)state;
+    check_foreseen(bytes, size);
+    free(bytes);
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        uint8_t repeated[4 * 100];
+
+        size = 0;
+        for (size_t n = 1; n <= 100; n++) {
+            memcpy(repeated + size, fields[i], strlen(fields[i]));
+            size += strlen(fields[i]);
+            check_foreseen(repeated, size);
+        }
+    }
+}
+
+/* As many small keys as a server puts into one reply (command_range.c counts 96 bytes for each). */
+static void test_the_longest_range_passes(void **state)
+{
+    enum { N = KV_REPLY_FRAME_BYTES_MAX / 100 };
+    Kv__Reply reply = KV__REPLY__INIT;
+    Kv__RangeResult range = KV__RANGE_RESULT__INIT;
+    Kv__KeyValue kv = KV__KEY_VALUE__INIT;
+    bool unknown;
+    uint8_t *bytes;
+    size_t size;
+
+    (void)state;
+    kv.key = (ProtobufCBinaryData){7, (uint8_t *)"k000001"};
+    kv.value = (ProtobufCBinaryData){1, (uint8_t *)"v"};
+    kv.type = KV__TYPE__TYPE_STRING;
+    kv.create_revision = kv.mod_revision = kv.version = 1;
+    range.n_kvs = N;
+    range.kvs = calloc(N, sizeof *range.kvs);
+    assert_non_null(range.kvs);
+    for (size_t i = 0; i < N; i++) {
+        range.kvs[i] = &kv;
+    }
+    reply.result_case = KV__REPLY__RESULT_RANGE;
+    reply.range = &range;
+    size = kv__reply__get_packed_size(&reply);
+    bytes = malloc(size);
+    assert_non_null(bytes);
+    kv__reply__pack(&reply, bytes);
+    assert_int_equal(
+        kv_proto_scan(
+            &kv__reply__descriptor, kv_slice_of(bytes, size), KV_DECODED_BYTES_MAX, &unknown, NULL),
+        0);
+    free(bytes);
+    free(range.kvs);
+}
+
 static void test_malformed(void **state)
 {
     static const struct {
@@ -167,6 +250,8 @@ int main(void)
         cmocka_unit_test(test_nesting),
         cmocka_unit_test(test_unknown_fields),
         cmocka_unit_test(test_many_small_elements_are_too_large),
+        cmocka_unit_test(test_memory_is_foreseen),
+        cmocka_unit_test(test_the_longest_range_passes),
         cmocka_unit_test(test_malformed),
     };
 
