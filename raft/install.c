@@ -23,7 +23,6 @@ static void close_load(struct kv_fetch *fetch)
     }
 }
 
-/* What was synced of the file is kept for the next try. */
 static void clear_fetch(struct kv_fetch *fetch)
 {
     KV_ASSERT(!fetch->job_under_way);
@@ -32,8 +31,51 @@ static void clear_fetch(struct kv_fetch *fetch)
     close_load(fetch);
     fetch->phase = KV_FETCH_NONE;
     fetch->is_cancelled = false;
+    fetch->is_open = false;
     fetch->is_asking = false;
     fetch->n_pieces = 0;
+}
+
+static void
+submit(struct kv_replica *r, void (*run)(struct kv_job *), void (*done)(struct kv_job *))
+{
+    struct kv_fetch *fetch = &r->fetch;
+
+    fetch->job_under_way = true;
+    fetch->job.run = run;
+    fetch->job.done = done;
+    r->env.snapshot_worker.ops->submit(r->env.snapshot_worker.worker, &fetch->job);
+}
+
+/* A state that was loaded in vain takes long to free. */
+static void run_discard(struct kv_job *job)
+{
+    struct kv_fetch *fetch = (struct kv_fetch *)job;
+
+    kv_snapshot_receiver_close(fetch->receiver);
+    fetch->receiver = NULL;
+    close_load(fetch);
+}
+
+static void discard_done(struct kv_job *job)
+{
+    struct kv_fetch *fetch = (struct kv_fetch *)job;
+
+    fetch->job_under_way = false;
+    clear_fetch(fetch);
+}
+
+/* Ends a fetch. What was synced of a part is kept for the next try; a whole file that is not
+ * installed is one too many. */
+static void discard(struct kv_replica *r)
+{
+    struct kv_fetch *fetch = &r->fetch;
+
+    if (fetch->phase >= KV_FETCH_LOADING) {
+        kv_replica_doom_file(r, fetch->descriptor.index, fetch->descriptor.term);
+    }
+    fetch->is_cancelled = true;
+    submit(r, run_discard, discard_done);
 }
 
 void kv_replica_fetch_cancel(struct kv_replica *r)
@@ -41,7 +83,7 @@ void kv_replica_fetch_cancel(struct kv_replica *r)
     if (r->fetch.job_under_way) {
         r->fetch.is_cancelled = true;
     } else if (r->fetch.phase != KV_FETCH_NONE) {
-        clear_fetch(&r->fetch);
+        discard(r);
     }
 }
 
@@ -74,17 +116,6 @@ static void fetch_failed(struct kv_replica *r)
 }
 
 /* ---------------------------------------------------------------- jobs of the snapshot worker */
-
-static void
-submit(struct kv_replica *r, void (*run)(struct kv_job *), void (*done)(struct kv_job *))
-{
-    struct kv_fetch *fetch = &r->fetch;
-
-    fetch->job_under_way = true;
-    fetch->job.run = run;
-    fetch->job.done = done;
-    r->env.snapshot_worker.ops->submit(r->env.snapshot_worker.worker, &fetch->job);
-}
 
 /* Opens the part, or writes the oldest piece. */
 static void run_write(struct kv_job *job)
@@ -150,8 +181,10 @@ static void load_done(struct kv_job *job)
     struct kv_replica *r = fetch->replica;
 
     fetch->job_under_way = false;
-    if (r->dead || fetch->is_cancelled) {
+    if (r->dead) {
         clear_fetch(fetch);
+    } else if (fetch->is_cancelled) {
+        discard(r);
     } else if (fetch->status < 0) {
         fetch_failed(r);
     } else if (fetch->status == 1) {
@@ -174,7 +207,7 @@ static void write_next(struct kv_replica *r)
     if (fetch->job_under_way || fetch->phase != KV_FETCH_PIECES) {
         return;
     }
-    if (!fetch->receiver || fetch->n_pieces > 0) {
+    if (!fetch->is_open || fetch->n_pieces > 0) {
         submit(r, run_write, write_done);
     } else if (fetch->written_offset == fetch->descriptor.size_bytes) {
         fetch->phase = KV_FETCH_LOADING;
@@ -189,7 +222,7 @@ static void ask(struct kv_replica *r)
     Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
     Kv__SnapshotFetch body = KV__SNAPSHOT_FETCH__INIT;
 
-    if (fetch->phase != KV_FETCH_PIECES || !fetch->receiver || fetch->is_asking ||
+    if (fetch->phase != KV_FETCH_PIECES || !fetch->is_open || fetch->is_asking ||
         fetch->n_pieces == KV_SNAPSHOT_PIECES_AHEAD ||
         fetch->next_offset == fetch->descriptor.size_bytes || !peer) {
         return;
@@ -214,8 +247,12 @@ static void write_done(struct kv_job *job)
     struct kv_replica *r = fetch->replica;
 
     fetch->job_under_way = false;
-    if (r->dead || fetch->is_cancelled) {
+    if (r->dead) {
         clear_fetch(fetch);
+        return;
+    }
+    if (fetch->is_cancelled) {
+        discard(r);
         return;
     }
     if (fetch->status == KV_EXISTS) {
@@ -230,13 +267,14 @@ static void write_done(struct kv_job *job)
         return;
     }
     fetch->written_offset = kv_snapshot_receiver_offset(fetch->receiver);
-    if (fetch->n_pieces > 0) {
+    if (fetch->is_open) {
         struct kv_fetched_piece written = fetch->pieces[0];
 
         fetch->n_pieces--;
         memmove(fetch->pieces, fetch->pieces + 1, fetch->n_pieces * sizeof fetch->pieces[0]);
         fetch->pieces[fetch->n_pieces] = written;
     } else {
+        fetch->is_open = true;
         fetch->next_offset = fetch->written_offset;
     }
     write_next(r);
@@ -334,7 +372,7 @@ static void give_offer_to_core(struct kv_replica *r)
                  kv_slice_of(fetch->configuration.data, fetch->configuration.size));
     /* The install has taken the state. Otherwise the core has all that is in it by now. */
     if (fetch->phase == KV_FETCH_READY) {
-        clear_fetch(fetch);
+        discard(r);
     }
 }
 
@@ -479,17 +517,18 @@ void kv_replica_receive_install(struct kv_replica *r,
                      kv_slice_of(offer->configuration.data, offer->configuration.len));
         return;
     }
-    if (fetch->phase != KV_FETCH_NONE && goes_on(r, peer->id, offer)) {
+    if (fetch->phase != KV_FETCH_NONE && !fetch->is_cancelled && goes_on(r, peer->id, offer)) {
         return;
     }
     if (fetch->phase != KV_FETCH_NONE) {
         kv_replica_fetch_cancel(r);
     }
-    if (fetch->phase == KV_FETCH_NONE && !r->take.under_way && r->room == KV_ROOM_ENOUGH &&
-        kv_replica_now_ms(r) >= fetch->retry_ms) {
+    if (fetch->phase == KV_FETCH_NONE && !r->is_quiescing && !r->take.under_way &&
+        r->room == KV_ROOM_ENOUGH && kv_replica_now_ms(r) >= fetch->retry_ms) {
         start_fetch(r, peer->id, offer);
     } else if (r->take.under_way) {
-        r->take.is_cancelled = true;
+        /* What comes from the leader is newer; ours must not begin anew before the fetch has. */
+        kv_replica_cancel_take(r);
     }
 }
 
@@ -497,7 +536,7 @@ void kv_replica_fetch_on_time(struct kv_replica *r, uint64_t now_ms)
 {
     struct kv_fetch *fetch = &r->fetch;
 
-    if (fetch->phase == KV_FETCH_NONE) {
+    if (fetch->phase == KV_FETCH_NONE || fetch->is_cancelled) {
         return;
     }
     /* The log has caught up, or nobody offers it any more. */

@@ -256,7 +256,7 @@ uint64_t kv_replica_choose_successor(struct kv_replica *r, enum kv_room room)
         raft_index match;
 
         if (server->role == RAFT_VOTER && peer && peer->outbox.connected && peer->room >= room &&
-            raft_match_index(&r->raft, server->id, &match) == 0 &&
+            !peer->is_unfit && raft_match_index(&r->raft, server->id, &match) == 0 &&
             (best == 0 || match > best_match)) {
             best = server->id;
             best_match = match;
@@ -366,6 +366,10 @@ void kv_replica_on_time(struct kv_replica *r)
         r->last_tick_ms = now;
         kv_wal_tick(r->wal, now);
         kv_replica_check_space(r);
+        if (r->is_unfit && kv_replica_is_leader(r)) {
+            /* Until somebody takes it. */
+            (void)!kv_replica_transfer(r, 0);
+        }
     }
     if (!r->started) {
         return;
@@ -395,6 +399,15 @@ uint64_t kv_replica_deadline_ms(const struct kv_replica *r)
         deadline = reads < deadline ? reads : deadline;
     }
     return deadline;
+}
+
+void kv_replica_note_unfit(struct kv_replica *r, uint64_t member_id)
+{
+    struct kv_peer *peer = kv_replica_peer(r, member_id);
+
+    if (peer) {
+        peer->is_unfit = true;
+    }
 }
 
 void kv_replica_become_unfit(struct kv_replica *r)

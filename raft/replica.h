@@ -129,6 +129,8 @@ void kv_replica_quiesce(struct kv_replica *replica);
 /* The owner's state is not to be trusted: this node neither campaigns nor makes snapshots, nor
  * gives them to others, from now on. It goes on storing the log. */
 void kv_replica_become_unfit(struct kv_replica *replica);
+/* Another member's state is not to be trusted: leadership is not handed to it. */
+void kv_replica_note_unfit(struct kv_replica *replica, uint64_t member_id);
 
 /* Sends a message of the caller's own kind. KV_BUSY, KV_CLOSED: it is gone. */
 int kv_replica_send(struct kv_replica *replica,

@@ -12,6 +12,7 @@
 #include "raft/terms.h"
 
 #include <raft.h>
+#include <stdatomic.h>
 
 /* One write of entries that the log has not reported yet. */
 struct kv_pending_write {
@@ -42,6 +43,7 @@ struct kv_peer {
     struct kv_outbox outbox;
     uint64_t told_commit; /* commit index that it knows, or that is on its way to it */
     enum kv_room room;    /* as it said last */
+    bool is_unfit;        /* leadership is not handed to it */
     struct kv_serve serve;
 };
 
@@ -66,9 +68,9 @@ struct kv_snapshot_take {
     struct kv_job job;
     struct kv_replica *replica;
     bool under_way;
-    bool is_wanted;    /* somebody waits for ops->snapshot_done */
-    bool is_cancelled; /* the next job gives up */
-    void *state;       /* of ops->snapshot_open */
+    bool is_wanted;           /* somebody waits for ops->snapshot_done */
+    atomic_bool is_cancelled; /* the next job gives up */
+    void *state;              /* of ops->snapshot_open */
     uint64_t log_bytes;
     struct kv_snapshot_meta meta;
     struct kv_buf configuration;
@@ -114,6 +116,7 @@ struct kv_fetch {
     struct kv_replica *replica;
     bool job_under_way;
     bool is_cancelled; /* the job's end clears all */
+    bool is_open;      /* the part is: the offset to ask for is known */
     enum kv_fetch_phase phase;
     uint64_t from_id;
     uint64_t term; /* newest term in which it was offered */
@@ -182,6 +185,9 @@ struct kv_replica {
     uint64_t log_bytes; /* applied since the newest */
     struct kv_snapshot_take take;
     struct kv_snapshot_removal removal;
+    struct kv_snapshot_id doomed[KV_SNAPSHOTS_MAX]; /* files of no use, to be removed */
+    size_t n_doomed;
+    bool is_quiescing;
     struct kv_fetch fetch;
     uint64_t snapshot_retry_ms;
     uint64_t snapshots_taken;
@@ -231,6 +237,12 @@ void kv_replica_snapshots_deinit(struct kv_replica *r);
 /* At start: loads the newest that is sound into the owner's state, if there is one. */
 int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error) KV_MUST_CHECK;
 void kv_replica_snapshots_turn(struct kv_replica *r);
+/* Ends an own one that is being written; the next begins no sooner than after a pause. */
+void kv_replica_cancel_take(struct kv_replica *r);
+/* The file is of no use, unless it is kept. */
+void kv_replica_doom_file(struct kv_replica *r, uint64_t index, uint64_t term);
+/* Removes what need not be kept, one file at a time. */
+void kv_replica_prune_snapshots(struct kv_replica *r);
 /* The file is complete and synced: keeps it, in place of all when it is installed. */
 void kv_replica_keep_snapshot(struct kv_replica *r,
                               const struct kv_snapshot_descriptor *descriptor,

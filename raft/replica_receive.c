@@ -203,7 +203,8 @@ static void receive_raft(struct kv_replica *r, struct kv_peer *peer, struct raft
         message->append_entries_result.term == raft_current_term(&r->raft)) {
         kv_replica_note_room(peer, &message->append_entries_result);
     }
-    if (is_late(r, message)) {
+    /* Who may not lead is not made to. */
+    if (is_late(r, message) || (message->type == RAFT_TIMEOUT_NOW && r->is_unfit)) {
         return;
     }
     event.receive.message = message;
@@ -293,6 +294,7 @@ void kv_replica_on_connected(void *arg, uint64_t peer_id)
     if (peer) {
         peer->outbox.connected = true;
         peer->told_commit = 0;
+        peer->is_unfit = false; /* it may have been replaced: its hash will tell */
         r->options.ops->peer_connected(r->options.arg, peer_id);
     }
 }

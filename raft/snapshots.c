@@ -90,36 +90,52 @@ static void run_removal(struct kv_job *job)
     (void)!kv_snapshot_remove(&removal->replica->env.disk, removal->index, removal->term, &error);
 }
 
-static void prune(struct kv_replica *r);
-
 static void removal_done(struct kv_job *job)
 {
     struct kv_snapshot_removal *removal = (struct kv_snapshot_removal *)job;
 
     removal->under_way = false;
     if (!removal->replica->dead) {
-        prune(removal->replica);
+        kv_replica_prune_snapshots(removal->replica);
+    }
+}
+
+static void submit_removal(struct kv_replica *r, uint64_t index, uint64_t term)
+{
+    r->removal.index = index;
+    r->removal.term = term;
+    r->removal.under_way = true;
+    r->removal.job.run = run_removal;
+    r->removal.job.done = removal_done;
+    r->env.snapshot_worker.ops->submit(r->env.snapshot_worker.worker, &r->removal.job);
+}
+
+void kv_replica_doom_file(struct kv_replica *r, uint64_t index, uint64_t term)
+{
+    /* Beyond the bound it goes at the next start. */
+    if (!kv_replica_kept(r, index, term) && r->n_doomed < KV_SNAPSHOTS_MAX) {
+        r->doomed[r->n_doomed++] = (struct kv_snapshot_id){.index = index, .term = term};
+        kv_replica_prune_snapshots(r);
     }
 }
 
 /* Two are kept, one when the disk is short, and those that somebody fetches. */
-static void prune(struct kv_replica *r)
+void kv_replica_prune_snapshots(struct kv_replica *r)
 {
     size_t wanted = r->room == KV_ROOM_ENOUGH ? 2 : 1;
 
+    if (r->n_doomed > 0 && !r->removal.under_way) {
+        r->n_doomed--;
+        submit_removal(r, r->doomed[r->n_doomed].index, r->doomed[r->n_doomed].term);
+    }
     for (size_t i = r->n_kept; i > wanted && !r->removal.under_way; i--) {
         struct kv_kept_snapshot *kept = &r->kept[i - 1];
 
         if (is_fetched(kept, r->last_now_ms) && r->n_kept < KV_SNAPSHOTS_MAX) {
             continue;
         }
-        r->removal.index = kept->descriptor.index;
-        r->removal.term = kept->descriptor.term;
+        submit_removal(r, kept->descriptor.index, kept->descriptor.term);
         drop_kept(r, i - 1);
-        r->removal.under_way = true;
-        r->removal.job.run = run_removal;
-        r->removal.job.done = removal_done;
-        r->env.snapshot_worker.ops->submit(r->env.snapshot_worker.worker, &r->removal.job);
     }
 }
 
@@ -144,7 +160,7 @@ void kv_replica_keep_snapshot(struct kv_replica *r,
     for (size_t i = 1; in_place_of_all && i < r->n_kept; i++) {
         r->kept[i].fetched_ms = 0;
     }
-    prune(r);
+    kv_replica_prune_snapshots(r);
 }
 
 /* Entries up to here are needed by nobody: a restart from the older snapshot begins behind it, and
@@ -170,6 +186,7 @@ static void record_newest(struct kv_replica *r)
     struct raft_event event = {.type = RAFT_SNAPSHOT};
     uint64_t index = newest->descriptor.index;
     uint64_t release = release_index(r);
+    uint64_t trailing;
 
     if (kv_replica_metadata(index,
                             newest->descriptor.term,
@@ -180,11 +197,14 @@ static void record_newest(struct kv_replica *r)
             r, KV_CORRUPT, "the configuration of snapshot %" PRIu64 " is malformed", index);
         return;
     }
-    event.snapshot.trailing = index - release > UINT_MAX ? UINT_MAX : (unsigned)(index - release);
+    /* Entry `release` stays: who has just installed that snapshot goes on behind it, and the core
+     * looks up the term of the entry before the first that it sends. */
+    trailing = release > 0 ? index - release + 1 : index;
+    event.snapshot.trailing = trailing > UINT_MAX ? UINT_MAX : (unsigned)trailing;
     kv_replica_step_or_die(r, &event, "SNAPSHOT");
     if (!r->dead && release > 0) {
         kv_terms_release(&r->terms, release);
-        kv_wal_release(r->wal, release);
+        kv_wal_release(r->wal, release - 1);
     }
 }
 
@@ -264,8 +284,10 @@ static void take_succeeded(struct kv_replica *r)
            take->result.size_bytes);
     r->snapshots_taken++;
     r->log_bytes -= take->log_bytes < r->log_bytes ? take->log_bytes : r->log_bytes;
-    /* Another one was installed meanwhile: this one is behind it and not kept. */
-    if (take->result.index <= r->raft.trail.snapshot.index || r->raft.snapshot.installing) {
+    /* Another one was installed meanwhile, or the state is not to be trusted. */
+    if (take->result.index <= r->raft.trail.snapshot.index || r->raft.snapshot.installing ||
+        r->is_unfit) {
+        kv_replica_doom_file(r, take->result.index, take->result.term);
         return;
     }
     kv_replica_keep_snapshot(
@@ -321,6 +343,7 @@ static bool start_take(struct kv_replica *r)
     if (kv_buf_append(&take->configuration, configuration->data, configuration->size) != 0) {
         return false;
     }
+    take->is_cancelled = false;
     take->state = r->options.ops->snapshot_open(r->options.arg);
     if (!take->state) {
         return false;
@@ -334,7 +357,6 @@ static bool start_take(struct kv_replica *r)
         .configuration = kv_slice_of(take->configuration.data, take->configuration.size),
     };
     take->log_bytes = r->log_bytes;
-    take->is_cancelled = false;
     take->under_way = true;
     take->job.run = run_take;
     take->job.done = take_done;
@@ -379,11 +401,18 @@ int kv_replica_take_snapshot(struct kv_replica *r)
     return 0;
 }
 
+void kv_replica_cancel_take(struct kv_replica *r)
+{
+    uint64_t retry_ms = r->last_now_ms + KV_SNAPSHOT_RETRY_MS;
+
+    r->take.is_cancelled = true;
+    r->snapshot_retry_ms = retry_ms > r->snapshot_retry_ms ? retry_ms : r->snapshot_retry_ms;
+}
+
 void kv_replica_give_up_snapshot(struct kv_replica *r)
 {
     if (r->take.under_way && !r->take.is_cancelled) {
-        r->take.is_cancelled = true;
-        r->snapshot_retry_ms = r->last_now_ms + KV_SNAPSHOT_RETRY_MS;
+        kv_replica_cancel_take(r);
         KV_LOG(WARN,
                "raft",
                "snapshot_given_up",
@@ -394,6 +423,7 @@ void kv_replica_give_up_snapshot(struct kv_replica *r)
 
 void kv_replica_quiesce(struct kv_replica *r)
 {
+    r->is_quiescing = true;
     r->take.is_cancelled = true;
     kv_replica_fetch_cancel(r);
     /* No new one is begun. */

@@ -5,7 +5,8 @@
 
 #include <inttypes.h>
 
-static uint64_t reserve_bytes(const struct kv_replica *r)
+/* What the log needs. */
+static uint64_t log_reserve_bytes(const struct kv_replica *r)
 {
     uint64_t segment =
         r->options.wal_segment_bytes ? r->options.wal_segment_bytes : KV_WAL_SEGMENT_BYTES;
@@ -13,15 +14,22 @@ static uint64_t reserve_bytes(const struct kv_replica *r)
     return segment < KV_DISK_RESERVE_BYTES ? segment : KV_DISK_RESERVE_BYTES;
 }
 
+/* Or the next snapshot, which will be about as large as the last. */
+static uint64_t reserve_bytes(const struct kv_replica *r)
+{
+    uint64_t snapshot = r->n_kept > 0 ? r->kept[0].descriptor.size_bytes : 0;
+    uint64_t log = log_reserve_bytes(r);
+
+    return snapshot > log ? snapshot : log;
+}
+
 /* A disk that cannot say is not full: a write will tell. */
 static enum kv_room room_of(const struct kv_replica *r, int64_t free_bytes)
 {
-    uint64_t reserve = reserve_bytes(r);
-
-    if (free_bytes < 0 || (uint64_t)free_bytes >= reserve) {
+    if (free_bytes < 0 || (uint64_t)free_bytes >= reserve_bytes(r)) {
         return KV_ROOM_ENOUGH;
     }
-    return (uint64_t)free_bytes >= reserve / 2 ? KV_ROOM_SHORT : KV_ROOM_NONE;
+    return (uint64_t)free_bytes >= log_reserve_bytes(r) / 2 ? KV_ROOM_SHORT : KV_ROOM_NONE;
 }
 
 /* Leadership goes to a member that has room, if one is connected; each look at the disk tries once.
@@ -65,6 +73,9 @@ static void done(struct kv_job *job)
                r->env.disk.name,
                check->free_bytes,
                reserve_bytes(r));
+    }
+    if (room != KV_ROOM_ENOUGH) {
+        kv_replica_prune_snapshots(r);
     }
     if (room != KV_ROOM_ENOUGH && kv_replica_is_leader(r)) {
         hand_over(r);
@@ -143,7 +154,7 @@ uint64_t kv_replica_election_deadline_ms(const struct kv_replica *r)
 {
     uint64_t deadline = raft_timeout(&r->raft);
 
-    if (r->is_unfit && r->raft.state == RAFT_FOLLOWER) {
+    if (r->is_unfit && r->raft.state != RAFT_LEADER) {
         return UINT64_MAX;
     }
     if (r->room == KV_ROOM_NONE && r->raft.state == RAFT_FOLLOWER) {

@@ -314,12 +314,7 @@ static int admit(struct kv_node *node, struct kv_op *op)
         return KV_BUSY;
     }
     if (node->unfit_index != 0 && op->cls != KV_COMMAND_NODE) {
-        kv_node_fail(node,
-                     op,
-                     KV_CORRUPT,
-                     "the state of this node differs from the other nodes' at index %" PRIu64
-                     ": it serves no longer; keep its files and replace it, use another node",
-                     node->unfit_index);
+        kv_node_fail_unfit(node, op);
         return KV_CORRUPT;
     }
     if (op->remote &&

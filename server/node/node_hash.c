@@ -99,6 +99,7 @@ static void judge(struct kv_node *node, const struct kv_hash_note *note)
                    "member=%" PRIu64 " index=%" PRIu64,
                    note->peers[i].id,
                    note->index);
+            kv_replica_note_unfit(node->replica, note->peers[i].id);
             send_verdict(node, note->peers[i].id, note->index, right);
         }
     }

@@ -141,7 +141,8 @@ void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char
 /* Unlinks an op whose final stream item has been given. */
 void kv_node_release(struct kv_node *node, struct kv_op *op);
 void kv_node_expire(struct kv_node *node);
-/* Ends everything with CORRUPT. */
+/* Ends it, or everything, with CORRUPT. */
+void kv_node_fail_unfit(struct kv_node *node, struct kv_op *op);
 void kv_node_fail_all_unfit(struct kv_node *node);
 
 /* node_write.c */

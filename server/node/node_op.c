@@ -228,8 +228,13 @@ void kv_node_cancel(struct kv_node *node, struct kv_op *op)
     }
 }
 
-static void fail_unfit(struct kv_node *node, struct kv_op *op)
+void kv_node_fail_unfit(struct kv_node *node, struct kv_op *op)
 {
+    /* The node that it came from is none the worse: another leads soon. */
+    if (op->remote) {
+        kv_node_fail(node, op, KV_NO_LEADER, "the leader hands over; nothing was done");
+        return;
+    }
     kv_node_fail(node,
                  op,
                  KV_CORRUPT,
@@ -246,9 +251,15 @@ void kv_node_fail_all_unfit(struct kv_node *node)
         while (op) {
             struct kv_op *next = op->next;
 
-            /* What is proposed or forwarded is answered by what becomes of it. */
-            if (state != KV_OP_PROPOSED && state != KV_OP_FORWARDED) {
-                fail_unfit(node, op);
+            if (state == KV_OP_PROPOSED) {
+                kv_node_fail(
+                    node,
+                    op,
+                    KV_OUTCOME_UNKNOWN,
+                    "the state of this node differs from the other nodes': what it would "
+                    "answer is not to be trusted; the write may or may not have been done");
+            } else if (state != KV_OP_FORWARDED) {
+                kv_node_fail_unfit(node, op);
             }
             op = next;
         }

@@ -82,7 +82,7 @@ static void free_done(struct kv_job *job)
 
 static void free_if_unseen(struct kv_node *node, struct kv_retired_machine *retired)
 {
-    if (retired->n_views > 0 || retired->is_submitted) {
+    if (retired->n_views > 0 || retired->is_submitted || node->dead) {
         return;
     }
     retired->is_submitted = true;
@@ -166,8 +166,14 @@ void kv_node_restore_close(void *arg)
 
 static void retire(struct kv_node *node, struct kv_machine *machine)
 {
-    struct kv_retired_machine *retired = calloc(1, sizeof *retired);
+    struct kv_retired_machine *retired;
 
+    /* At start nothing has seen it, and no worker may be left with it if the start fails. */
+    if (!node->replica) {
+        kv_machine_close(machine);
+        return;
+    }
+    retired = calloc(1, sizeof *retired);
     if (!retired) {
         kv_node_die(node, KV_NO_MEMORY, "no memory to install a snapshot");
         return;

@@ -325,6 +325,14 @@ static bool is_corrupt(struct cluster *cluster, void *arg)
     return strcmp(status_of(cluster, *(unsigned *)arg).state, "corrupt") == 0;
 }
 
+static bool is_led_by_another(struct cluster *cluster, void *arg)
+{
+    unsigned leader = cluster_leader(cluster);
+
+    return leader != 0 && leader != *(unsigned *)arg &&
+           status_of(cluster, *(unsigned *)arg % 3 + 1).leader_id == leader;
+}
+
 /* A state that has gone another way is found by its hash, and answers nothing any more. */
 static void who_differs_stops_serving(bool leader_differs)
 {
@@ -348,6 +356,7 @@ static void who_differs_stops_serving(bool leader_differs)
     assert_non_null(strstr(request->reply->message, "replace it"));
     cluster_request_free(request);
     /* The others go on, and one of them leads. */
+    assert_true(cluster_run_until(cluster, is_led_by_another, &odd, 5000));
     put_ok(cluster, other, "b", "2");
     get_is(cluster, other % 3 + 1, "b", "2");
     assert_int_not_equal(cluster_leader(cluster), odd);
