@@ -1,0 +1,78 @@
+/* One replica (node 1) over a disk in memory, with workers, network and clock that move only when
+ * the test says so; the test plays its peers. For tests of what one node may answer when. */
+#ifndef KV_TESTS_SUPPORT_REPLICA_RIG_H
+#define KV_TESTS_SUPPORT_REPLICA_RIG_H
+
+#include "raft/replica_internal.h"
+#include "tests/support/fake_disk.h"
+
+#define REPLICA_RIG_MEMBERS_MAX 5u
+#define REPLICA_RIG_MESSAGES_MAX 1024u
+
+struct replica_rig_worker {
+    struct kv_job *first;
+    struct kv_job *last;
+};
+
+struct replica_rig_message {
+    uint64_t to_id;
+    Kv__PeerMessage *message;
+};
+
+struct replica_rig {
+    size_t n_members;
+    struct fake_disk *disk;
+    struct kv_env env;
+    struct kv_net_handler handler;
+    struct replica_rig_worker log_worker;
+    struct replica_rig_worker other_worker;
+    struct kv_replica *replica;
+    uint64_t now_ns;
+    uint64_t timer_ms;
+    uint64_t random;
+    uint64_t snapshot_log_bytes; /* to be set before a start */
+    struct replica_rig_message sent[REPLICA_RIG_MESSAGES_MAX];
+    size_t n_sent;
+    uint64_t applied[256]; /* term by index */
+    uint64_t n_applied;
+    unsigned n_fatal;
+    struct kv_error error;
+};
+
+void replica_rig_init(struct replica_rig *rig, size_t n_members);
+void replica_rig_deinit(struct replica_rig *rig);
+/* Opens the replica and connects it to all peers; nothing is synced yet. */
+void replica_rig_start(struct replica_rig *rig);
+/* kill -9: what was written stays. */
+void replica_rig_kill(struct replica_rig *rig);
+
+/* The log worker does its next job; false: it has none. */
+bool replica_rig_sync(struct replica_rig *rig);
+/* Does all that the workers have. */
+void replica_rig_settle(struct replica_rig *rig);
+/* Lets time pass, then calls the timer. */
+void replica_rig_wait(struct replica_rig *rig, uint64_t ms);
+
+void replica_rig_receive(struct replica_rig *rig,
+                         uint64_t from_id,
+                         const struct raft_message *message);
+/* The entries follow append->prev_log_index. */
+void replica_rig_append(struct replica_rig *rig,
+                        uint64_t from_id,
+                        const struct raft_append_entries *append,
+                        const struct kv_wal_entry *entries,
+                        unsigned n_entries);
+void replica_rig_receive_other(struct replica_rig *rig,
+                               uint64_t from_id,
+                               const Kv__PeerMessage *message,
+                               struct kv_slice bulk);
+
+/* Wins an election with the votes of the nodes behind it. */
+void replica_rig_lead(struct replica_rig *rig);
+
+/* The newest message of a kind to a peer since the last replica_rig_forget; NULL: none. */
+const Kv__PeerMessage *
+replica_rig_sent(const struct replica_rig *rig, uint64_t to_id, Kv__PeerMessage__BodyCase body);
+void replica_rig_forget(struct replica_rig *rig);
+
+#endif

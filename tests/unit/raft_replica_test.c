@@ -1,0 +1,529 @@
+/* What one replica may answer, and when: the guards (raft/guards.h) where they are built in, the
+ * term gate, confirm rounds, commit notices. The test plays the peers of node 1. */
+#include "tests/support/replica_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define APPEND_RESULT KV__PEER_MESSAGE__BODY_APPEND_ENTRIES_RESULT
+#define APPEND KV__PEER_MESSAGE__BODY_APPEND_ENTRIES
+#define VOTE_RESULT KV__PEER_MESSAGE__BODY_REQUEST_VOTE_RESULT
+
+static struct replica_rig rig;
+
+/* A follower of term 1 whose log is the first configuration, entry 1. */
+static int set_up(void **state)
+{
+    (void)state;
+    replica_rig_init(&rig, 3);
+    replica_rig_start(&rig);
+    replica_rig_settle(&rig);
+    assert_true(rig.replica->started);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    assert_int_equal(rig.n_fatal, 0);
+    replica_rig_deinit(&rig);
+    return 0;
+}
+
+static struct raft_append_entries
+after(raft_term term, raft_index prev_index, raft_term prev_term, raft_index commit)
+{
+    return (struct raft_append_entries){
+        .term = term,
+        .prev_log_index = prev_index,
+        .prev_log_term = prev_term,
+        .leader_commit = commit,
+    };
+}
+
+static struct kv_wal_entry command(raft_term term)
+{
+    return (struct kv_wal_entry){term, RAFT_COMMAND, kv_slice_of("command", 7)};
+}
+
+/* n commands of the same term from a leader of that term. */
+static void append_commands(uint64_t from_id,
+                            raft_term term,
+                            raft_index prev_index,
+                            raft_term prev_term,
+                            unsigned n,
+                            raft_index commit)
+{
+    struct raft_append_entries append = after(term, prev_index, prev_term, commit);
+    struct kv_wal_entry entries[64];
+
+    for (unsigned i = 0; i < n; i++) {
+        entries[i] = command(term);
+    }
+    replica_rig_append(&rig, from_id, &append, entries, n);
+}
+
+static const Kv__AppendEntriesResult *append_result_to(uint64_t to_id)
+{
+    const Kv__PeerMessage *message = replica_rig_sent(&rig, to_id, APPEND_RESULT);
+
+    return message ? message->append_entries_result : NULL;
+}
+
+static void ask_vote(uint64_t from_id, raft_term term, bool pre_vote)
+{
+    struct raft_message message = {.type = RAFT_REQUEST_VOTE};
+
+    message.request_vote = (struct raft_request_vote){
+        .term = term,
+        .candidate_id = from_id,
+        .last_log_index = 100,
+        .last_log_term = term - 1,
+        .pre_vote = pre_vote,
+        .disrupt_leader = true,
+    };
+    replica_rig_receive(&rig, from_id, &message);
+}
+
+static const Kv__RequestVoteResult *vote_to(uint64_t to_id)
+{
+    const Kv__PeerMessage *message = replica_rig_sent(&rig, to_id, VOTE_RESULT);
+
+    return message ? message->request_vote_result : NULL;
+}
+
+/* A follower's answer to this leader. */
+static void answer_append(uint64_t from_id, raft_index rejected, raft_index last_log_index)
+{
+    struct raft_message message = {.type = RAFT_APPEND_ENTRIES_RESULT};
+
+    message.append_entries_result = (struct raft_append_entries_result){
+        .version = 2,
+        .term = raft_current_term(&rig.replica->raft),
+        .rejected = rejected,
+        .last_log_index = last_log_index,
+        .features = 1,
+        .capacity = KV_ROOM_ENOUGH,
+    };
+    replica_rig_receive(&rig, from_id, &message);
+}
+
+static int propose(void)
+{
+    uint64_t index;
+    uint64_t term;
+    void *data = raft_malloc(8);
+    int status;
+
+    memset(data, 'x', 8);
+    status = kv_replica_propose(rig.replica, data, 8, &index, &term);
+    kv_replica_turn(rig.replica);
+    return status;
+}
+
+/* ---------------------------------------------------------------- guards */
+
+static void guard_1_an_older_leader_learns_the_term_and_nothing_else(void **state)
+{
+    const Kv__AppendEntriesResult *result;
+
+    (void)state;
+    append_commands(2, 5, 1, 1, 2, 1);
+    replica_rig_settle(&rig);
+    replica_rig_forget(&rig);
+    append_commands(3, 4, 1, 1, 3, 1);
+    replica_rig_settle(&rig);
+    result = append_result_to(3);
+    assert_non_null(result);
+    assert_int_equal(result->term, 5);
+    assert_int_equal(result->rejected, 0);
+    assert_int_equal(result->last_log_index, 0);
+    assert_int_equal(rig.replica->cache.last_index, 3);
+}
+
+static void guard_2_entries_that_the_snapshot_holds_are_passed_over(void **state)
+{
+    const Kv__AppendEntriesResult *result;
+    raft_index last = 1;
+
+    (void)state;
+    replica_rig_kill(&rig);
+    rig.snapshot_log_bytes = 256;
+    replica_rig_start(&rig);
+    replica_rig_settle(&rig);
+    for (int i = 0; i < 20; i++) {
+        append_commands(2, 2, last, last == 1 ? 1 : 2, 4, last + 4);
+        replica_rig_settle(&rig);
+        last += 4;
+    }
+    assert_true(rig.replica->raft.trail.offset > 4);
+    replica_rig_forget(&rig);
+    /* From the beginning, as a leader does that knows nothing of us. */
+    append_commands(2, 2, 4, 2, 60, last);
+    replica_rig_settle(&rig);
+    result = append_result_to(2);
+    assert_non_null(result);
+    assert_int_equal(result->rejected, 0);
+    assert_int_equal(rig.replica->cache.last_index, last);
+}
+
+static void guard_3_a_change_behind_other_entries_keeps_its_index(void **state)
+{
+    struct raft_append_entries append = after(2, 1, 1, 1);
+    struct kv_wal_entry entries[4] = {command(2), command(2), command(2), command(2)};
+
+    (void)state;
+    append_commands(2, 2, 1, 1, 0, 1);
+    replica_rig_settle(&rig);
+    entries[2].type = RAFT_CHANGE;
+    entries[2].data = kv_slice_of(rig.replica->applied_configuration.data,
+                                  rig.replica->applied_configuration.size);
+    replica_rig_append(&rig, 2, &append, entries, 4);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->raft.configuration_uncommitted_index, 4);
+    assert_int_equal(append_result_to(2)->last_log_index, 5);
+}
+
+static void guard_4_an_overtaken_write_vouches_for_nothing(void **state)
+{
+    (void)state;
+    append_commands(2, 2, 1, 1, 3, 1);
+    /* The log worker has the vote and these entries, and has not synced them. */
+    replica_rig_forget(&rig);
+    append_commands(3, 3, 1, 1, 3, 1);
+    assert_true(replica_rig_sync(&rig));
+    /* Entries 2 to 4 of term 2 are on disk; those of term 3 are not. */
+    assert_true(rig.replica->raft.last_stored <= 1);
+    assert_null(append_result_to(3));
+    replica_rig_settle(&rig);
+    assert_int_equal(append_result_to(3)->last_log_index, 4);
+}
+
+/* Two changes in flight: the first is committed, or the second would not be there. */
+static void guard_5_a_second_change_leaves_the_first_to_fall_back_to(void **state)
+{
+    struct raft_append_entries append = after(2, 1, 1, 1);
+    struct kv_wal_entry entries[2] = {command(2), command(2)};
+
+    (void)state;
+    append_commands(2, 2, 1, 1, 0, 1);
+    replica_rig_settle(&rig);
+    entries[0].type = entries[1].type = RAFT_CHANGE;
+    entries[0].data = entries[1].data = kv_slice_of(rig.replica->applied_configuration.data,
+                                                    rig.replica->applied_configuration.size);
+    replica_rig_append(&rig, 2, &append, entries, 2);
+    assert_int_equal(rig.replica->raft.configuration_committed_index, 2);
+    assert_int_equal(rig.replica->raft.configuration_uncommitted_index, 3);
+    replica_rig_settle(&rig);
+    /* Another leader has only the first. */
+    append_commands(3, 3, 2, 2, 1, 2);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->raft.configuration_committed_index, 2);
+    assert_int_equal(rig.replica->raft.configuration_uncommitted_index, 0);
+}
+
+static void guard_8_an_only_voter_starts_in_a_new_term(void **state)
+{
+    struct kv_replica_status status;
+    uint64_t term = 0;
+
+    (void)state;
+    replica_rig_deinit(&rig);
+    replica_rig_init(&rig, 1);
+    for (int i = 0; i < 3; i++) {
+        replica_rig_start(&rig);
+        replica_rig_settle(&rig);
+        kv_replica_status(rig.replica, &status);
+        assert_int_equal(status.role, KV_ROLE_LEADER);
+        assert_true(status.term > term);
+        term = status.term;
+        replica_rig_kill(&rig);
+    }
+}
+
+static void guard_9_insane_messages_change_nothing(void **state)
+{
+    struct raft_append_entries append = after(2, 1, 1, 1);
+    struct kv_wal_entry entries[2] = {command(2), command(1)};
+
+    (void)state;
+    append_commands(2, 2, 1, 1, 0, 1);
+    replica_rig_settle(&rig);
+    replica_rig_forget(&rig);
+    replica_rig_append(&rig, 2, &append, entries, 2);
+    replica_rig_settle(&rig);
+    assert_null(append_result_to(2));
+    assert_int_equal(rig.replica->cache.last_index, 1);
+}
+
+static void guard_10_a_leader_minds_no_votes(void **state)
+{
+    struct raft_message message = {.type = RAFT_REQUEST_VOTE_RESULT};
+
+    (void)state;
+    replica_rig_lead(&rig);
+    message.request_vote_result = (struct raft_request_vote_result){
+        .version = 2, .term = raft_current_term(&rig.replica->raft) + 1, .pre_vote = true};
+    replica_rig_receive(&rig, 3, &message);
+    assert_true(kv_replica_is_leader(rig.replica));
+}
+
+static void guard_12_a_pre_vote_is_refused_with_the_higher_term(void **state)
+{
+    (void)state;
+    append_commands(2, 5, 1, 1, 0, 1);
+    replica_rig_settle(&rig);
+    replica_rig_forget(&rig);
+    ask_vote(3, 3, true);
+    assert_non_null(vote_to(3));
+    assert_false(vote_to(3)->vote_granted);
+    assert_int_equal(vote_to(3)->term, 5);
+}
+
+static void guard_13_a_late_rejection_moves_nothing_back(void **state)
+{
+    raft_index last;
+
+    (void)state;
+    replica_rig_lead(&rig);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(propose(), 0);
+    }
+    last = raft_last_index(&rig.replica->raft);
+    replica_rig_settle(&rig);
+    answer_append(2, 0, last);
+    replica_rig_forget(&rig);
+    answer_append(2, 2, 1);
+    replica_rig_wait(&rig, 150);
+    assert_non_null(replica_rig_sent(&rig, 2, APPEND));
+    assert_int_equal(replica_rig_sent(&rig, 2, APPEND)->append_entries->prev_log_index, last);
+}
+
+static void guard_14_a_rejection_skips_the_whole_conflicting_term(void **state)
+{
+    (void)state;
+    append_commands(2, 2, 1, 1, 20, 1);
+    replica_rig_settle(&rig);
+    replica_rig_forget(&rig);
+    append_commands(3, 4, 18, 3, 1, 1);
+    replica_rig_settle(&rig);
+    assert_int_equal(append_result_to(3)->rejected, 18);
+    assert_int_equal(append_result_to(3)->last_log_index, 1);
+}
+
+static void guard_18_a_leader_alone_proposes_no_more_than_the_window(void **state)
+{
+    unsigned n = 0;
+
+    (void)state;
+    replica_rig_lead(&rig);
+    while (n <= KV_INFLIGHT_ENTRIES_MAX && propose() == 0) {
+        n++;
+    }
+    assert_in_range(n, KV_INFLIGHT_ENTRIES_MAX - 2, KV_INFLIGHT_ENTRIES_MAX);
+}
+
+/* What waited for the term gate is not sent on the next connection. */
+static void guard_19_a_new_connection_begins_with_nothing_old(void **state)
+{
+    (void)state;
+    ask_vote(2, 5, false);
+    assert_null(vote_to(2));
+    rig.handler.disconnected(rig.handler.arg, 2, false);
+    rig.handler.connected(rig.handler.arg, 2);
+    replica_rig_settle(&rig);
+    assert_null(vote_to(2));
+}
+
+static void guard_20_time_never_runs_back_and_the_timer_never_spins(void **state)
+{
+    uint64_t before = kv_replica_now_ms(rig.replica);
+
+    (void)state;
+    rig.now_ns -= 500000000;
+    assert_int_equal(kv_replica_now_ms(rig.replica), before);
+    rig.now_ns += 500000000;
+    /* Its log has not what was written last: no election, and no timeout in the past. */
+    append_commands(2, 2, 1, 1, 1, 1);
+    replica_rig_wait(&rig, 5000);
+    assert_true(kv_replica_deadline_ms(rig.replica) > before + 5000);
+}
+
+/* ---------------------------------------------------------------- the term gate */
+
+static void a_vote_is_given_only_when_it_is_on_disk(void **state)
+{
+    (void)state;
+    ask_vote(2, 5, false);
+    assert_null(vote_to(2));
+    replica_rig_settle(&rig);
+    assert_true(vote_to(2)->vote_granted);
+}
+
+static void a_vote_is_not_given_twice_after_a_restart(void **state)
+{
+    (void)state;
+    ask_vote(2, 5, false);
+    replica_rig_settle(&rig);
+    assert_true(vote_to(2)->vote_granted);
+    replica_rig_kill(&rig);
+    replica_rig_start(&rig);
+    replica_rig_settle(&rig);
+    ask_vote(3, 5, false);
+    replica_rig_settle(&rig);
+    assert_non_null(vote_to(3));
+    assert_false(vote_to(3)->vote_granted);
+}
+
+static void entries_are_acknowledged_only_when_their_own_write_is_synced(void **state)
+{
+    (void)state;
+    append_commands(2, 2, 1, 1, 1, 1);
+    append_commands(2, 2, 2, 2, 1, 1);
+    replica_rig_forget(&rig);
+    /* The first write went out alone; the second waits for the next. */
+    assert_true(replica_rig_sync(&rig));
+    assert_true(rig.replica->raft.last_stored < 3);
+    replica_rig_settle(&rig);
+    assert_int_equal(append_result_to(2)->last_log_index, 3);
+}
+
+/* ---------------------------------------------------------------- reads, notices */
+
+static void on_read(struct kv_read *read, int status)
+{
+    *(int *)read->arg = status;
+}
+
+static void answer_confirm(uint64_t from_id, uint64_t term, uint64_t round, bool same_term)
+{
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__ConfirmResult result = KV__CONFIRM_RESULT__INIT;
+
+    result.term = term;
+    result.round = round;
+    result.same_term = same_term;
+    message.body_case = KV__PEER_MESSAGE__BODY_CONFIRM_RESULT;
+    message.confirm_result = &result;
+    replica_rig_receive_other(&rig, from_id, &message, kv_slice_of(NULL, 0));
+}
+
+static void a_read_waits_for_a_majority_of_this_term(void **state)
+{
+    int status = 77;
+    struct kv_read read = {.done = on_read, .arg = &status};
+    const Kv__PeerMessage *asked;
+    uint64_t term;
+    uint64_t round;
+
+    (void)state;
+    replica_rig_lead(&rig);
+    answer_append(2, 0, raft_last_index(&rig.replica->raft));
+    replica_rig_forget(&rig);
+    assert_int_equal(kv_replica_read(rig.replica, &read), 0);
+    kv_replica_turn(rig.replica);
+    asked = replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_CONFIRM);
+    assert_non_null(asked);
+    assert_int_equal(status, 77);
+    term = asked->confirm->term;
+    round = asked->confirm->round;
+    answer_confirm(2, term - 1, round, true);
+    answer_confirm(2, term, round, false);
+    answer_confirm(2, term, round - 1, true);
+    assert_int_equal(status, 77);
+    answer_confirm(2, term, round, true);
+    assert_int_equal(status, 0);
+    assert_int_equal(read.index, raft_commit_index(&rig.replica->raft));
+}
+
+static void another_term_is_not_confirmed(void **state)
+{
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__Confirm confirm = KV__CONFIRM__INIT;
+    const Kv__PeerMessage *answer;
+
+    (void)state;
+    append_commands(2, 5, 1, 1, 0, 1);
+    replica_rig_settle(&rig);
+    confirm.term = 4;
+    confirm.round = 1;
+    message.body_case = KV__PEER_MESSAGE__BODY_CONFIRM;
+    message.confirm = &confirm;
+    replica_rig_receive_other(&rig, 3, &message, kv_slice_of(NULL, 0));
+    answer = replica_rig_sent(&rig, 3, KV__PEER_MESSAGE__BODY_CONFIRM_RESULT);
+    assert_non_null(answer);
+    assert_false(answer->confirm_result->same_term);
+}
+
+static void a_commit_notice_speaks_of_what_the_peer_has(void **state)
+{
+    const Kv__AppendEntries *notice;
+    raft_index last;
+
+    (void)state;
+    replica_rig_lead(&rig);
+    assert_int_equal(propose(), 0);
+    replica_rig_settle(&rig);
+    answer_append(2, 0, raft_last_index(&rig.replica->raft));
+    answer_append(3, 0, raft_last_index(&rig.replica->raft));
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(propose(), 0);
+    }
+    last = raft_last_index(&rig.replica->raft);
+    replica_rig_settle(&rig);
+    answer_append(2, 0, last);
+    assert_int_equal(raft_commit_index(&rig.replica->raft), last);
+    /* All is on its way to node 3, which has stored a part of it. */
+    replica_rig_forget(&rig);
+    answer_append(3, 0, last - 2);
+    assert_non_null(replica_rig_sent(&rig, 3, APPEND));
+    notice = replica_rig_sent(&rig, 3, APPEND)->append_entries;
+    assert_int_equal(notice->n_entries, 0);
+    assert_int_equal(notice->prev_log_index, last - 2);
+}
+
+/* What stands behind the entries that a message proves may be another leader's. */
+static void a_commit_index_covers_only_what_the_message_proves(void **state)
+{
+    (void)state;
+    append_commands(2, 2, 1, 1, 3, 1);
+    replica_rig_settle(&rig);
+    append_commands(3, 3, 2, 2, 0, 4);
+    replica_rig_settle(&rig);
+    assert_in_range(rig.n_applied, 1, 2);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE(guard_1_an_older_leader_learns_the_term_and_nothing_else),
+        CASE(guard_2_entries_that_the_snapshot_holds_are_passed_over),
+        CASE(guard_3_a_change_behind_other_entries_keeps_its_index),
+        CASE(guard_4_an_overtaken_write_vouches_for_nothing),
+        CASE(guard_5_a_second_change_leaves_the_first_to_fall_back_to),
+        CASE(guard_8_an_only_voter_starts_in_a_new_term),
+        CASE(guard_9_insane_messages_change_nothing),
+        CASE(guard_10_a_leader_minds_no_votes),
+        CASE(guard_12_a_pre_vote_is_refused_with_the_higher_term),
+        CASE(guard_13_a_late_rejection_moves_nothing_back),
+        CASE(guard_14_a_rejection_skips_the_whole_conflicting_term),
+        CASE(guard_18_a_leader_alone_proposes_no_more_than_the_window),
+        CASE(guard_19_a_new_connection_begins_with_nothing_old),
+        CASE(guard_20_time_never_runs_back_and_the_timer_never_spins),
+        CASE(a_vote_is_given_only_when_it_is_on_disk),
+        CASE(a_vote_is_not_given_twice_after_a_restart),
+        CASE(entries_are_acknowledged_only_when_their_own_write_is_synced),
+        CASE(a_read_waits_for_a_majority_of_this_term),
+        CASE(another_term_is_not_confirmed),
+        CASE(a_commit_notice_speaks_of_what_the_peer_has),
+        CASE(a_commit_index_covers_only_what_the_message_proves),
+    };
+#undef CASE
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
