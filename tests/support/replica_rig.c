@@ -325,9 +325,14 @@ bool replica_rig_sync(struct replica_rig *rig)
     return run_job(rig, &rig->log_worker);
 }
 
+bool replica_rig_work(struct replica_rig *rig)
+{
+    return run_job(rig, &rig->other_worker);
+}
+
 void replica_rig_settle(struct replica_rig *rig)
 {
-    while (run_job(rig, &rig->other_worker) || run_job(rig, &rig->log_worker)) {
+    while (replica_rig_work(rig) || replica_rig_sync(rig)) {
     }
     if (rig->n_fatal > 0) {
         fprintf(stderr, "the replica ends: %s\n", rig->error.message);

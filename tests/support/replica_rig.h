@@ -48,6 +48,8 @@ void replica_rig_kill(struct replica_rig *rig);
 
 /* The log worker does its next job; false: it has none. */
 bool replica_rig_sync(struct replica_rig *rig);
+/* So does the one for files and snapshots. */
+bool replica_rig_work(struct replica_rig *rig);
 /* Does all that the workers have. */
 void replica_rig_settle(struct replica_rig *rig);
 /* Lets time pass, then calls the timer. */

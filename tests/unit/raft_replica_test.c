@@ -1,6 +1,7 @@
 /* What one replica may answer, and when: the guards (raft/guards.h) where they are built in, the
  * term gate, confirm rounds, commit notices. The test plays the peers of node 1. */
 #include "tests/support/replica_rig.h"
+#include "tests/support/snapshot_rig.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -272,6 +273,80 @@ static void guard_10_a_leader_minds_no_votes(void **state)
     assert_true(kv_replica_is_leader(rig.replica));
 }
 
+static void offer_snapshot(uint64_t from_id,
+                           uint64_t term,
+                           const struct kv_snapshot_descriptor *descriptor,
+                           struct kv_slice configuration)
+{
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__InstallSnapshot offer = KV__INSTALL_SNAPSHOT__INIT;
+
+    offer.term = term;
+    offer.last_index = descriptor->index;
+    offer.last_term = descriptor->term;
+    offer.configuration_index = descriptor->configuration_index;
+    offer.configuration.data = (uint8_t *)(uintptr_t)configuration.data;
+    offer.configuration.len = configuration.size;
+    offer.size_bytes = descriptor->size_bytes;
+    offer.hash = descriptor->hash;
+    message.body_case = KV__PEER_MESSAGE__BODY_INSTALL_SNAPSHOT;
+    message.install_snapshot = &offer;
+    replica_rig_receive_other(&rig, from_id, &message, kv_slice_of(NULL, 0));
+}
+
+static void
+send_piece(uint64_t from_id, const struct kv_snapshot_descriptor *descriptor, struct kv_slice bytes)
+{
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__SnapshotPiece piece = KV__SNAPSHOT_PIECE__INIT;
+
+    piece.last_index = descriptor->index;
+    piece.last_term = descriptor->term;
+    message.body_case = KV__PEER_MESSAGE__BODY_SNAPSHOT_PIECE;
+    message.snapshot_piece = &piece;
+    replica_rig_receive_other(&rig, from_id, &message, bytes);
+}
+
+/* Until the boundary of the one that is installed is on disk, another is not even begun. */
+static void guard_11_one_install_at_a_time(void **state)
+{
+    struct fake_disk *disk = fake_disk_new(1);
+    struct kv_slice block = kv_slice_of("state", 5);
+    struct kv_snapshot_meta meta = {
+        .cluster_id = 77, .node_id = 2, .index = 50, .term = 2, .configuration_index = 1};
+    struct kv_snapshot_descriptor descriptor;
+    uint8_t configuration[KV_CONFIGURATION_BYTES_MAX];
+    char name[KV_SNAPSHOT_NAME_BYTES];
+    const uint8_t *data;
+    uint64_t size;
+
+    (void)state;
+    append_commands(2, 2, 1, 1, 0, 1);
+    replica_rig_settle(&rig);
+    meta.configuration = kv_slice_of(configuration, rig.replica->applied_configuration.size);
+    memcpy(configuration, rig.replica->applied_configuration.data, meta.configuration.size);
+    descriptor = snapshot_rig_write(disk, &meta, &block, 1);
+    kv_snapshot_name(name, descriptor.index, descriptor.term, KV_SNAPSHOT_COMPLETE);
+    data = fake_disk_data(disk, name, &size);
+    offer_snapshot(2, 2, &descriptor, meta.configuration);
+    replica_rig_settle(&rig);
+    assert_non_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
+    send_piece(2, &descriptor, kv_slice_of(data, size));
+    while (rig.replica->install_sequence == 0 && replica_rig_work(&rig)) {
+    }
+    assert_int_not_equal(rig.replica->install_sequence, 0);
+    replica_rig_forget(&rig);
+    descriptor.index += 10;
+    offer_snapshot(2, 2, &descriptor, meta.configuration);
+    while (replica_rig_work(&rig)) {
+    }
+    assert_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->install_sequence, 0);
+    assert_int_equal(append_result_to(2)->last_log_index, 50);
+    fake_disk_free(disk);
+}
+
 static void guard_12_a_pre_vote_is_refused_with_the_higher_term(void **state)
 {
     (void)state;
@@ -509,6 +584,7 @@ int main(void)
         CASE(guard_8_an_only_voter_starts_in_a_new_term),
         CASE(guard_9_insane_messages_change_nothing),
         CASE(guard_10_a_leader_minds_no_votes),
+        CASE(guard_11_one_install_at_a_time),
         CASE(guard_12_a_pre_vote_is_refused_with_the_higher_term),
         CASE(guard_13_a_late_rejection_moves_nothing_back),
         CASE(guard_14_a_rejection_skips_the_whole_conflicting_term),
