@@ -331,6 +331,8 @@ static void guard_11_one_install_at_a_time(void **state)
     offer_snapshot(2, 2, &descriptor, meta.configuration);
     replica_rig_settle(&rig);
     assert_non_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
+    /* An earlier write is under way. */
+    append_commands(2, 2, 1, 1, 1, 1);
     send_piece(2, &descriptor, kv_slice_of(data, size));
     while (rig.replica->install_sequence == 0 && replica_rig_work(&rig)) {
     }
@@ -341,6 +343,8 @@ static void guard_11_one_install_at_a_time(void **state)
     while (replica_rig_work(&rig)) {
     }
     assert_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
+    assert_true(replica_rig_sync(&rig));
+    assert_int_not_equal(rig.replica->install_sequence, 0);
     replica_rig_settle(&rig);
     assert_int_equal(rig.replica->install_sequence, 0);
     assert_int_equal(append_result_to(2)->last_log_index, 50);
