@@ -283,7 +283,7 @@ void replica_rig_start(struct replica_rig *rig)
         .n_members = rig->n_members,
         .election_timeout_ms = ELECTION_MS,
         .heartbeat_ms = HEARTBEAT_MS,
-        .wal_segment_bytes = KV_MIB,
+        .wal_segment_bytes = rig->wal_segment_bytes ? rig->wal_segment_bytes : KV_MIB,
         .snapshot_log_bytes = rig->snapshot_log_bytes,
         .env = &rig->env,
         .ops = &replica_ops,

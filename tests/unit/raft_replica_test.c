@@ -146,21 +146,32 @@ static void guard_1_an_older_leader_learns_the_term_and_nothing_else(void **stat
     assert_int_equal(rig.replica->cache.last_index, 3);
 }
 
-static void guard_2_entries_that_the_snapshot_holds_are_passed_over(void **state)
+/* Starts anew with small segments and frequent snapshots, takes 4 committed commands n times, and
+ * returns the last index. */
+static raft_index fill_with_snapshots(int n)
 {
-    const Kv__AppendEntriesResult *result;
     raft_index last = 1;
 
-    (void)state;
-    replica_rig_kill(&rig);
+    replica_rig_deinit(&rig);
+    replica_rig_init(&rig, 3);
     rig.snapshot_log_bytes = 256;
+    rig.wal_segment_bytes = 4 * KV_KIB;
     replica_rig_start(&rig);
     replica_rig_settle(&rig);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < n; i++) {
         append_commands(2, 2, last, last == 1 ? 1 : 2, 4, last + 4);
         replica_rig_settle(&rig);
         last += 4;
     }
+    return last;
+}
+
+static void guard_2_entries_that_the_snapshot_holds_are_passed_over(void **state)
+{
+    const Kv__AppendEntriesResult *result;
+    raft_index last = fill_with_snapshots(20);
+
+    (void)state;
     assert_true(rig.replica->raft.trail.offset > 4);
     replica_rig_forget(&rig);
     /* From the beginning, as a leader does that knows nothing of us. */
@@ -375,11 +386,22 @@ static void guard_13_a_late_rejection_moves_nothing_back(void **state)
     last = raft_last_index(&rig.replica->raft);
     replica_rig_settle(&rig);
     answer_append(2, 0, last);
+    /* Silent for long, it is probed again from what it has acknowledged. */
+    for (int i = 0; i < 40; i++) {
+        replica_rig_wait(&rig, 50);
+        answer_append(3, 0, last);
+    }
     replica_rig_forget(&rig);
     answer_append(2, 2, 1);
     replica_rig_wait(&rig, 150);
+    answer_append(3, 0, last);
+    assert_true(kv_replica_is_leader(rig.replica));
     assert_non_null(replica_rig_sent(&rig, 2, APPEND));
-    assert_int_equal(replica_rig_sent(&rig, 2, APPEND)->append_entries->prev_log_index, last);
+    for (size_t i = 0; i < rig.n_sent; i++) {
+        if (rig.sent[i].to_id == 2 && rig.sent[i].message->body_case == APPEND) {
+            assert_int_equal(rig.sent[i].message->append_entries->prev_log_index, last);
+        }
+    }
 }
 
 static void guard_14_a_rejection_skips_the_whole_conflicting_term(void **state)
@@ -519,6 +541,27 @@ static void a_read_waits_for_a_majority_of_this_term(void **state)
     assert_int_equal(read.index, raft_commit_index(&rig.replica->raft));
 }
 
+/* What an earlier leader has committed is known only when an entry of this term is. */
+static void a_new_leader_reads_nothing_before_its_own_term_is_committed(void **state)
+{
+    int status = 77;
+    struct kv_read read = {.done = on_read, .arg = &status};
+
+    (void)state;
+    append_commands(2, 2, 1, 1, 3, 1);
+    replica_rig_settle(&rig);
+    replica_rig_lead(&rig);
+    replica_rig_forget(&rig);
+    assert_int_equal(kv_replica_read(rig.replica, &read), 0);
+    kv_replica_turn(rig.replica);
+    assert_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_CONFIRM));
+    answer_append(2, 0, raft_last_index(&rig.replica->raft));
+    assert_non_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_CONFIRM));
+    answer_confirm(2, rig.replica->confirm.term, rig.replica->confirm.round, true);
+    assert_int_equal(status, 0);
+    assert_true(read.index > 4);
+}
+
 static void another_term_is_not_confirmed(void **state)
 {
     Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
@@ -576,6 +619,27 @@ static void a_commit_index_covers_only_what_the_message_proves(void **state)
     assert_in_range(rig.n_applied, 1, 2);
 }
 
+/* Two are kept, and the log behind the older: the newer may turn out to be damaged. */
+static void the_older_snapshot_and_the_log_behind_it_are_enough(void **state)
+{
+    raft_index last = fill_with_snapshots(60);
+    char name[KV_SNAPSHOT_NAME_BYTES];
+
+    (void)state;
+    assert_int_equal(rig.replica->n_kept, 2);
+    assert_true(kv_wal_first_index(rig.replica->wal) > 1);
+    kv_snapshot_name(name,
+                     rig.replica->kept[0].descriptor.index,
+                     rig.replica->kept[0].descriptor.term,
+                     KV_SNAPSHOT_COMPLETE);
+    replica_rig_kill(&rig);
+    fake_disk_remove(rig.disk, name);
+    replica_rig_start(&rig);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->cache.last_index, last);
+    assert_true(rig.n_applied > 0);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -599,9 +663,11 @@ int main(void)
         CASE(a_vote_is_not_given_twice_after_a_restart),
         CASE(entries_are_acknowledged_only_when_their_own_write_is_synced),
         CASE(a_read_waits_for_a_majority_of_this_term),
+        CASE(a_new_leader_reads_nothing_before_its_own_term_is_committed),
         CASE(another_term_is_not_confirmed),
         CASE(a_commit_notice_speaks_of_what_the_peer_has),
         CASE(a_commit_index_covers_only_what_the_message_proves),
+        CASE(the_older_snapshot_and_the_log_behind_it_are_enough),
     };
 #undef CASE
 
