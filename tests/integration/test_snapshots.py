@@ -301,6 +301,8 @@ class Caught:
         wait_until(lambda: list((self.follower.directory / "snap").glob("*.part")), "the fetch begins")
         self.leader.signal(signal.SIGSTOP)
         assert list((self.follower.directory / "snap").glob("*.part")), "it was stopped too late"
+        # It lacks more than it knows of.
+        assert self.follower.http("/health")[0] == 503
 
 
 def test_killed_in_the_middle_of_the_fetch(tmp_path):
