@@ -312,11 +312,10 @@ static void on_fatal(void *arg, int exit_code, const struct kv_error *error)
     struct sim_node *node = arg;
 
     node->died = true;
-    if (node->cluster->options.nodes_may_die) {
-        return;
+    if (!node->cluster->options.nodes_may_die) {
+        fprintf(stderr, "node %u ends with code %d: %s\n", node->id, exit_code, error->message);
+        KV_ASSERT(!"a node died");
     }
-    fprintf(stderr, "node %u ends with code %d: %s\n", node->id, exit_code, error->message);
-    KV_ASSERT(!"a node died");
 }
 
 static void on_stopped(void *arg)
@@ -357,6 +356,7 @@ struct cluster *cluster_new(const struct cluster_options *options)
 static void end_node(struct cluster *cluster, struct sim_node *node)
 {
     node->up = false;
+    node->node = NULL;
     node->incarnation++;
     while (node->requests) {
         node->requests->node = 0;
@@ -459,7 +459,6 @@ void cluster_crash(struct cluster *cluster, unsigned id)
     node->incarnation++; /* no job or message of the closing reaches anything */
     fake_disk_cut_at(node->disk, 1);
     kv_node_close(node->node);
-    node->node = NULL;
     end_node(cluster, node);
     fake_disk_crash(node->disk);
 }
@@ -594,7 +593,6 @@ static void step(struct cluster *cluster)
     free(event.data);
     if (node->up && node->stopped) {
         kv_node_close(node->node);
-        node->node = NULL;
         end_node(cluster, node);
     }
 }
