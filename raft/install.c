@@ -99,20 +99,40 @@ void kv_replica_fetch_deinit(struct kv_replica *r)
     }
 }
 
-static void fetch_failed(struct kv_replica *r)
+static void log_failure(const struct kv_replica *r, const char *message)
 {
-    struct kv_fetch *fetch = &r->fetch;
-
     KV_LOG(WARN,
            "raft",
            "snapshot_not_fetched",
            "index=%" PRIu64 " from=%" PRIu64 " error=\"%s\" next=\"tried again in %d s\"",
-           fetch->descriptor.index,
-           fetch->from_id,
-           fetch->error.message,
+           r->fetch.descriptor.index,
+           r->fetch.from_id,
+           message,
            KV_SNAPSHOT_RETRY_MS / 1000);
+}
+
+static void fetch_failed(struct kv_replica *r)
+{
+    struct kv_fetch *fetch = &r->fetch;
+
+    log_failure(r, fetch->error.message);
     fetch->retry_ms = kv_replica_now_ms(r) + KV_SNAPSHOT_RETRY_MS;
     clear_fetch(fetch);
+}
+
+/* A job may be under way, and writes fetch->error. */
+static void sender_failed(struct kv_replica *r, const struct kv_peer *peer, int status)
+{
+    struct kv_error error;
+
+    (void)!kv_error_set(&error,
+                        status,
+                        "node %" PRIu64 " cannot send it any more (%s)",
+                        peer->id,
+                        kv_status_text(status));
+    log_failure(r, error.message);
+    r->fetch.retry_ms = kv_replica_now_ms(r) + KV_SNAPSHOT_RETRY_MS;
+    kv_replica_fetch_cancel(r);
 }
 
 /* ---------------------------------------------------------------- jobs of the snapshot worker */
@@ -295,13 +315,7 @@ void kv_replica_receive_piece(struct kv_replica *r,
         return;
     }
     if (piece->status != 0 || bulk.size == 0) {
-        (void)!kv_error_set(&fetch->error,
-                            KV_NOT_FOUND,
-                            "node %" PRIu64 " cannot send it any more (%s)",
-                            peer->id,
-                            kv_status_text(-piece->status));
-        /* It offers another soon. */
-        kv_replica_fetch_cancel(r);
+        sender_failed(r, peer, piece->status != 0 ? -piece->status : KV_INVALID);
         return;
     }
     place = &fetch->pieces[fetch->n_pieces];

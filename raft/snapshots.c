@@ -225,6 +225,21 @@ static bool is_installing(const struct kv_replica *r)
            r->fetch.phase >= KV_FETCH_LOADING;
 }
 
+static int open_writer(struct kv_snapshot_take *take)
+{
+    const struct kv_disk *disk = &take->replica->env.disk;
+    int status = kv_snapshot_writer_open(disk, &take->meta, &take->writer, &take->error);
+
+    /* One that was refused at the last start. What is sound here is older. */
+    if (status == KV_EXISTS) {
+        status = kv_snapshot_remove(disk, take->meta.index, take->meta.term, &take->error);
+        if (status == 0) {
+            status = kv_snapshot_writer_open(disk, &take->meta, &take->writer, &take->error);
+        }
+    }
+    return status == 0 ? 1 : status;
+}
+
 /* Writes a slice; the writer is closed when it returns anything but 1. */
 static void run_take(struct kv_job *job)
 {
@@ -236,10 +251,7 @@ static void run_take(struct kv_job *job)
     if (take->is_cancelled) {
         take->status = kv_error_set(&take->error, KV_CLOSED, "given up");
     } else if (!take->writer) {
-        int status =
-            kv_snapshot_writer_open(&r->env.disk, &take->meta, &take->writer, &take->error);
-
-        take->status = status == 0 ? 1 : status;
+        take->status = open_writer(take);
     }
     while (take->status == 1 && bytes < KV_SNAPSHOT_SLICE_BYTES) {
         int more;
