@@ -49,7 +49,7 @@ struct checkers {
     uint8_t *leaders; /* by term */
     uint64_t n_leaders;
     bool has_failed;
-    char message[400];
+    char message[480];
 };
 
 void checkers_init(struct checkers *checkers, unsigned n_nodes);

@@ -194,7 +194,7 @@ void sim_note(struct sim *sim, unsigned node, const char *format, ...)
 
 void sim_fail(struct sim *sim, const char *format, ...)
 {
-    char text[300];
+    char text[400];
     va_list arguments;
 
     va_start(arguments, format);
@@ -275,6 +275,7 @@ static void free_memory(struct sim *sim)
 
 void sim_free(struct sim *sim)
 {
+    sim->is_over = true;
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         if (sim->nodes[i].is_up) {
             sim_node_end(&sim->nodes[i], SIM_END_KILLED);
@@ -352,6 +353,8 @@ static void handle(struct sim *sim, struct sim_event *event)
         if (!node->is_up || event->incarnation != node->incarnation) {
             if (event->kind == SIM_EV_MESSAGE) {
                 sim_net_on_stray(sim, event);
+            } else if (event->kind == SIM_EV_TO_SERVER) {
+                sim_server_on_stray(sim, event);
             }
             return;
         }
@@ -466,7 +469,7 @@ static bool is_quiet(struct sim *sim)
 /* Says what is still missing. */
 static void fail_not_whole(struct sim *sim, const char *when)
 {
-    char text[220] = "";
+    char text[360] = "";
     size_t size = 0;
 
     for (unsigned i = 1; i <= sim->profile.n_nodes && size < sizeof text; i++) {
@@ -489,6 +492,14 @@ static void fail_not_whole(struct sim *sim, const char *when)
                                  status.commit_index,
                                  status.last_index,
                                  status.applied_index);
+    }
+    for (unsigned i = 0; i < sim->profile.n_clients && size < sizeof text; i++) {
+        size += (size_t)snprintf(text + size,
+                                 sizeof text - size,
+                                 "; client %u pending %u writes %" PRIu64,
+                                 i,
+                                 sim->clients[i].n_pending,
+                                 sim->clients[i].healed_writes);
     }
     sim_fail(sim, "no progress %s%s", when, text);
 }

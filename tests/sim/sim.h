@@ -229,6 +229,7 @@ struct sim {
     uint64_t now_ns, end_ns;
     bool has_healed;
     bool load_ended;
+    bool is_over;
     uint64_t order;
     uint64_t random[SIM_RANDOM_STREAMS];
     struct sim_event *events; /* heap */
@@ -308,6 +309,7 @@ extern const struct kv_node_ops sim_node_ops;
 struct sim_conn *
 sim_server_accept(struct sim *sim, unsigned node, unsigned client, unsigned endpoint);
 void sim_server_on_bytes(struct sim *sim, struct sim_event *event);
+void sim_server_on_stray(struct sim *sim, struct sim_event *event);
 void sim_server_flush(struct sim_node *node);
 void sim_server_node_ended(struct sim_node *node, bool abrupt);
 void sim_server_free(struct sim *sim);

@@ -29,7 +29,7 @@ static void send_to_server(struct sim *sim, struct sim_conn *conn, struct kv_sli
                               .number = conn->number,
                               .size = (uint32_t)bytes.size};
 
-    if (!conn->is_open) {
+    if (!conn->is_open && bytes.size == 0) {
         return;
     }
     if (bytes.size > 0) {

@@ -412,8 +412,8 @@ static void on_end(void *arg, const struct kv_session_answer *answer)
     struct history_call *call;
     struct sim_client *client;
 
-    if (answer->status == KV_CLOSED) {
-        return; /* the run is over */
+    if (sim->is_over) {
+        return;
     }
     history_return(&sim->history, number, sim->now_ns, answer->status, answer->reply);
     call = &sim->history.calls[number];

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ARENA_BYTES_MAX = 64 * 1024 * 1024 };
+enum { ARENA_BYTES_MAX = 64 * 1024 * 1024, RESEND_MS = 200 };
 
 struct sim_op {
     struct kv_op op; /* first: ops come back by this */
@@ -365,6 +365,24 @@ static void on_frame(struct sim_node *node, struct sim_conn *conn, const struct 
     }
 }
 
+/* They came to a process that does not know the connection: sent again until there is a kernel that
+ * says so. */
+void sim_server_on_stray(struct sim *sim, struct sim_event *event)
+{
+    struct sim_conn *conn = sim_conn_of(sim, event->number);
+
+    if (event->size == 0 || sim->clients[event->peer].conns[conn->endpoint] != event->number) {
+        return;
+    }
+    if (sim->nodes[event->node].is_up) {
+        send_to_client(sim, conn);
+    } else {
+        event->time_ns = sim->now_ns + RESEND_MS * SIM_MS;
+        sim_push(sim, *event);
+        event->data = NULL;
+    }
+}
+
 void sim_server_on_bytes(struct sim *sim, struct sim_event *event)
 {
     struct sim_conn *conn = sim_conn_of(sim, event->number);
@@ -374,7 +392,8 @@ void sim_server_on_bytes(struct sim *sim, struct sim_event *event)
     size_t used = 0;
     int64_t size;
 
-    if (!conn || !conn->is_open) {
+    if (!conn->is_open) {
+        sim_server_on_stray(sim, event);
         return;
     }
     if (event->size == 0) {
