@@ -143,12 +143,12 @@ struct sim_node {
     struct sim *sim;
     unsigned id;
     bool is_up;
-    bool has_stopped; /* told by the node */
-    bool is_closing;  /* nothing that it says leaves */
-    bool may_die;     /* a storage fault was injected since it started */
-    bool sync_fails;
-    bool is_damaged; /* a bit of its files was changed; never wiped, may refuse to start */
-    bool is_lost;    /* it has refused to start */
+    bool has_stopped;       /* told by the node */
+    bool is_closing;        /* nothing that it says leaves */
+    bool may_die;           /* a storage fault was injected since it started */
+    unsigned n_disk_faults; /* under way, that it may end itself for */
+    bool is_damaged;        /* a bit of its files was changed; never wiped, may refuse to start */
+    bool is_lost;           /* it has refused to start */
     bool is_dying;
     bool power_fails_at_cut;
     uint64_t incarnation;

@@ -203,6 +203,12 @@ static bool flip(struct sim_node *node)
     return true;
 }
 
+static void allow_death(struct sim_node *node)
+{
+    node->may_die = true;
+    node->n_disk_faults++;
+}
+
 static void fill_disk(struct sim_node *node)
 {
     struct sim *sim = node->sim;
@@ -210,6 +216,9 @@ static void fill_disk(struct sim_node *node)
     uint64_t left = pick(sim, SIM_FULL_DISK, 3 * sim->profile.segment_bytes);
 
     fake_disk_set_size(node->disk, used + left + 1);
+    /* A log that cannot go on at all ends the node, which says so; below its reserve it only
+     * refuses what grows. */
+    allow_death(node);
     sim_note(sim, node->id, "its disk has %" PRIu64 " bytes left", left);
 }
 
@@ -260,7 +269,7 @@ static bool begin_of_disk(struct sim *sim, enum sim_fault fault, struct sim_node
         return flip(node);
     default:
         fake_disk_fail_syncs(node->disk, EIO);
-        node->may_die = node->sync_fails = true;
+        allow_death(node);
         sim_note(sim, node->id, "its syncs fail");
         break;
     }
@@ -358,10 +367,11 @@ static void end(struct sim *sim, enum sim_fault fault, unsigned id)
         break;
     case SIM_FULL_DISK:
         fake_disk_set_size(node->disk, 0);
+        node->n_disk_faults -= node->n_disk_faults > 0;
         break;
     case SIM_SYNC_FAILS:
         fake_disk_fail_syncs(node->disk, 0);
-        node->sync_fails = false;
+        node->n_disk_faults -= node->n_disk_faults > 0;
         break;
     default:
         break;
@@ -394,7 +404,7 @@ void sim_faults_heal(struct sim *sim)
         set_slow(sim, i, false);
         node->slow_disk = 0;
         node->paused_until_ns = node->stalled_until_ns = 0;
-        node->sync_fails = false;
+        node->n_disk_faults = 0;
         fake_disk_set_size(node->disk, 0);
         fake_disk_fail_syncs(node->disk, 0);
         if (!fake_disk_is_cut(node->disk)) {

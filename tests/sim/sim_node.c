@@ -263,7 +263,7 @@ void sim_node_start(struct sim_node *node)
              node->id,
              "starts with %" PRIu64 " entries",
              kv_wal_last_index(node->node->replica->wal));
-    node->may_die = node->sync_fails;
+    node->may_die = node->n_disk_faults > 0;
     sim_watch_start(node);
     sim_net_node_started(sim, node->id);
     sim_node_turn(node);

@@ -137,6 +137,11 @@ void sim_profile_choose(struct sim *sim)
     if (sim->options.duration_ms) {
         profile->duration_ms = sim->options.duration_ms;
     }
+    /* An entry holds what all clients ask at once, and more after a while without a leader. */
+    while (profile->segment_bytes <
+           4ULL * profile->n_clients * profile->pipeline * (profile->value_max + 128) + 8192) {
+        profile->segment_bytes *= 2;
+    }
     if (profile->n_nodes == 1) {
         profile->fault_every_ms[SIM_FLIP] = 0;
     }
