@@ -1,6 +1,7 @@
 #include "raft/replica.h"
 
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
 
@@ -301,6 +302,7 @@ static void send_commit_notice(struct kv_replica *r, struct kv_peer *peer)
     notice.term = raft_current_term(&r->raft);
     notice.prev_log_index = match;
     notice.leader_commit = commit;
+    KV_REACHED("commit-notice");
     kv_replica_send_append(r, peer, &notice);
 }
 

@@ -2,6 +2,7 @@
  * what is left of a torn write is zeroed, and all is synced. Whatever is no torn write is refused
  * by file, offset and index. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/wal_internal.h"
 
 #include <errno.h>
@@ -690,12 +691,14 @@ static int repair(struct scan *scan)
     int status = 0;
 
     if (scan->torn_bytes > 0) {
+        KV_REACHED("wal-torn");
         status = zero_torn(scan, kv_wal_last_segment(scan->wal));
     }
     if (status == 0) {
         status = sync_all(scan);
     }
     if (status == 0 && scan->has_unborn) {
+        KV_REACHED("wal-unborn");
         status = remove_file(scan, name_at(scan, scan->list.n - 1, name));
     }
     for (size_t i = 0; i < scan->first && status == 0; i++) {
@@ -729,6 +732,7 @@ static void set_end(struct scan *scan)
         .torn_bytes = scan->torn_bytes,
     };
     if (scan->is_headless) {
+        KV_REACHED("wal-headless");
         kv_wal_write_head(wal);
     } else {
         wal->is_resumed = true;

@@ -1,6 +1,7 @@
 /* Segments and their files: the list, the points by which entries are found, the spare segment that
  * is zero-filled ahead, release and recycling. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/wal_internal.h"
 
 #include <errno.h>
@@ -227,6 +228,7 @@ static void chore_done(struct kv_job *job)
             return;
         }
     } else if (chore->status != 0) {
+        KV_REACHED("wal-spare-failed");
         wal->spare = KV_WAL_SPARE_FAILED;
         if (spare_is_awaited(wal)) {
             if (chore->urgent) {

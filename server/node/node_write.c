@@ -1,6 +1,7 @@
 /* The way of a write: all that wait in this turn become one log entry; what is committed is applied
  * and answered. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "proto/entry.h"
 #include "server/node/node_internal.h"
 
@@ -107,6 +108,7 @@ static void refuse_growth(struct kv_node *node)
         struct kv_op *next = op->next;
 
         if (kv_command_grows(op->request)) {
+            KV_REACHED("no-space");
             if (node->replica_status.room != KV_ROOM_ENOUGH) {
                 kv_node_fail(node,
                              op,
@@ -164,6 +166,7 @@ void kv_node_truncated(void *arg, uint64_t first_index)
         if (node->proposals[last].index < first_index) {
             return;
         }
+        KV_REACHED("proposal-truncated");
         drop_proposal(node, &node->proposals[last]);
         node->n_proposals--;
     }

@@ -264,6 +264,8 @@ uint64_t sim_random(struct sim *sim, enum sim_stream stream, uint64_t below);
 uint64_t sim_random_time(struct sim *sim, enum sim_stream stream, uint64_t mean);
 bool sim_chance(struct sim *sim, enum sim_stream stream, unsigned permille);
 uint64_t sim_push(struct sim *sim, struct sim_event event);
+/* Messages of a link that would come later come then, in their order. */
+void sim_hasten(struct sim *sim, unsigned from, unsigned to, uint64_t time_ns);
 void *sim_alloc(struct sim *sim, size_t size);
 void sim_release(struct sim *sim, void *memory);
 void sim_note(struct sim *sim, unsigned node, const char *format, ...) KV_PRINTF(3, 4);
@@ -302,6 +304,8 @@ void sim_net_on_connect(struct sim *sim, const struct sim_event *event);
 void sim_net_on_disconnect(struct sim *sim, const struct sim_event *event);
 void sim_net_node_started(struct sim *sim, unsigned node);
 void sim_net_node_ended(struct sim *sim, unsigned node, bool abrupt);
+/* What a slow link has queued is sent as fast as others send. */
+void sim_net_quicken(struct sim *sim, unsigned from, unsigned to);
 void sim_net_lose(struct sim *sim, unsigned from, unsigned to);
 
 /* sim_server.c: what server/net is to a node */

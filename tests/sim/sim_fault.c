@@ -132,11 +132,23 @@ static void mend(struct sim *sim)
     }
 }
 
-static void set_slow(struct sim *sim, unsigned node, bool slow)
+static void slow_down(struct sim *sim, unsigned node)
 {
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
-        sim->links[i][node].is_slow = slow;
-        sim->links[node][i].is_slow = slow;
+        sim->links[i][node].is_slow = true;
+        sim->links[node][i].is_slow = true;
+    }
+}
+
+static void speed_up(struct sim *sim, unsigned node)
+{
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        if (sim->links[i][node].is_slow) {
+            sim_net_quicken(sim, i, node);
+        }
+        if (sim->links[node][i].is_slow) {
+            sim_net_quicken(sim, node, i);
+        }
     }
 }
 
@@ -289,7 +301,7 @@ static bool begin_of_network(struct sim *sim, enum sim_fault fault, unsigned nod
         break;
     case SIM_SLOW_LINK:
         sim_note(sim, node, "its links are slow");
-        set_slow(sim, node, true);
+        slow_down(sim, node);
         break;
     case SIM_RESET:
         sim_note(sim, node, "its connection to %u is reset", other);
@@ -357,7 +369,7 @@ static void end(struct sim *sim, enum sim_fault fault, unsigned id)
         mend(sim);
         break;
     case SIM_SLOW_LINK:
-        set_slow(sim, id, false);
+        speed_up(sim, id);
         break;
     case SIM_LOSS:
         sim->loss_permille = 0;
@@ -401,7 +413,7 @@ void sim_faults_heal(struct sim *sim)
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         struct sim_node *node = &sim->nodes[i];
 
-        set_slow(sim, i, false);
+        speed_up(sim, i);
         node->slow_disk = 0;
         node->paused_until_ns = node->stalled_until_ns = 0;
         node->n_disk_faults = 0;

@@ -69,6 +69,21 @@ void sim_net_lose(struct sim *sim, unsigned from, unsigned to)
                                 .incarnation = sim->nodes[from].incarnation});
 }
 
+void sim_net_quicken(struct sim *sim, unsigned from, unsigned to)
+{
+    struct sim_link *link = &sim->links[from][to];
+    uint64_t time_ns = sim->now_ns + delay_ns(sim);
+
+    link->is_slow = false;
+    link->free_ns = sim->now_ns;
+    for (unsigned lane = 0; lane < SIM_LANES; lane++) {
+        if (link->delivery_ns[lane] > time_ns) {
+            link->delivery_ns[lane] = time_ns;
+        }
+    }
+    sim_hasten(sim, from, to, time_ns);
+}
+
 static bool is_reachable(const struct sim *sim, unsigned from, unsigned to)
 {
     return sim->nodes[to].is_up && !sim->links[from][to].is_cut && !sim->links[to][from].is_cut;
