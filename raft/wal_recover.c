@@ -40,6 +40,7 @@ struct scan {
     uint64_t capacity;
     uint64_t offset;     /* of the record looked at */
     uint64_t expected;   /* its sequence */
+    uint64_t vouched;    /* what the newest record says to be on disk */
     uint64_t next_bytes; /* size of the next segment's file, as the NEXT record before it says */
     bool has_ended;      /* the segment has its NEXT record */
     bool is_broken;      /* the log ends in this segment, at offset */
@@ -481,6 +482,7 @@ static int scan_records(struct scan *scan, const struct kv_wal_segment *segment)
         status = take_record(scan, &record);
         if (status == 0) {
             scan->expected = record.sequence + 1;
+            scan->vouched = record.synced_through;
             scan->wal->link = record.crc;
             scan->offset += size;
         }
@@ -639,6 +641,37 @@ static int zero_torn(struct scan *scan, const struct kv_wal_segment *segment)
     return 0;
 }
 
+/* A sync that failed leaves pages that the next process finds though the disk does not have them,
+ * and that no sync writes any more, since they count as clean. So what no record vouches for is
+ * written again. */
+static int rewrite_end(struct scan *scan, const struct kv_wal_segment *segment)
+{
+    const struct kv_disk *disk = &scan->wal->options.disk;
+    uint64_t first = 0, offset = 0; /* first: byte to begin with */
+    int status = read_front(scan, segment, segment->file_bytes);
+
+    while (status == 0) {
+        struct kv_wal_record record;
+        uint64_t size =
+            kv_wal_record_decode(kv_slice_of(scan->data + offset, segment->file_bytes - offset),
+                                 offset == 0 ? 0 : segment->seed,
+                                 &record);
+
+        if (size == 0) {
+            break;
+        }
+        offset += size;
+        first = record.sequence <= scan->vouched ? offset : first;
+    }
+    if (status == 0 && first < offset) {
+        KV_REACHED("wal-rewrites-end");
+        status = disk->ops->pwrite(
+            disk->disk, segment->file, scan->data + first, (size_t)(offset - first), first);
+        status = status == 0 ? 0 : io_error(scan, status, "write", segment->name);
+    }
+    return status;
+}
+
 /* What was read may be in memory alone, if the process that wrote it was killed: it counts only
  * once it is on disk. */
 static int sync_all(struct scan *scan)
@@ -693,6 +726,12 @@ static int repair(struct scan *scan)
     if (scan->torn_bytes > 0) {
         KV_REACHED("wal-torn");
         status = zero_torn(scan, kv_wal_last_segment(scan->wal));
+    }
+    /* Of the former segment at most the last record is in doubt. */
+    for (size_t i = scan->wal->n_segments < 2 ? 0 : scan->wal->n_segments - 2;
+         i < scan->wal->n_segments && status == 0;
+         i++) {
+        status = rewrite_end(scan, scan->wal->segments[i]);
     }
     if (status == 0) {
         status = sync_all(scan);

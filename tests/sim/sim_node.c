@@ -8,7 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PPM = 1000000, CLUSTER_ID = 77, RESTART_MEAN_MS = 1500, DONE_SPREAD_US = 50 };
+enum {
+    PPM = 1000000,
+    CLUSTER_ID = 77,
+    RESTART_MEAN_MS = 1500,
+    DONE_SPREAD_US = 50,
+    CUT_START_PERMILLE = 200
+};
 
 /* ---------------------------------------------------------------- clock */
 
@@ -255,6 +261,11 @@ void sim_node_start(struct sim_node *node)
         node->workers[i] = (struct sim_worker){.node = node};
     }
     sim->counts.restarts++;
+    if (sim->profile.fault_every_ms[SIM_CUT] && !sim->has_healed &&
+        sim_chance(sim, SIM_RANDOM_FAULT, CUT_START_PERMILLE)) {
+        node->power_fails_at_cut = sim_chance(sim, SIM_RANDOM_FAULT, 500);
+        fake_disk_cut_at(node->disk, 1 + sim_random(sim, SIM_RANDOM_FAULT, 12));
+    }
     if (kv_node_open(&options, &env, &node->node, &error) != 0) {
         refused(node, &error);
         return;
@@ -306,9 +317,10 @@ static void die(struct sim_node *node)
     if (!node->may_die && !node->is_damaged) {
         sim_fail(sim, "node %u ends itself: %s", node->id, node->why);
     }
-    /* What a failed sync has left is not on the disk, whatever the page cache says. */
+    /* What a failed sync has left is not on the disk, though a process that starts again may find
+     * it in the page cache. */
     fake_disk_fail_syncs(node->disk, 0);
-    sim_node_end(node, SIM_END_POWER);
+    sim_node_end(node, sim_chance(sim, SIM_RANDOM_FAULT, 500) ? SIM_END_POWER : SIM_END_KILLED);
     if (!node->is_lost) {
         sim_node_restart_later(node);
     }
