@@ -110,6 +110,7 @@ void checkers_leads(struct checkers *checkers, unsigned node, uint64_t term)
 
 void checkers_leader_log(struct checkers *checkers,
                          unsigned node,
+                         uint64_t leader_term,
                          uint64_t (*term_of)(const void *arg, uint64_t index),
                          const void *arg)
 {
@@ -117,7 +118,7 @@ void checkers_leader_log(struct checkers *checkers,
         uint64_t term = checkers->entries[index - 1].commit_term;
         uint64_t found;
 
-        if (term == 0) {
+        if (term == 0 || checkers->entries[index - 1].known_in >= leader_term) {
             continue;
         }
         found = term_of(arg, index);
@@ -155,24 +156,24 @@ static void check_majority(struct checkers *checkers, unsigned node, uint64_t in
     }
 }
 
-void checkers_commits(
-    struct checkers *checkers, unsigned node, uint64_t index, uint64_t term, bool is_leader)
+void checkers_commits(struct checkers *checkers, unsigned node, struct checked_commit commit)
 {
-    struct checked_entry *entry = entry_at(checkers, index);
+    struct checked_entry *entry = entry_at(checkers, commit.index);
 
     if (entry->commit_term == 0) {
-        entry->commit_term = term;
-    } else if (entry->commit_term != term) {
+        entry->commit_term = commit.term;
+        entry->known_in = commit.known_in;
+    } else if (entry->commit_term != commit.term) {
         checkers_fail(checkers,
                       "entry %" PRIu64 " was committed with term %" PRIu64
                       "; node %u commits term %" PRIu64 " there",
-                      index,
+                      commit.index,
                       entry->commit_term,
                       node,
-                      term);
+                      commit.term);
     }
-    if (is_leader) {
-        check_majority(checkers, node, index, term);
+    if (commit.is_leader) {
+        check_majority(checkers, node, commit.index, commit.term);
     }
 }
 

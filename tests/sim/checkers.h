@@ -13,7 +13,8 @@ enum { CHECKERS_NODES_MAX = 7 };
 
 /* One index of the log that all nodes share. */
 struct checked_entry {
-    uint64_t commit_term; /* 0: no node believes it to be committed */
+    uint64_t commit_term; /* its term; 0: no node believes it to be committed */
+    uint64_t known_in;    /* term of the node that was the first to know */
     uint64_t term;        /* 0: not applied anywhere yet */
     uint64_t hash;
     uint64_t state_hash;
@@ -60,15 +61,21 @@ struct kv_slice checkers_entry_bytes(const struct checkers *checkers, uint64_t i
 
 /* One leader per term. */
 void checkers_leads(struct checkers *checkers, unsigned node, uint64_t term);
-/* The new leader's log holds all that is committed. */
+/* The new leader's log holds all that was committed in former terms. A leader of a term that is
+ * over already may be late. */
 void checkers_leader_log(struct checkers *checkers,
                          unsigned node,
+                         uint64_t leader_term,
                          uint64_t (*term_of)(const void *arg, uint64_t index),
                          const void *arg);
+struct checked_commit {
+    uint64_t index, term;
+    uint64_t known_in; /* the node's own term */
+    bool is_leader;
+};
 /* The node's commit index has moved over this entry: the same term on all nodes, for ever; of a
  * leader: synced on a majority. */
-void checkers_commits(
-    struct checkers *checkers, unsigned node, uint64_t index, uint64_t term, bool is_leader);
+void checkers_commits(struct checkers *checkers, unsigned node, struct checked_commit commit);
 /* In order, once, and the same bytes on all nodes. */
 void checkers_applies(struct checkers *checkers,
                       unsigned node,

@@ -65,6 +65,11 @@ static void apply(unsigned node, uint64_t index, uint64_t term, const char *data
     checkers_applies(&checkers, node, index, term, KV_ENTRY_COMMAND, kv_slice_str(data));
 }
 
+static void commits(unsigned node, uint64_t index, uint64_t term, bool is_leader)
+{
+    checkers_commits(&checkers, node, (struct checked_commit){index, term, term, is_leader});
+}
+
 /* ---------------------------------------------------------------- consensus */
 
 static void two_leaders(void **state)
@@ -83,20 +88,22 @@ static void leader_without_a_committed_entry(void **state)
     const struct log whole = {{1, 2}, 2}, short_one = {{1}, 1};
 
     (void)state;
-    checkers_commits(&checkers, 1, 2, 2, false);
-    checkers_leader_log(&checkers, 2, term_of, &whole);
+    commits(1, 2, 2, false);
+    checkers_leader_log(&checkers, 2, 3, term_of, &whole);
     is_content();
-    checkers_leader_log(&checkers, 3, term_of, &short_one);
+    checkers_leader_log(&checkers, 3, 2, term_of, &short_one);
+    is_content(); /* its term was over before */
+    checkers_leader_log(&checkers, 3, 3, term_of, &short_one);
     complains("leads without the committed entry 2");
 }
 
 static void committed_entry_changes(void **state)
 {
     (void)state;
-    checkers_commits(&checkers, 1, 1, 1, false);
-    checkers_commits(&checkers, 2, 1, 1, false);
+    commits(1, 1, 1, false);
+    commits(2, 1, 1, false);
     is_content();
-    checkers_commits(&checkers, 3, 1, 2, false);
+    commits(3, 1, 2, false);
     complains("was committed with term 1");
 }
 
@@ -105,10 +112,10 @@ static void commit_without_majority(void **state)
     (void)state;
     checkers_synced_entry(&checkers, 1, 1, 1);
     checkers_synced_entry(&checkers, 2, 1, 1);
-    checkers_commits(&checkers, 1, 1, 1, true);
+    commits(1, 1, 1, true);
     is_content();
     checkers_synced_entry(&checkers, 1, 2, 1);
-    checkers_commits(&checkers, 1, 2, 1, true);
+    commits(1, 2, 1, true);
     complains("1 of 3 disks");
 }
 
@@ -201,7 +208,7 @@ static void truncation_of_a_committed_entry(void **state)
     (void)state;
     checkers_synced_entry(&checkers, 1, 1, 1);
     checkers_synced_entry(&checkers, 1, 2, 1);
-    checkers_commits(&checkers, 2, 1, 1, false);
+    commits(2, 1, 1, false);
     checkers_synced_truncation(&checkers, 1, 2);
     is_content();
     checkers_synced_truncation(&checkers, 1, 1);

@@ -99,7 +99,12 @@ static void watch_commits(struct sim_node *node, const struct kv_replica_status 
     while (checked->committed < status->commit_index) {
         uint64_t index = ++checked->committed;
 
-        checkers_commits(checkers, node->id, index, term_of(node->node->replica, index), is_leader);
+        checkers_commits(checkers,
+                         node->id,
+                         (struct checked_commit){.index = index,
+                                                 .term = term_of(node->node->replica, index),
+                                                 .known_in = status->term,
+                                                 .is_leader = is_leader});
     }
 }
 
@@ -124,7 +129,7 @@ void sim_watch_turn(struct sim_node *node)
                  status.commit_index);
         if (status.role == KV_ROLE_LEADER) {
             checkers_leads(&sim->checkers, node->id, status.term);
-            checkers_leader_log(&sim->checkers, node->id, term_of, replica);
+            checkers_leader_log(&sim->checkers, node->id, status.term, term_of, replica);
             checkers_log_matching(&sim->checkers);
         }
         node->last_role = status.role;
