@@ -238,6 +238,7 @@ struct sim {
     struct sim_link links[SIM_NODES_MAX + 1][SIM_NODES_MAX + 1];
     uint64_t next_epoch;
     unsigned loss_permille;
+    uint64_t slow_bytes_per_ms; /* of slow links */
     struct kv_node_member members[SIM_NODES_MAX];
     char addresses[SIM_NODES_MAX][32];
     char endpoints[SIM_NODES_MAX * 32];

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FAULT_MEAN_MS = 2500, FILES_MAX = 512 };
+enum { FAULT_MEAN_MS = 2500, FILES_MAX = 512, RATE_PPM = 1000000 };
 
 static uint64_t pick(struct sim *sim, enum sim_fault fault, uint64_t below)
 {
@@ -109,10 +109,31 @@ static void cut(struct sim *sim, unsigned from, unsigned to)
     sim->links[from][to].is_cut = true;
 }
 
+static unsigned leader_of(const struct sim *sim)
+{
+    unsigned leader = 0;
+
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        if (sim->nodes[i].is_up && kv_replica_is_leader(sim->nodes[i].node->replica)) {
+            leader = i;
+        }
+    }
+    return leader;
+}
+
+/* A group by chance; or the leader alone, maybe with a clock that lets it believe for long that it
+ * leads. */
 static void partition(struct sim *sim)
 {
     uint64_t group = 1 + pick(sim, SIM_PARTITION, (UINT64_C(1) << sim->profile.n_nodes) - 2);
+    unsigned leader = pick(sim, SIM_PARTITION, 2) ? leader_of(sim) : 0;
 
+    if (leader) {
+        group = UINT64_C(1) << (leader - 1);
+        if (pick(sim, SIM_PARTITION, 2)) {
+            sim_node_set_rate(&sim->nodes[leader], 200000 + pick(sim, SIM_PARTITION, 500000));
+        }
+    }
     sim_note(sim, 0, "partition %" PRIx64, group);
     for (unsigned a = 1; a <= sim->profile.n_nodes; a++) {
         for (unsigned b = 1; b <= sim->profile.n_nodes; b++) {
@@ -300,6 +321,8 @@ static bool begin_of_network(struct sim *sim, enum sim_fault fault, unsigned nod
         cut(sim, node, other);
         break;
     case SIM_SLOW_LINK:
+        node = pick(sim, fault, 2) && leader_of(sim) ? leader_of(sim) : node;
+        sim->slow_bytes_per_ms = 5 + pick(sim, fault, 150);
         sim_note(sim, node, "its links are slow");
         slow_down(sim, node);
         break;
@@ -414,6 +437,7 @@ void sim_faults_heal(struct sim *sim)
         struct sim_node *node = &sim->nodes[i];
 
         speed_up(sim, i);
+        sim_node_set_rate(node, RATE_PPM);
         node->slow_disk = 0;
         node->paused_until_ns = node->stalled_until_ns = 0;
         node->n_disk_faults = 0;

@@ -11,7 +11,6 @@ enum {
     SILENCE_MS = 3000,  /* then the sender gives the connection up */
     STALL_PERCENT = 50, /* of lost messages: sent again after a while; the others end it */
     STALL_MAX_MS = 400,
-    SLOW_BYTES_PER_MS = 40,
     BULK_BYTES_PER_MS = 2000,
 };
 
@@ -173,7 +172,7 @@ static uint64_t arrival_ns(struct sim *sim, struct sim_link *link, unsigned lane
     uint64_t at_ns = sim->now_ns;
 
     if (link->is_slow || lane == KV_NET_BULK) {
-        uint64_t per_ms = link->is_slow ? SLOW_BYTES_PER_MS : BULK_BYTES_PER_MS;
+        uint64_t per_ms = link->is_slow ? sim->slow_bytes_per_ms : BULK_BYTES_PER_MS;
 
         at_ns = latest(at_ns, link->free_ns) + size * SIM_MS / per_ms;
         link->free_ns = lane == KV_NET_URGENT ? link->free_ns : at_ns;
