@@ -45,6 +45,9 @@ void kv_outbox_clear(struct kv_outbox *outbox)
 void kv_outbox_deinit(struct kv_outbox *outbox)
 {
     kv_outbox_clear(outbox);
+    if (outbox->reading) {
+        kv_wal_read_deinit(&outbox->read); /* its worker has ended */
+    }
 }
 
 static bool gate_is_open(const struct kv_outbox *outbox, uint64_t gate_sequence)

@@ -150,7 +150,7 @@ void kv_replica_close(struct kv_replica *r)
     }
     r->dead = true;
     kv_replica_reads_role_changed(r);
-    if (r->apply_reader.ready) {
+    if (r->apply_reader.ready || r->apply_reader.active) {
         kv_wal_read_deinit(&r->apply_reader.read);
     }
     for (size_t i = 0; i < r->n_peers; i++) {
