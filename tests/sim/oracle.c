@@ -1,6 +1,6 @@
 /* The judgement at the end: the committed log, run through a fresh machine, says what each client
  * should have been told. */
-#include "tests/sim/history.h"
+#include "tests/sim/calls.h"
 
 #include "common/assert.h"
 #include "proto/entry.h"

@@ -11,7 +11,7 @@
 #include "raft/wal_internal.h"
 #include "server/node/node_internal.h"
 #include "tests/sim/checkers.h"
-#include "tests/sim/history.h"
+#include "tests/sim/calls.h"
 #include "tests/support/fake_disk.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* What clients asked and were told, in the order of asking: for the checks at the end of a run. */
-#ifndef KV_TESTS_SIM_HISTORY_H
-#define KV_TESTS_SIM_HISTORY_H
+#ifndef KV_TESTS_SIM_CALLS_H
+#define KV_TESTS_SIM_CALLS_H
 
 #include "common/arena.h"
 #include "common/bytes.h"

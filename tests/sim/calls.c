@@ -1,4 +1,4 @@
-#include "tests/sim/history.h"
+#include "tests/sim/calls.h"
 
 #include "common/assert.h"
 #include "common/limits.h"
