@@ -54,6 +54,7 @@ size_t history_call(struct history *history,
         .serializable = request->serializable,
         .repeatable = repeatable,
         .called_ns = now_ns,
+        .recorded = SIZE_MAX,
     };
     call->request = pack(history, &request->base);
     return history->n_calls++;

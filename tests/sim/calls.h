@@ -25,6 +25,7 @@ struct history_call {
     /* of a stream: the pieces so far */
     int64_t stream_revision;
     uint64_t stream_keys, stream_hash;
+    size_t recorded; /* number in the record for the search; SIZE_MAX: not there */
     /* found at the end */
     unsigned n_committed;
     bool is_explained;

@@ -1,6 +1,6 @@
 /* Each checker of the simulator is shown what it must not accept, and what it must. */
-#include "tests/sim/checkers.h"
 #include "tests/sim/calls.h"
+#include "tests/sim/checkers.h"
 
 #include "proto/entry.h"
 #include "raft/replica.h"

@@ -14,7 +14,9 @@ enum {
     DRAIN_MAX_MS = 60000, /* until the last command has its end */
     CHECK_EVERY_MS = 100,
     SIZE_CLASS_MIN = 6,
+    RECORDED_MAX = 1000000,
 };
+#define RECORDED_BYTES_MAX (2048 * KV_MIB)
 #define START_NS UINT64_C(1000000000000)
 
 const char *const sim_event_names[SIM_EV_KINDS] = {"message",
@@ -263,6 +265,7 @@ struct sim *sim_new(const struct sim_options *options)
     sim_profile_choose(sim);
     checkers_init(&sim->checkers, sim->profile.n_nodes);
     history_init(&sim->history);
+    KV_ASSERT(kv_history_open(RECORDED_MAX, RECORDED_BYTES_MAX, &sim->recorded) == 0);
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         size_t size = strlen(sim->endpoints);
 
@@ -316,6 +319,7 @@ void sim_free(struct sim *sim)
     free_memory(sim);
     checkers_deinit(&sim->checkers);
     history_deinit(&sim->history);
+    kv_history_close(sim->recorded);
     free(sim->events);
     free(sim);
 }
@@ -525,6 +529,19 @@ static void fail_not_whole(struct sim *sim, const char *when)
     sim_fail(sim, "no progress %s%s", when, text);
 }
 
+/* A judgement that knows nothing of the log: the search for an order, and the model of the store.
+ */
+static void judge(struct sim *sim)
+{
+    struct kv_report report;
+
+    kv_check_history(sim->recorded, &(struct kv_check_options){0}, &report);
+    sim->counts.keys_given_up += report.keys_given_up;
+    if (report.verdict == KV_VERDICT_BAD) {
+        sim_fail(sim, "the history is not linearizable: %.300s", report.text);
+    }
+}
+
 static void check_end(struct sim *sim)
 {
     uint64_t first_hash = 0;
@@ -549,6 +566,9 @@ static void check_end(struct sim *sim)
     }
     checkers_log_matching(&sim->checkers);
     history_check(&sim->history, &sim->checkers);
+    if (!sim->profile.repeats) {
+        judge(sim);
+    }
 }
 
 bool sim_run(struct sim *sim)

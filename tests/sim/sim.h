@@ -10,8 +10,9 @@
 #include "raft/replica_internal.h"
 #include "raft/wal_internal.h"
 #include "server/node/node_internal.h"
-#include "tests/sim/checkers.h"
 #include "tests/sim/calls.h"
+#include "tests/sim/check.h"
+#include "tests/sim/checkers.h"
 #include "tests/support/fake_disk.h"
 
 #include <stdio.h>
@@ -72,6 +73,7 @@ struct sim_profile {
     unsigned write_percent, hot_percent, rare_permille;
     unsigned deadline_ms;
     bool stay, compress;
+    bool repeats; /* some puts may be done twice; what the search allows is once */
 };
 extern const char *const sim_profile_names[];
 
@@ -191,7 +193,8 @@ struct sim_link {
 struct sim_conn {
     uint64_t number;
     unsigned client, endpoint, node;
-    bool is_open; /* at the server */
+    uint64_t incarnation; /* of the node */
+    bool is_open;         /* at the server */
     bool hello_done, lz4;
     uint64_t to_server_ns, to_client_ns; /* newest deliveries */
     struct kv_buf in, out;
@@ -209,6 +212,7 @@ struct sim_client {
     uint64_t n_commands;
     uint64_t healed_writes; /* acknowledged since the faults have ended */
     uint64_t last_id;       /* to cancel */
+    uint64_t heard_from;    /* node and its incarnation, while an answer is handled */
 };
 
 struct sim_note {
@@ -220,7 +224,7 @@ struct sim_note {
 struct sim_counts {
     uint64_t faults[SIM_FAULTS];
     uint64_t events, messages, commands, acknowledged_writes, unknown, refused, reads;
-    uint64_t restarts, recoveries_cut, refusals, entries, simulated_ns;
+    uint64_t restarts, recoveries_cut, refusals, entries, simulated_ns, keys_given_up;
 };
 
 struct sim {
@@ -249,6 +253,7 @@ struct sim {
     void *free_memory[32]; /* by power of two */
     struct checkers checkers;
     struct history history;
+    struct kv_history *recorded; /* the same, for the search */
     uint64_t trace_hash;
     struct sim_note notes[SIM_NOTES];
     uint64_t n_notes;

@@ -167,8 +167,10 @@ static void on_bytes(struct sim_client *client, const struct sim_event *event)
         client->conns[conn->endpoint] = 0;
         kv_session_on_closed(client->session, now_ns, conn->endpoint, "connection reset");
     } else {
+        client->heard_from = (uint64_t)conn->node << 32 | conn->incarnation;
         kv_session_on_bytes(
             client->session, now_ns, conn->endpoint, kv_slice_of(event->data, event->size));
+        client->heard_from = 0;
     }
 }
 

@@ -162,7 +162,7 @@ static void draft_put(struct draft *draft)
         put->if_value = put->value;
         break;
     default:
-        draft->options.repeatable = chance(draft, 5);
+        draft->options.repeatable = draft->sim->profile.repeats && chance(draft, 30);
         break;
     }
     draft->request.command_case = KV__REQUEST__COMMAND_PUT;
@@ -419,6 +419,14 @@ static void on_end(void *arg, const struct kv_session_answer *answer)
     call = &sim->history.calls[number];
     client = &sim->clients[call->client];
     client->n_pending--;
+    if (call->recorded != SIZE_MAX) {
+        KV_ASSERT(kv_history_end(sim->recorded,
+                                 call->recorded,
+                                 (int64_t)sim->now_ns,
+                                 client->heard_from,
+                                 answer->status,
+                                 call->cls == KV_COMMAND_STREAM ? NULL : answer->reply) == 0);
+    }
     count_end(sim, client, call);
     if (sim->options.trace) {
         sim_note(sim,
@@ -433,7 +441,25 @@ static void on_end(void *arg, const struct kv_session_answer *answer)
 
 static void on_item(void *arg, const Kv__StreamItem *item)
 {
-    history_item(&ending_sim->history, (size_t)(uintptr_t)arg, item);
+    size_t number = (size_t)(uintptr_t)arg;
+
+    history_item(&ending_sim->history, number, item);
+    KV_ASSERT(kv_history_item(
+                  ending_sim->recorded, ending_sim->history.calls[number].recorded, item) == 0);
+}
+
+/* What a node says of itself has no place in the order of all commands. */
+static void
+record(struct sim *sim, struct sim_client *client, size_t number, const Kv__Request *request)
+{
+    struct history_call *call = &sim->history.calls[number];
+
+    if (call->cls != KV_COMMAND_NODE && call->cls != KV_COMMAND_UNSUPPORTED) {
+        KV_ASSERT(
+            kv_history_begin(
+                sim->recorded, client->id + 1, (int64_t)sim->now_ns, request, &call->recorded) ==
+            0);
+    }
 }
 
 static void submit(struct sim_client *client, struct draft *draft)
@@ -448,6 +474,7 @@ static void submit(struct sim_client *client, struct draft *draft)
     ending_sim = sim;
     number = history_call(
         &sim->history, client->id, sim->now_ns, &draft->request, draft->options.repeatable);
+    record(sim, client, number, &draft->request);
     if (sim->options.trace) {
         sim_note(sim,
                  0,

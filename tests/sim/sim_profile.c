@@ -110,6 +110,7 @@ static void choose_load(struct sim *sim)
     profile->deadline_ms = (unsigned)pick(sim, 200, 6000);
     profile->stay = pick(sim, 0, 2) == 0;
     profile->compress = pick(sim, 0, 3) == 0;
+    profile->repeats = pick(sim, 0, 5) == 0;
     if (strcmp(profile->name, "busy") == 0) {
         profile->n_clients = 5;
         profile->think_ms = 250;

@@ -164,6 +164,7 @@ sim_server_accept(struct sim *sim, unsigned node, unsigned client, unsigned endp
         .client = client,
         .endpoint = endpoint,
         .node = node,
+        .incarnation = sim->nodes[node].incarnation,
         .is_open = true,
         .next = sim->nodes[node].conns,
     };
