@@ -113,7 +113,7 @@ static void choose_load(struct sim *sim)
     profile->repeats = pick(sim, 0, 5) == 0;
     if (strcmp(profile->name, "busy") == 0) {
         profile->n_clients = 5;
-        profile->think_ms = 250;
+        profile->think_ms = 300;
         profile->pipeline = 2;
         profile->stay = true;
     }
