@@ -2,6 +2,7 @@
 
 #include "common/assert.h"
 #include "common/log.h"
+#include "common/reached.h"
 #include "server/node/node_internal.h"
 
 #include <inttypes.h>
@@ -416,6 +417,7 @@ static void check_stopped(struct kv_node *node)
     if (late || (handed_over && node->n_ops == 0 && status->idle &&
                  (status->leader_id != 0 || !has_peers))) {
         node->stop_told = true;
+        KV_REACHED("stopped");
         node->options.ops->stopped(node->options.arg);
     }
 }
