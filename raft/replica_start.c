@@ -121,6 +121,7 @@ static int reconcile(struct kv_replica *r, struct kv_error *ret_error)
         (index == last && index + 1 == first)) {
         return 0;
     }
+    KV_REACHED("log-dropped");
     KV_LOG(WARN,
            "raft",
            "log_dropped",

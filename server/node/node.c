@@ -208,6 +208,7 @@ static int open_replica(struct kv_node *node, struct kv_error *ret_error)
             node->options.heartbeat_ms ? node->options.heartbeat_ms : KV_HEARTBEAT_TIMEOUT_MS,
         .wal_segment_bytes = node->options.wal_segment_bytes,
         .snapshot_log_bytes = node->options.snapshot_log_bytes,
+        .snapshot_slice_bytes = node->options.snapshot_slice_bytes,
         .env = &node->env,
         .ops = &ops,
         .arg = node,

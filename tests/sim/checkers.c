@@ -13,6 +13,9 @@ void checkers_init(struct checkers *checkers, unsigned n_nodes)
 {
     KV_ASSERT(n_nodes >= 1 && n_nodes <= CHECKERS_NODES_MAX);
     *checkers = (struct checkers){.n_nodes = n_nodes};
+    for (unsigned i = 1; i <= n_nodes; i++) {
+        checkers->nodes[i].disk.first_index = 1;
+    }
 }
 
 void checkers_deinit(struct checkers *checkers)
@@ -111,10 +114,11 @@ void checkers_leads(struct checkers *checkers, unsigned node, uint64_t term)
 void checkers_leader_log(struct checkers *checkers,
                          unsigned node,
                          uint64_t leader_term,
+                         uint64_t snapshot_index,
                          uint64_t (*term_of)(const void *arg, uint64_t index),
                          const void *arg)
 {
-    for (uint64_t index = 1; index <= checkers->n_entries; index++) {
+    for (uint64_t index = snapshot_index + 1; index <= checkers->n_entries; index++) {
         uint64_t term = checkers->entries[index - 1].commit_term;
         uint64_t found;
 
@@ -135,6 +139,22 @@ void checkers_leader_log(struct checkers *checkers,
     }
 }
 
+static bool has_snapshot(const struct checked_disk *disk, uint64_t index)
+{
+    for (size_t i = 0; i < disk->n_snapshots; i++) {
+        if (disk->snapshots[i].index >= index) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool log_holds(const struct checked_disk *disk, uint64_t index, uint64_t term)
+{
+    return index >= disk->first_index && index <= disk->last_index &&
+           disk->terms[index - 1] == term;
+}
+
 static void check_majority(struct checkers *checkers, unsigned node, uint64_t index, uint64_t term)
 {
     unsigned n = 0;
@@ -142,7 +162,7 @@ static void check_majority(struct checkers *checkers, unsigned node, uint64_t in
     for (unsigned i = 1; i <= checkers->n_nodes; i++) {
         const struct checked_disk *disk = &checkers->nodes[i].disk;
 
-        n += disk->last_index >= index && disk->terms[index - 1] == term;
+        n += log_holds(disk, index, term) || has_snapshot(disk, index);
     }
     if (n <= checkers->n_nodes / 2) {
         checkers_fail(checkers,
@@ -252,7 +272,151 @@ void checkers_state(
     }
 }
 
+/* ---------------------------------------------------------------- snapshots */
+
+static void
+check_snapshot(struct checkers *checkers, unsigned node, const struct checked_snapshot *snapshot)
+{
+    const struct checked_entry *entry = checkers_entry(checkers, snapshot->index);
+
+    if (!entry || !entry->has_state || entry->term != snapshot->term) {
+        checkers_fail(checkers,
+                      "node %u has a snapshot of entry %" PRIu64 " of term %" PRIu64
+                      ", where term %" PRIu64 " was applied",
+                      node,
+                      snapshot->index,
+                      snapshot->term,
+                      entry ? entry->term : 0);
+    } else if (entry->state_hash != snapshot->state_hash || entry->revision != snapshot->revision) {
+        checkers_fail(checkers,
+                      "node %u has a snapshot of entry %" PRIu64
+                      " with another state (hash %016" PRIx64 ", revision %" PRId64
+                      ") than was applied (%016" PRIx64 ", %" PRId64 ")",
+                      node,
+                      snapshot->index,
+                      snapshot->state_hash,
+                      snapshot->revision,
+                      entry->state_hash,
+                      entry->revision);
+    }
+}
+
+void checkers_snapshots(struct checkers *checkers,
+                        unsigned node,
+                        const struct checked_snapshot *snapshots,
+                        size_t n)
+{
+    struct checked_disk *disk = &checkers->nodes[node].disk;
+
+    KV_ASSERT(n <= CHECKERS_SNAPSHOTS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        check_snapshot(checkers, node, &snapshots[i]);
+        disk->snapshots[i] = snapshots[i];
+    }
+    disk->n_snapshots = n;
+}
+
+static void
+starts_from(struct checkers *checkers, unsigned node, const struct checked_snapshot *snapshot)
+{
+    struct checked_node *checked = &checkers->nodes[node];
+
+    check_snapshot(checkers, node, snapshot);
+    if (!has_snapshot(&checked->disk, snapshot->index)) {
+        checkers_fail(checkers,
+                      "node %u has the state of a snapshot of entry %" PRIu64
+                      ", which its disk does not hold",
+                      node,
+                      snapshot->index);
+    }
+    checked->applied = snapshot->index;
+    checked->revision = snapshot->revision;
+    if (checked->committed < snapshot->index) {
+        checked->committed = snapshot->index;
+    }
+}
+
+void checkers_installs(struct checkers *checkers,
+                       unsigned node,
+                       const struct checked_snapshot *snapshot)
+{
+    const struct checked_node *checked = &checkers->nodes[node];
+
+    if (snapshot->index <= checked->applied || snapshot->revision < checked->revision) {
+        checkers_fail(checkers,
+                      "node %u installs a snapshot of entry %" PRIu64 " (revision %" PRId64
+                      ") after entry %" PRIu64 " (revision %" PRId64 ")",
+                      node,
+                      snapshot->index,
+                      snapshot->revision,
+                      checked->applied,
+                      checked->revision);
+    }
+    starts_from(checkers, node, snapshot);
+}
+
+void checkers_released(struct checkers *checkers, unsigned node, uint64_t first_index)
+{
+    struct checked_disk *disk = &checkers->nodes[node].disk;
+
+    if (first_index <= disk->first_index) {
+        return;
+    }
+    if (!has_snapshot(disk, first_index - 1)) {
+        checkers_fail(checkers,
+                      "node %u releases the log before entry %" PRIu64
+                      " without a snapshot of it on its disk",
+                      node,
+                      first_index);
+    }
+    disk->first_index = first_index;
+}
+
+static void lose_entries(struct checkers *checkers, unsigned node, uint64_t from, const char *why);
+
+void checkers_synced_boundary(struct checkers *checkers,
+                              unsigned node,
+                              uint64_t index,
+                              uint64_t term)
+{
+    struct checked_disk *disk = &checkers->nodes[node].disk;
+    const struct checked_entry *entry = checkers_entry(checkers, index);
+
+    if (!has_snapshot(disk, index) || !entry || entry->term != term) {
+        checkers_fail(checkers,
+                      "node %u begins its log behind entry %" PRIu64 " of term %" PRIu64
+                      " without a snapshot of it",
+                      node,
+                      index,
+                      term);
+    }
+    lose_entries(checkers, node, index + 1, "drops");
+    disk->first_index = index + 1;
+    disk->last_index = index;
+    disk->doubt_from = 0;
+}
+
 /* ---------------------------------------------------------------- disks */
+
+/* The log loses what it has from there on: none of it may be committed. */
+static void lose_entries(struct checkers *checkers, unsigned node, uint64_t from, const char *why)
+{
+    const struct checked_disk *disk = &checkers->nodes[node].disk;
+
+    for (uint64_t i = from > disk->first_index ? from : disk->first_index; i <= disk->last_index;
+         i++) {
+        const struct checked_entry *entry = checkers_entry(checkers, i);
+
+        if (entry && entry->commit_term == disk->terms[i - 1]) {
+            checkers_fail(checkers,
+                          "node %u %s the committed entry %" PRIu64 " of term %" PRIu64,
+                          node,
+                          why,
+                          i,
+                          entry->commit_term);
+        }
+    }
+}
 
 void checkers_synced_entry(struct checkers *checkers, unsigned node, uint64_t index, uint64_t term)
 {
@@ -275,17 +439,7 @@ void checkers_synced_truncation(struct checkers *checkers, unsigned node, uint64
 {
     struct checked_disk *disk = &checkers->nodes[node].disk;
 
-    for (uint64_t i = index; i <= disk->last_index; i++) {
-        const struct checked_entry *entry = checkers_entry(checkers, i);
-
-        if (entry && entry->commit_term == disk->terms[i - 1]) {
-            checkers_fail(checkers,
-                          "node %u removes the committed entry %" PRIu64 " of term %" PRIu64,
-                          node,
-                          i,
-                          entry->commit_term);
-        }
-    }
+    lose_entries(checkers, node, index, "removes");
     if (index <= disk->last_index) {
         disk->last_index = index - 1;
     }
@@ -339,7 +493,9 @@ void checkers_tells_term(struct checkers *checkers, unsigned node, uint64_t term
 
 void checkers_tells_stored(struct checkers *checkers, unsigned node, uint64_t index)
 {
-    if (index > checkers->nodes[node].disk.last_index) {
+    const struct checked_disk *disk = &checkers->nodes[node].disk;
+
+    if (index > disk->last_index) {
         checkers_fail(checkers,
                       "node %u says that it has stored entry %" PRIu64
                       ", its disk ends at %" PRIu64,
@@ -349,44 +505,77 @@ void checkers_tells_stored(struct checkers *checkers, unsigned node, uint64_t in
     }
 }
 
-void checkers_recovers(struct checkers *checkers,
-                       unsigned node,
-                       uint64_t term,
-                       uint64_t vote,
-                       uint64_t last_index,
-                       uint64_t (*term_of)(const void *arg, uint64_t index),
-                       const void *arg)
+/* What the disk held is in what was found, or in the snapshot; what a truncation was to remove may
+ * be gone. */
+static void check_recovered(struct checkers *checkers,
+                            unsigned node,
+                            const struct checked_recovery *recovery,
+                            uint64_t (*term_of)(const void *arg, uint64_t index),
+                            const void *arg)
 {
-    struct checked_disk *disk = &checkers->nodes[node].disk;
+    const struct checked_disk *disk = &checkers->nodes[node].disk;
+    uint64_t first = disk->first_index > recovery->snapshot.index ? disk->first_index
+                                                                  : recovery->snapshot.index + 1;
 
-    check_vote(checkers, node, "recovers", term, vote);
-    for (uint64_t i = 1; i <= disk->last_index; i++) {
+    for (uint64_t i = first; i <= disk->last_index; i++) {
         const struct checked_entry *entry = checkers_entry(checkers, i);
-        bool is_same = i <= last_index && term_of(arg, i) == disk->terms[i - 1];
+        bool is_same = !recovery->is_log_dropped && i <= recovery->last_index &&
+                       term_of(arg, i) == disk->terms[i - 1];
         bool is_committed = entry && entry->commit_term == disk->terms[i - 1];
+        bool may_go = recovery->is_log_dropped || (disk->doubt_from != 0 && i >= disk->doubt_from);
 
-        if (!is_same && (is_committed || disk->doubt_from == 0 || i < disk->doubt_from)) {
+        if (!is_same && (is_committed || !may_go)) {
             checkers_fail(checkers,
                           "node %u recovers without entry %" PRIu64 " of term %" PRIu64
                           ", which was on its disk (now %" PRIu64 " entries)",
                           node,
                           i,
                           disk->terms[i - 1],
-                          last_index);
+                          recovery->last_index);
             break;
         }
     }
-    disk->terms = grow(disk->terms, &disk->capacity, last_index + 1, sizeof *disk->terms);
-    for (uint64_t i = 1; i <= last_index; i++) {
+}
+
+void checkers_recovers(struct checkers *checkers,
+                       unsigned node,
+                       const struct checked_recovery *recovery,
+                       uint64_t (*term_of)(const void *arg, uint64_t index),
+                       const void *arg)
+{
+    struct checked_node *checked = &checkers->nodes[node];
+    struct checked_disk *disk = &checked->disk;
+    uint64_t first = recovery->first_index;
+    uint64_t last = recovery->last_index;
+
+    check_vote(checkers, node, "recovers", recovery->term, recovery->vote);
+    check_recovered(checkers, node, recovery, term_of, arg);
+    if (recovery->is_log_dropped) {
+        first = recovery->snapshot.index + 1;
+        last = recovery->snapshot.index;
+    }
+    disk->terms = grow(disk->terms, &disk->capacity, last + 1, sizeof *disk->terms);
+    for (uint64_t i = first; i <= last; i++) {
         disk->terms[i - 1] = term_of(arg, i);
     }
-    disk->last_index = last_index;
-    disk->term = term;
-    disk->voted_for = vote;
+    disk->first_index = first;
+    disk->last_index = last;
+    disk->term = recovery->term;
+    disk->voted_for = recovery->vote;
     disk->doubt_from = 0;
-    checkers->nodes[node].applied = 0;
-    checkers->nodes[node].committed = 0;
-    checkers->nodes[node].revision = 0;
+    checked->applied = checked->committed = 0;
+    checked->revision = 0;
+    if (recovery->snapshot.index > 0) {
+        starts_from(checkers, node, &recovery->snapshot);
+    }
+    if (first > checked->applied + 1) {
+        checkers_fail(checkers,
+                      "node %u recovers a log that begins with entry %" PRIu64
+                      " and a state as of entry %" PRIu64,
+                      node,
+                      first,
+                      checked->applied);
+    }
 }
 
 static void match_logs(struct checkers *checkers, unsigned a, unsigned b)
@@ -395,11 +584,13 @@ static void match_logs(struct checkers *checkers, unsigned a, unsigned b)
     const struct checked_disk *second = &checkers->nodes[b].disk;
     uint64_t index =
         first->last_index < second->last_index ? first->last_index : second->last_index;
+    uint64_t begin =
+        first->first_index > second->first_index ? first->first_index : second->first_index;
 
-    while (index > 0 && first->terms[index - 1] != second->terms[index - 1]) {
+    while (index >= begin && first->terms[index - 1] != second->terms[index - 1]) {
         index--;
     }
-    for (; index > 0; index--) {
+    for (; index >= begin; index--) {
         if (first->terms[index - 1] != second->terms[index - 1]) {
             checkers_fail(checkers,
                           "the logs of nodes %u and %u agree behind entry %" PRIu64

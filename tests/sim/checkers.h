@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CHECKERS_NODES_MAX = 7 };
+enum { CHECKERS_NODES_MAX = 7, CHECKERS_SNAPSHOTS_MAX = 16 };
 
 /* One index of the log that all nodes share. */
 struct checked_entry {
@@ -24,10 +24,20 @@ struct checked_entry {
     size_t offset, size; /* in checkers.bytes */
 };
 
-/* What a node's disk holds for certain: terms by index, and its vote. */
+/* A snapshot that is complete, sound and has its name on a node's disk. */
+struct checked_snapshot {
+    uint64_t index, term;
+    uint64_t state_hash;
+    int64_t revision;
+};
+
+/* What a node's disk holds for certain: terms by index, its vote, and its snapshots. */
 struct checked_disk {
-    uint64_t *terms; /* of index 1.. */
+    uint64_t *terms;      /* of index 1.. */
+    uint64_t first_index; /* of the log; what is before was released or never there */
     uint64_t last_index;
+    struct checked_snapshot snapshots[CHECKERS_SNAPSHOTS_MAX];
+    size_t n_snapshots;
     uint64_t capacity;
     uint64_t term, voted_for;
     uint64_t doubt_from; /* 0: none; a truncation from here on may be on disk or not */
@@ -62,10 +72,11 @@ struct kv_slice checkers_entry_bytes(const struct checkers *checkers, uint64_t i
 /* One leader per term. */
 void checkers_leads(struct checkers *checkers, unsigned node, uint64_t term);
 /* The new leader's log holds all that was committed in former terms. A leader of a term that is
- * over already may be late. */
+ * over already may be late. What its newest snapshot holds need not be in the log. */
 void checkers_leader_log(struct checkers *checkers,
                          unsigned node,
                          uint64_t leader_term,
+                         uint64_t snapshot_index,
                          uint64_t (*term_of)(const void *arg, uint64_t index),
                          const void *arg);
 struct checked_commit {
@@ -90,22 +101,44 @@ void checkers_state(struct checkers *checkers,
                     uint64_t state_hash,
                     int64_t revision);
 
+/* It takes the state of a snapshot instead of applying entries: it must be the state as of that
+ * index, further than what it had, and on its disk. */
+void checkers_installs(struct checkers *checkers,
+                       unsigned node,
+                       const struct checked_snapshot *snapshot);
+
 /* What reached the node's disk. */
 void checkers_synced_entry(struct checkers *checkers, unsigned node, uint64_t index, uint64_t term);
 void checkers_synced_truncation(struct checkers *checkers, unsigned node, uint64_t index);
+/* The log begins behind a snapshot now, which must be on the disk. */
+void checkers_synced_boundary(struct checkers *checkers,
+                              unsigned node,
+                              uint64_t index,
+                              uint64_t term);
+/* What is before first_index is not in the log any more: a snapshot on the disk must hold it. */
+void checkers_released(struct checkers *checkers, unsigned node, uint64_t first_index);
+/* The snapshots that are there: of committed entries, with the state that all had then. */
+void checkers_snapshots(struct checkers *checkers,
+                        unsigned node,
+                        const struct checked_snapshot *snapshots,
+                        size_t n);
 /* A write is about to begin that truncates. */
 void checkers_may_truncate(struct checkers *checkers, unsigned node, uint64_t index);
 void checkers_synced_vote(struct checkers *checkers, unsigned node, uint64_t term, uint64_t vote);
 /* The node tells others of a term, or that its log is on disk up to an index. */
 void checkers_tells_term(struct checkers *checkers, unsigned node, uint64_t term);
 void checkers_tells_stored(struct checkers *checkers, unsigned node, uint64_t index);
-/* It has recovered its log: nothing that was on disk is missing. From then on the disk holds what
- * was found. */
+struct checked_recovery {
+    uint64_t term, vote;
+    uint64_t first_index, last_index; /* of the log */
+    struct checked_snapshot snapshot; /* that was loaded; index 0: none */
+    bool is_log_dropped;              /* since it does not go on from the snapshot */
+};
+/* It has recovered its snapshot and log: nothing that was on disk is missing. From then on the disk
+ * holds what was found. */
 void checkers_recovers(struct checkers *checkers,
                        unsigned node,
-                       uint64_t term,
-                       uint64_t vote,
-                       uint64_t last_index,
+                       const struct checked_recovery *recovery,
                        uint64_t (*term_of)(const void *arg, uint64_t index),
                        const void *arg);
 /* Same index and term: all before is the same. Of the disks of all nodes. */

@@ -70,6 +70,14 @@ static void commits(unsigned node, uint64_t index, uint64_t term, bool is_leader
     checkers_commits(&checkers, node, (struct checked_commit){index, term, term, is_leader});
 }
 
+static void recovers(uint64_t term, uint64_t vote, uint64_t last_index, const struct log *log)
+{
+    const struct checked_recovery recovery = {
+        .term = term, .vote = vote, .first_index = 1, .last_index = last_index};
+
+    checkers_recovers(&checkers, 1, &recovery, term_of, log);
+}
+
 /* ---------------------------------------------------------------- consensus */
 
 static void two_leaders(void **state)
@@ -89,11 +97,11 @@ static void leader_without_a_committed_entry(void **state)
 
     (void)state;
     commits(1, 2, 2, false);
-    checkers_leader_log(&checkers, 2, 3, term_of, &whole);
+    checkers_leader_log(&checkers, 2, 3, 0, term_of, &whole);
     is_content();
-    checkers_leader_log(&checkers, 3, 2, term_of, &short_one);
+    checkers_leader_log(&checkers, 3, 2, 0, term_of, &short_one);
     is_content(); /* its term was over before */
-    checkers_leader_log(&checkers, 3, 3, term_of, &short_one);
+    checkers_leader_log(&checkers, 3, 3, 0, term_of, &short_one);
     complains("leads without the committed entry 2");
 }
 
@@ -187,7 +195,7 @@ static void recovery_loses_an_entry(void **state)
     (void)state;
     checkers_synced_entry(&checkers, 1, 1, 1);
     checkers_synced_entry(&checkers, 1, 2, 1);
-    checkers_recovers(&checkers, 1, 0, 0, 1, term_of, &log);
+    recovers(0, 0, 1, &log);
     complains("recovers without entry 2");
 }
 
@@ -199,7 +207,7 @@ static void recovery_may_find_a_truncation(void **state)
     checkers_synced_entry(&checkers, 1, 1, 1);
     checkers_synced_entry(&checkers, 1, 2, 1);
     checkers_may_truncate(&checkers, 1, 2);
-    checkers_recovers(&checkers, 1, 0, 0, 1, term_of, &log);
+    recovers(0, 0, 1, &log);
     is_content();
 }
 
@@ -222,9 +230,9 @@ static void vote_changes(void **state)
     (void)state;
     checkers_synced_vote(&checkers, 1, 3, 0);
     checkers_synced_vote(&checkers, 1, 3, 2);
-    checkers_recovers(&checkers, 1, 3, 2, 0, term_of, &log);
+    recovers(3, 2, 0, &log);
     is_content();
-    checkers_recovers(&checkers, 1, 3, 1, 0, term_of, &log);
+    recovers(3, 1, 0, &log);
     complains("recovers term 3 vote 1");
 }
 
@@ -234,7 +242,7 @@ static void term_runs_back(void **state)
 
     (void)state;
     checkers_synced_vote(&checkers, 1, 3, 0);
-    checkers_recovers(&checkers, 1, 2, 0, 0, term_of, &log);
+    recovers(2, 0, 0, &log);
     complains("recovers term 2");
 }
 
@@ -257,6 +265,156 @@ static void says_stored_too_early(void **state)
     is_content();
     checkers_tells_stored(&checkers, 1, 2);
     complains("says that it has stored entry 2");
+}
+
+/* ---------------------------------------------------------------- snapshots */
+
+static const struct checked_snapshot snapshot_of_2 = {.index = 2, .term = 1, .state_hash = 77};
+
+/* Node 2 has applied two entries, the state is 77 then; node 1's log holds them. */
+static void two_entries(void)
+{
+    for (uint64_t i = 1; i <= 2; i++) {
+        checkers_synced_entry(&checkers, 1, i, 1);
+        apply(2, i, 1, "a");
+    }
+    checkers_state(&checkers, 2, 2, 77, 0);
+}
+
+static void snapshot_of_another_state(void **state)
+{
+    struct checked_snapshot other = snapshot_of_2;
+
+    (void)state;
+    two_entries();
+    checkers_snapshots(&checkers, 1, &snapshot_of_2, 1);
+    is_content();
+    other.state_hash = 78;
+    checkers_snapshots(&checkers, 1, &other, 1);
+    complains("with another state");
+}
+
+static void snapshot_of_another_term(void **state)
+{
+    struct checked_snapshot other = snapshot_of_2;
+
+    (void)state;
+    two_entries();
+    other.term = 2;
+    checkers_snapshots(&checkers, 1, &other, 1);
+    complains("a snapshot of entry 2 of term 2");
+}
+
+static void installs_what_no_disk_has(void **state)
+{
+    (void)state;
+    two_entries();
+    checkers_installs(&checkers, 1, &snapshot_of_2);
+    complains("which its disk does not hold");
+}
+
+static void installs_what_it_had(void **state)
+{
+    (void)state;
+    two_entries();
+    checkers_snapshots(&checkers, 1, &snapshot_of_2, 1);
+    checkers_installs(&checkers, 1, &snapshot_of_2);
+    is_content();
+    apply(1, 3, 1, "b");
+    is_content();
+    checkers_installs(&checkers, 1, &snapshot_of_2);
+    complains("after entry 3");
+}
+
+static void releases_too_much(void **state)
+{
+    (void)state;
+    two_entries();
+    checkers_synced_entry(&checkers, 1, 3, 1);
+    checkers_snapshots(&checkers, 1, &snapshot_of_2, 1);
+    checkers_released(&checkers, 1, 3);
+    is_content();
+    checkers_released(&checkers, 1, 4);
+    complains("releases the log before entry 4");
+}
+
+static void boundary_without_a_snapshot(void **state)
+{
+    (void)state;
+    two_entries();
+    checkers_synced_boundary(&checkers, 1, 2, 1);
+    complains("begins its log behind entry 2");
+}
+
+static void boundary_loses_a_committed_entry(void **state)
+{
+    (void)state;
+    two_entries();
+    checkers_synced_entry(&checkers, 1, 3, 1);
+    checkers_snapshots(&checkers, 1, &snapshot_of_2, 1);
+    checkers_synced_boundary(&checkers, 1, 2, 1);
+    is_content();
+    checkers_synced_entry(&checkers, 1, 3, 1);
+    commits(2, 3, 1, false);
+    checkers_synced_boundary(&checkers, 1, 2, 1);
+    complains("drops the committed entry 3");
+}
+
+static void snapshots_count_for_a_majority(void **state)
+{
+    (void)state;
+    two_entries();
+    checkers_snapshots(&checkers, 3, &snapshot_of_2, 1);
+    commits(2, 2, 1, true);
+    is_content();
+    checkers_synced_entry(&checkers, 1, 3, 1);
+    commits(2, 3, 1, true);
+    complains("1 of 3 disks");
+}
+
+static void recovery_from_a_snapshot(void **state)
+{
+    const struct log log = {{0, 0, 1}, 3};
+    struct checked_recovery recovery = {
+        .first_index = 3, .last_index = 3, .snapshot = snapshot_of_2};
+
+    (void)state;
+    two_entries();
+    checkers_synced_entry(&checkers, 1, 3, 1);
+    checkers_snapshots(&checkers, 1, &snapshot_of_2, 1);
+    checkers_recovers(&checkers, 1, &recovery, term_of, &log);
+    is_content();
+    apply(1, 3, 1, "b");
+    is_content();
+    recovery.last_index = 2;
+    checkers_recovers(&checkers, 1, &recovery, term_of, &log);
+    complains("recovers without entry 3");
+}
+
+static void recovery_with_a_gap(void **state)
+{
+    const struct log log = {{0, 0, 0, 1}, 4};
+    const struct checked_recovery recovery = {
+        .first_index = 4, .last_index = 4, .snapshot = snapshot_of_2};
+
+    (void)state;
+    two_entries();
+    checkers_snapshots(&checkers, 1, &snapshot_of_2, 1);
+    checkers_recovers(&checkers, 1, &recovery, term_of, &log);
+    complains("begins with entry 4");
+}
+
+static void leader_with_a_snapshot(void **state)
+{
+    const struct log behind = {{0, 0, 1}, 3}, without = {{0}, 0};
+
+    (void)state;
+    commits(1, 1, 1, false);
+    commits(1, 3, 1, false);
+    checkers_leader_log(&checkers, 2, 3, 2, term_of, &behind);
+    is_content();
+    checkers_leader_log(&checkers, 2, 3, 2, term_of, &without);
+    complains("leads without the committed entry 3");
 }
 
 static void bound_is_passed(void **state)
@@ -472,6 +630,17 @@ int main(void)
         WITH(term_runs_back),
         WITH(tells_too_early),
         WITH(says_stored_too_early),
+        WITH(snapshot_of_another_state),
+        WITH(snapshot_of_another_term),
+        WITH(installs_what_no_disk_has),
+        WITH(installs_what_it_had),
+        WITH(releases_too_much),
+        WITH(boundary_without_a_snapshot),
+        WITH(boundary_loses_a_committed_entry),
+        WITH(snapshots_count_for_a_majority),
+        WITH(recovery_from_a_snapshot),
+        WITH(recovery_with_a_gap),
+        WITH(leader_with_a_snapshot),
         WITH(bound_is_passed),
         WITH(good_history),
         WITH(acknowledged_write_is_lost),

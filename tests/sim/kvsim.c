@@ -395,10 +395,12 @@ static void print_summary(const struct totals *totals, double seconds)
            counts->refused,
            counts->unknown);
     printf("%" PRIu64 " starts, %" PRIu64 " recoveries cut short, %" PRIu64
-           " damaged disks refused; faults:",
+           " damaged disks refused, %" PRIu64 " snapshots, %" PRIu64 " installed; faults:",
            counts->restarts,
            counts->recoveries_cut,
-           counts->refusals);
+           counts->refusals,
+           counts->snapshots,
+           counts->installs);
     for (unsigned fault = 0; fault < SIM_FAULTS; fault++) {
         printf(" %s %" PRIu64, sim_fault_names[fault], counts->faults[fault]);
     }

@@ -564,6 +564,7 @@ static void check_end(struct sim *sim)
             sim_fail(sim, "at the end node %u holds another state", i);
         }
     }
+    sim_snapshots_check_end(sim);
     checkers_log_matching(&sim->checkers);
     history_check(&sim->history, &sim->checkers);
     if (!sim->profile.repeats) {

@@ -17,7 +17,13 @@
 
 #include <stdio.h>
 
-enum { SIM_NODES_MAX = 7, SIM_CLIENTS_MAX = 8, SIM_NOTES = 512, SIM_LANES = 3 };
+enum {
+    SIM_NODES_MAX = 7,
+    SIM_CLIENTS_MAX = 8,
+    SIM_NOTES = 512,
+    SIM_LANES = 3,
+    SIM_FILES_MAX = 512
+};
 #define SIM_MS UINT64_C(1000000)
 
 /* ---------------------------------------------------------------- what a run does */
@@ -42,6 +48,7 @@ enum sim_fault {
     SIM_TRANSFER,     /* an operator moves leadership */
     SIM_CLIENT_RESET, /* a client's connections are lost */
     SIM_SNAPSHOT,     /* an operator asks for a snapshot */
+    SIM_CUT_SNAPSHOT, /* as SIM_CUT, in a job of the snapshot worker */
     SIM_FAULTS,
 };
 extern const char *const sim_fault_names[SIM_FAULTS];
@@ -64,6 +71,10 @@ struct sim_profile {
     uint64_t duration_ms;
     uint64_t fault_every_ms[SIM_FAULTS];
     uint64_t segment_bytes;
+    uint64_t snapshot_log_bytes, snapshot_slice_bytes;
+    unsigned snapshot_job_times; /* slower than other jobs */
+    uint64_t bulk_bytes_per_ms;
+    unsigned bulk_loss_permille;
     unsigned delay_min_us, delay_spread_us;
     unsigned spike_permille, spike_max_ms; /* of messages, and how late they may be */
     unsigned job_min_us, job_spread_us;
@@ -149,6 +160,7 @@ struct sim_node {
     bool is_closing;        /* nothing that it says leaves */
     bool may_die;           /* a storage fault was injected since it started */
     unsigned n_disk_faults; /* under way, that it may end itself for */
+    bool is_full;           /* its disk */
     bool is_damaged;        /* a bit of its files was changed; never wiped, may refuse to start */
     bool is_lost;           /* it has refused to start */
     bool is_dying;
@@ -160,6 +172,8 @@ struct sim_node {
     struct kv_replica_ops replica_ops; /* its own, with our apply */
     void (*apply)(
         void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data);
+    void (*install)(void *arg, void *restore, uint64_t index); /* likewise */
+    bool cut_snapshot; /* the disk is cut in the next job of the snapshot worker */
     struct sim_worker workers[3];
     struct sim_clock clock;
     uint64_t timer_ms;       /* on its clock */
@@ -224,7 +238,8 @@ struct sim_note {
 struct sim_counts {
     uint64_t faults[SIM_FAULTS];
     uint64_t events, messages, commands, acknowledged_writes, unknown, refused, reads;
-    uint64_t restarts, recoveries_cut, refusals, entries, simulated_ns, keys_given_up;
+    uint64_t restarts, recoveries_cut, refusals, entries, snapshots, installs, simulated_ns,
+        keys_given_up;
 };
 
 struct sim {
@@ -299,8 +314,15 @@ void sim_node_turn(struct sim_node *node);
 /* sim_watch.c: what nodes do is told to the checkers */
 void sim_watch_start(struct sim_node *node);
 void sim_watch_turn(struct sim_node *node);
-void sim_watch_job(struct sim_node *node, struct kv_job *job, bool before);
+/* Before it: does it begin the log anew behind a snapshot? */
+bool sim_watch_job(struct sim_node *node, struct kv_job *job, bool before);
 void sim_watch_message(struct sim_node *node, struct kv_slice message);
+
+/* sim_snapshots.c */
+void sim_snapshots_look(struct sim_node *node);
+void sim_snapshots_on_install(void *arg, void *restore, uint64_t index);
+/* All nodes hold the same, former versions of keys too. */
+void sim_snapshots_check_end(struct sim *sim);
 
 /* sim_net.c */
 extern const struct kv_net_ops sim_net_ops;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FAULT_MEAN_MS = 2500, FILES_MAX = 512, RATE_PPM = 1000000 };
+enum { FAULT_MEAN_MS = 2500, RATE_PPM = 1000000 };
 
 static uint64_t pick(struct sim *sim, enum sim_fault fault, uint64_t below)
 {
@@ -191,7 +191,7 @@ static uint64_t vouched_bytes(const struct sim_node *node, const char *name, uin
     uint64_t number = number_of(name);
     uint64_t last;
 
-    if (strcmp(name, "meta") == 0) {
+    if (strcmp(name, "meta") == 0 || (strncmp(name, "snap/", 5) == 0 && !strchr(name, '.'))) {
         return size;
     }
     if (node->n_places < SIM_PLACES || number == 0) {
@@ -214,12 +214,16 @@ static bool may_damage(const struct sim *sim)
 
 static bool flip(struct sim_node *node)
 {
-    static char names[FILES_MAX][128];
+    static char names[SIM_FILES_MAX][128];
     struct sim *sim = node->sim;
-    size_t n = fake_disk_list(node->disk, "wal", names, FILES_MAX - 1);
+    size_t n = fake_disk_list(node->disk, "snap", names, SIM_FILES_MAX - 1);
     uint64_t size = 0;
     uint64_t i, max;
 
+    /* Of snapshots, often: each is one file of many. */
+    if (n == 0 || pick(sim, SIM_FLIP, 2)) {
+        n = fake_disk_list(node->disk, "wal", names, SIM_FILES_MAX - 1);
+    }
     snprintf(names[n++], sizeof names[0], "meta");
     i = pick(sim, SIM_FLIP, n);
     if (!may_damage(sim) || !fake_disk_durable(node->disk, names[i], &size)) {
@@ -249,9 +253,7 @@ static void fill_disk(struct sim_node *node)
     uint64_t left = pick(sim, SIM_FULL_DISK, 3 * sim->profile.segment_bytes);
 
     fake_disk_set_size(node->disk, used + left + 1);
-    /* A log that cannot go on at all ends the node, which says so; below its reserve it only
-     * refuses what grows. */
-    allow_death(node);
+    node->is_full = true;
     sim_note(sim, node->id, "its disk has %" PRIu64 " bytes left", left);
 }
 
@@ -286,6 +288,10 @@ static bool begin_of_disk(struct sim *sim, enum sim_fault fault, struct sim_node
     switch (fault) {
     case SIM_CUT:
         cut_disk(node);
+        return true;
+    case SIM_CUT_SNAPSHOT:
+        node->cut_snapshot = true;
+        sim_note(sim, node->id, "will end in its next job on snapshots");
         return true;
     case SIM_SLOW_DISK:
         node->slow_disk = 2 + (unsigned)pick(sim, fault, 30);
@@ -352,6 +358,7 @@ static bool begin(struct sim *sim, enum sim_fault fault)
     case SIM_PAUSE:
         return begin_of_process(sim, fault, node);
     case SIM_CUT:
+    case SIM_CUT_SNAPSHOT:
     case SIM_SLOW_DISK:
     case SIM_STALL:
     case SIM_FULL_DISK:
@@ -402,7 +409,7 @@ static void end(struct sim *sim, enum sim_fault fault, unsigned id)
         break;
     case SIM_FULL_DISK:
         fake_disk_set_size(node->disk, 0);
-        node->n_disk_faults -= node->n_disk_faults > 0;
+        node->is_full = false;
         break;
     case SIM_SYNC_FAILS:
         fake_disk_fail_syncs(node->disk, 0);
@@ -441,7 +448,9 @@ void sim_faults_heal(struct sim *sim)
         node->slow_disk = 0;
         node->paused_until_ns = node->stalled_until_ns = 0;
         node->n_disk_faults = 0;
+        node->cut_snapshot = false;
         fake_disk_set_size(node->disk, 0);
+        node->is_full = false;
         fake_disk_fail_syncs(node->disk, 0);
         if (!fake_disk_is_cut(node->disk)) {
             fake_disk_cut_at(node->disk, 0);

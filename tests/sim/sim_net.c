@@ -11,7 +11,6 @@ enum {
     SILENCE_MS = 3000,  /* then the sender gives the connection up */
     STALL_PERCENT = 50, /* of lost messages: sent again after a while; the others end it */
     STALL_MAX_MS = 400,
-    BULK_BYTES_PER_MS = 2000,
 };
 
 static uint64_t delay_ns(struct sim *sim)
@@ -172,7 +171,7 @@ static uint64_t arrival_ns(struct sim *sim, struct sim_link *link, unsigned lane
     uint64_t at_ns = sim->now_ns;
 
     if (link->is_slow || lane == KV_NET_BULK) {
-        uint64_t per_ms = link->is_slow ? sim->slow_bytes_per_ms : BULK_BYTES_PER_MS;
+        uint64_t per_ms = link->is_slow ? sim->slow_bytes_per_ms : sim->profile.bulk_bytes_per_ms;
 
         at_ns = latest(at_ns, link->free_ns) + size * SIM_MS / per_ms;
         link->free_ns = lane == KV_NET_URGENT ? link->free_ns : at_ns;
@@ -231,6 +230,10 @@ static int net_send(void *arg,
     sim_watch_message(node, head);
     if (link->queued_bytes > KV_PEER_QUEUE_BYTES_MAX) {
         return KV_BUSY;
+    }
+    if (cls == KV_NET_BULK && !sim->has_healed &&
+        sim_chance(sim, SIM_RANDOM_NET, sim->profile.bulk_loss_permille)) {
+        return 0;
     }
     if (sim_chance(sim, SIM_RANDOM_NET, sim->loss_permille)) {
         if (cls == KV_NET_BULK) {

@@ -13,7 +13,11 @@ enum {
     CLUSTER_ID = 77,
     RESTART_MEAN_MS = 1500,
     DONE_SPREAD_US = 50,
-    CUT_START_PERMILLE = 200
+    CUT_START_PERMILLE = 200,
+    CUT_BOUNDARY_PERMILLE = 400,
+    SNAPSHOT_JOB_MAX_MS = 400,
+    LOG_WORKER = 0,
+    SNAPSHOT_WORKER = 2
 };
 
 /* ---------------------------------------------------------------- clock */
@@ -98,10 +102,13 @@ static uint64_t job_ns(struct sim_node *node, const struct sim_worker *worker)
     uint64_t ns =
         1000 * (profile->job_min_us + sim_random(sim, SIM_RANDOM_DISK, profile->job_spread_us + 1));
 
-    if (worker == &node->workers[2]) {
-        ns *= 20; /* snapshots are large */
+    ns *= node->slow_disk ? node->slow_disk : 1;
+    if (worker == &node->workers[SNAPSHOT_WORKER]) {
+        ns *= profile->snapshot_job_times;
+        /* One snapshot takes many; some must come to their end. */
+        ns = ns < SNAPSHOT_JOB_MAX_MS * SIM_MS ? ns : SNAPSHOT_JOB_MAX_MS * SIM_MS;
     }
-    return node->slow_disk ? ns * node->slow_disk : ns;
+    return ns;
 }
 
 static void worker_submit(void *arg, struct kv_job *job)
@@ -127,6 +134,23 @@ static void worker_submit(void *arg, struct kv_job *job)
 
 static const struct kv_worker_ops worker_ops = {worker_submit};
 
+/* Power or process may end in jobs that matter. */
+static void before_job(struct sim_node *node, unsigned lane, struct kv_job *job)
+{
+    struct sim *sim = node->sim;
+    bool is_boundary = lane == LOG_WORKER && sim_watch_job(node, job, true);
+    bool is_cut = lane == SNAPSHOT_WORKER && node->cut_snapshot;
+
+    if (is_boundary && sim->profile.fault_every_ms[SIM_CUT_SNAPSHOT] && !sim->has_healed) {
+        is_cut = sim_chance(sim, SIM_RANDOM_FAULT, CUT_BOUNDARY_PERMILLE);
+    }
+    if (is_cut) {
+        node->cut_snapshot = false;
+        node->power_fails_at_cut = sim_chance(sim, SIM_RANDOM_FAULT, 500);
+        fake_disk_cut_at(node->disk, 1 + sim_random(sim, SIM_RANDOM_FAULT, 8));
+    }
+}
+
 void sim_node_run_job(struct sim_node *node, struct sim_event *event)
 {
     struct sim *sim = node->sim;
@@ -139,9 +163,7 @@ void sim_node_run_job(struct sim_node *node, struct sim_event *event)
         sim_push(sim, *event);
         return;
     }
-    if (event->lane == 0) {
-        sim_watch_job(node, job, true);
-    }
+    before_job(node, event->lane, job);
     job->run(job);
     if (fake_disk_is_cut(node->disk)) {
         sim_note(sim, node->id, "ends in the middle of a job");
@@ -149,8 +171,10 @@ void sim_node_run_job(struct sim_node *node, struct sim_event *event)
         sim_node_restart_later(node);
         return;
     }
-    if (event->lane == 0) {
-        sim_watch_job(node, job, false);
+    if (event->lane == LOG_WORKER) {
+        (void)sim_watch_job(node, job, false);
+    } else if (event->lane == SNAPSHOT_WORKER) {
+        sim_snapshots_look(node);
     }
     done.kind = SIM_EV_JOB_DONE;
     done.time_ns = sim->now_ns + 1000 * sim_random(sim, SIM_RANDOM_DISK, DONE_SPREAD_US);
@@ -247,6 +271,8 @@ void sim_node_start(struct sim_node *node)
         .client_address = sim->addresses[node->id - 1],
         .version = "sim",
         .wal_segment_bytes = sim->profile.segment_bytes,
+        .snapshot_log_bytes = sim->profile.snapshot_log_bytes,
+        .snapshot_slice_bytes = sim->profile.snapshot_slice_bytes,
         .ops = &sim_node_ops,
         .arg = node,
     };
@@ -272,7 +298,9 @@ void sim_node_start(struct sim_node *node)
     }
     sim_note(sim,
              node->id,
-             "starts with %" PRIu64 " entries",
+             "starts with snapshot %" PRIu64 " and entries %" PRIu64 " to %" PRIu64,
+             node->node->replica->restored_index,
+             kv_wal_first_index(node->node->replica->wal),
              kv_wal_last_index(node->node->replica->wal));
     node->may_die = node->n_disk_faults > 0;
     sim_watch_start(node);
@@ -291,6 +319,8 @@ void sim_node_end(struct sim_node *node, enum sim_end how)
     node->incarnation++;
     sim_net_node_ended(sim, node->id, how == SIM_END_POWER);
     sim_server_node_ended(node, how == SIM_END_POWER);
+    /* Closing removes an unfinished snapshot; a process that is gone does nothing any more. */
+    fake_disk_cut_at(node->disk, 1);
     kv_node_close(node->node);
     node->node = NULL;
     if (how == SIM_END_POWER) {
@@ -304,6 +334,12 @@ void sim_node_end(struct sim_node *node, enum sim_end how)
     }
 }
 
+/* A log that never began on a full disk has nothing that waiting would keep. */
+static bool may_miss_room(const struct sim_node *node)
+{
+    return node->is_full && node->sim->checkers.nodes[node->id].disk.last_index == 0;
+}
+
 static void die(struct sim_node *node)
 {
     struct sim *sim = node->sim;
@@ -314,7 +350,7 @@ static void die(struct sim_node *node)
         sim_node_restart_later(node);
         return;
     }
-    if (!node->may_die && !node->is_damaged) {
+    if (!node->may_die && !node->is_damaged && !may_miss_room(node)) {
         sim_fail(sim, "node %u ends itself: %s", node->id, node->why);
     }
     /* What a failed sync has left is not on the disk, though a process that starts again may find

@@ -5,24 +5,37 @@
 #include <string.h>
 
 const char *const sim_fault_names[SIM_FAULTS] = {
-    [SIM_KILL] = "kill",         [SIM_POWER] = "power",         [SIM_CUT] = "cut",
-    [SIM_STOP] = "stop",         [SIM_PAUSE] = "pause",         [SIM_PARTITION] = "partition",
-    [SIM_ONE_WAY] = "one-way",   [SIM_SLOW_LINK] = "slow-link", [SIM_RESET] = "reset",
-    [SIM_LOSS] = "loss",         [SIM_CLOCK] = "clock",         [SIM_SLOW_DISK] = "slow-disk",
-    [SIM_STALL] = "stall",       [SIM_FULL_DISK] = "full-disk", [SIM_SYNC_FAILS] = "sync-fails",
-    [SIM_FLIP] = "flip",         [SIM_TRANSFER] = "transfer",   [SIM_CLIENT_RESET] = "client-reset",
+    [SIM_KILL] = "kill",
+    [SIM_POWER] = "power",
+    [SIM_CUT] = "cut",
+    [SIM_STOP] = "stop",
+    [SIM_PAUSE] = "pause",
+    [SIM_PARTITION] = "partition",
+    [SIM_ONE_WAY] = "one-way",
+    [SIM_SLOW_LINK] = "slow-link",
+    [SIM_RESET] = "reset",
+    [SIM_LOSS] = "loss",
+    [SIM_CLOCK] = "clock",
+    [SIM_SLOW_DISK] = "slow-disk",
+    [SIM_STALL] = "stall",
+    [SIM_FULL_DISK] = "full-disk",
+    [SIM_SYNC_FAILS] = "sync-fails",
+    [SIM_FLIP] = "flip",
+    [SIM_TRANSFER] = "transfer",
+    [SIM_CLIENT_RESET] = "client-reset",
     [SIM_SNAPSHOT] = "snapshot",
+    [SIM_CUT_SNAPSHOT] = "cut-snapshot",
 };
 
 /* Mean time between two of a kind, of the whole cluster. */
 static const uint64_t every_ms[SIM_FAULTS] = {
-    [SIM_KILL] = 12000,     [SIM_POWER] = 12000,     [SIM_CUT] = 10000,
-    [SIM_STOP] = 20000,     [SIM_PAUSE] = 10000,     [SIM_PARTITION] = 15000,
-    [SIM_ONE_WAY] = 10000,  [SIM_SLOW_LINK] = 15000, [SIM_RESET] = 5000,
-    [SIM_LOSS] = 15000,     [SIM_CLOCK] = 8000,      [SIM_SLOW_DISK] = 15000,
-    [SIM_STALL] = 12000,    [SIM_FULL_DISK] = 30000, [SIM_SYNC_FAILS] = 40000,
-    [SIM_FLIP] = 60000,     [SIM_TRANSFER] = 8000,   [SIM_CLIENT_RESET] = 5000,
-    [SIM_SNAPSHOT] = 10000,
+    [SIM_KILL] = 12000,     [SIM_POWER] = 12000,       [SIM_CUT] = 10000,
+    [SIM_STOP] = 20000,     [SIM_PAUSE] = 10000,       [SIM_PARTITION] = 15000,
+    [SIM_ONE_WAY] = 10000,  [SIM_SLOW_LINK] = 15000,   [SIM_RESET] = 5000,
+    [SIM_LOSS] = 15000,     [SIM_CLOCK] = 8000,        [SIM_SLOW_DISK] = 15000,
+    [SIM_STALL] = 12000,    [SIM_FULL_DISK] = 30000,   [SIM_SYNC_FAILS] = 40000,
+    [SIM_FLIP] = 60000,     [SIM_TRANSFER] = 8000,     [SIM_CLIENT_RESET] = 5000,
+    [SIM_SNAPSHOT] = 10000, [SIM_CUT_SNAPSHOT] = 8000,
 };
 
 const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "disk", "storm", NULL};
@@ -40,12 +53,13 @@ static uint64_t one_of(struct sim *sim, const uint64_t *values, size_t n)
 static bool belongs(const char *profile, unsigned fault)
 {
     static const uint32_t crash = 1u << SIM_KILL | 1u << SIM_POWER | 1u << SIM_CUT |
-                                  1u << SIM_STOP | 1u << SIM_PAUSE | 1u << SIM_TRANSFER;
+                                  1u << SIM_STOP | 1u << SIM_PAUSE | 1u << SIM_TRANSFER |
+                                  1u << SIM_CUT_SNAPSHOT | 1u << SIM_SNAPSHOT;
     static const uint32_t network = 1u << SIM_PARTITION | 1u << SIM_ONE_WAY | 1u << SIM_SLOW_LINK |
                                     1u << SIM_RESET | 1u << SIM_LOSS | 1u << SIM_CLIENT_RESET;
     static const uint32_t disk = 1u << SIM_POWER | 1u << SIM_CUT | 1u << SIM_SLOW_DISK |
                                  1u << SIM_STALL | 1u << SIM_FULL_DISK | 1u << SIM_SYNC_FAILS |
-                                 1u << SIM_FLIP;
+                                 1u << SIM_FLIP | 1u << SIM_CUT_SNAPSHOT;
 
     if (strcmp(profile, "crash") == 0) {
         return crash & 1u << fault;
@@ -95,6 +109,21 @@ static void choose_world(struct sim *sim)
     profile->drift_ppm = (unsigned)(pick(sim, 0, 1) ? 200 : pick(sim, 0, 50000));
 }
 
+static void choose_snapshots(struct sim *sim)
+{
+    static const uint64_t logs[] = {2, 2, 4, 4, 8, 8, 16, 32, 64, 1024 * 1024};
+    static const uint64_t times[] = {1, 5, 20, 20, 100, 400};
+    struct sim_profile *profile = &sim->profile;
+
+    profile->snapshot_log_bytes = KV_KIB * one_of(sim, logs, sizeof logs / sizeof logs[0]);
+    /* Several jobs and pieces for each snapshot, not thousands. */
+    profile->snapshot_slice_bytes =
+        pick(sim, 0, 3) ? pick(sim, 300, 8000) + profile->n_keys * profile->value_max / 16 : 0;
+    profile->snapshot_job_times = (unsigned)one_of(sim, times, sizeof times / sizeof times[0]);
+    profile->bulk_bytes_per_ms = pick(sim, 0, 2) ? 2000 : pick(sim, 5, 200);
+    profile->bulk_loss_permille = (unsigned)(pick(sim, 0, 2) ? 0 : pick(sim, 1, 300));
+}
+
 static void choose_load(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -131,6 +160,7 @@ void sim_profile_choose(struct sim *sim)
     }
     choose_world(sim);
     choose_load(sim);
+    choose_snapshots(sim);
     choose_faults(sim);
     if (sim->options.n_nodes) {
         profile->n_nodes = sim->options.n_nodes;

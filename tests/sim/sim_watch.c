@@ -36,25 +36,44 @@ on_apply(void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, stru
     }
 }
 
+static void tell_recovery(struct sim_node *node)
+{
+    const struct kv_replica *replica = node->node->replica;
+    const struct kv_wal_state *state = kv_wal_recovered(replica->wal);
+    struct checked_recovery recovery = {
+        .term = state->term,
+        .vote = state->voted_for,
+        .first_index = state->first_index,
+        .last_index = state->last_index,
+        .is_log_dropped = kv_wal_first_index(replica->wal) != state->first_index,
+    };
+
+    if (replica->restored_index > 0) {
+        recovery.snapshot = (struct checked_snapshot){
+            .index = replica->restored_index,
+            .term = replica->restored_term,
+            .state_hash = kv_machine_state_hash(node->node->machine),
+            .revision = kv_machine_revision(node->node->machine),
+        };
+    }
+    checkers_recovers(&node->sim->checkers, node->id, &recovery, term_of, replica);
+}
+
 void sim_watch_start(struct sim_node *node)
 {
     struct kv_replica *replica = node->node->replica;
-    const struct kv_wal_state *state = kv_wal_recovered(replica->wal);
 
     node->replica_ops = *replica->options.ops;
     node->apply = node->replica_ops.apply;
+    node->install = node->replica_ops.restore_install;
     node->replica_ops.apply = on_apply;
+    node->replica_ops.restore_install = sim_snapshots_on_install;
     replica->options.ops = &node->replica_ops;
     node->last_role = KV_ROLE_STARTING;
     node->last_term = 0;
     node->n_places = 0;
-    checkers_recovers(&node->sim->checkers,
-                      node->id,
-                      state->term,
-                      state->voted_for,
-                      state->last_index,
-                      term_of,
-                      replica);
+    sim_snapshots_look(node);
+    tell_recovery(node);
 }
 
 /* ---------------------------------------------------------------- turns */
@@ -130,7 +149,12 @@ void sim_watch_turn(struct sim_node *node)
                  status->commit_index);
         if (status->role == KV_ROLE_LEADER) {
             checkers_leads(&sim->checkers, node->id, status->term);
-            checkers_leader_log(&sim->checkers, node->id, status->term, term_of, replica);
+            checkers_leader_log(&sim->checkers,
+                                node->id,
+                                status->term,
+                                replica->n_kept ? replica->kept[0].descriptor.index : 0,
+                                term_of,
+                                replica);
             checkers_log_matching(&sim->checkers);
         }
         node->last_role = status->role;
@@ -143,6 +167,21 @@ void sim_watch_turn(struct sim_node *node)
 }
 
 /* ---------------------------------------------------------------- the log's files */
+
+/* The log begins with this segment now. */
+static void watch_release(struct sim_node *node, uint64_t number)
+{
+    const struct kv_wal *wal = node->node->replica->wal;
+
+    for (size_t i = 0; i < wal->n_segments; i++) {
+        const struct kv_wal_segment *segment = wal->segments[i];
+
+        /* One that began before the boundary did so at an index that says nothing now. */
+        if (segment->number == number && number > wal->boundary_number) {
+            checkers_released(&node->sim->checkers, node->id, segment->first_index);
+        }
+    }
+}
 
 static void watch_record(struct sim_node *node, const struct kv_wal_record *record)
 {
@@ -157,6 +196,12 @@ static void watch_record(struct sim_node *node, const struct kv_wal_record *reco
         break;
     case KV_WAL_VOTE:
         checkers_synced_vote(checkers, node->id, record->term, record->index);
+        break;
+    case KV_WAL_BOUNDARY:
+        checkers_synced_boundary(checkers, node->id, record->index, record->term);
+        break;
+    case KV_WAL_SYNCED:
+        watch_release(node, record->index);
         break;
     default:
         break;
@@ -199,8 +244,9 @@ static void watch_batch(struct sim_node *node, const struct kv_wal_batch *batch)
     note_place(node, batch);
 }
 
-static void watch_intent(struct sim_node *node, const struct kv_wal_batch *batch)
+static bool watch_intent(struct sim_node *node, const struct kv_wal_batch *batch)
 {
+    bool has_boundary = false;
     size_t offset = 0;
 
     while (offset < batch->data.size) {
@@ -215,20 +261,26 @@ static void watch_intent(struct sim_node *node, const struct kv_wal_batch *batch
         }
         if (record.type == KV_WAL_TRUNCATE) {
             checkers_may_truncate(&node->sim->checkers, node->id, record.index);
+        } else if (record.type == KV_WAL_BOUNDARY) {
+            checkers_may_truncate(&node->sim->checkers, node->id, record.index + 1);
+            has_boundary = true;
         }
         offset += taken;
     }
+    return has_boundary;
 }
 
-void sim_watch_job(struct sim_node *node, struct kv_job *job, bool before)
+bool sim_watch_job(struct sim_node *node, struct kv_job *job, bool before)
 {
     const struct kv_wal_batch *batch = (struct kv_wal_batch *)job;
 
     if (before) {
-        watch_intent(node, batch);
-    } else if (batch->status == 0) {
+        return watch_intent(node, batch);
+    }
+    if (batch->status == 0) {
         watch_batch(node, batch);
     }
+    return false;
 }
 
 /* ---------------------------------------------------------------- messages */
