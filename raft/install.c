@@ -4,6 +4,7 @@
  * and one record of the log. A crash at any point leaves the old state or the new one. */
 #include "common/assert.h"
 #include "common/log.h"
+#include "common/reached.h"
 #include "raft/configuration.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
@@ -101,6 +102,7 @@ void kv_replica_fetch_deinit(struct kv_replica *r)
 
 static void log_failure(const struct kv_replica *r, const char *message)
 {
+    KV_REACHED("snapshot-fetch-failed");
     KV_LOG(WARN,
            "raft",
            "snapshot_not_fetched",
@@ -169,13 +171,8 @@ static void run_load(struct kv_job *job)
         fetch->receiver = NULL;
         fetch->status = status == 0 ? 1 : status;
     } else if (!fetch->load.ops) {
-        int status = kv_snapshot_load_open(&fetch->load,
-                                           r->options.ops,
-                                           &r->env.disk,
-                                           fetch->descriptor.index,
-                                           fetch->descriptor.term,
-                                           cluster_id,
-                                           &fetch->error);
+        int status = kv_snapshot_load_open(
+            &fetch->load, r, fetch->descriptor.index, fetch->descriptor.term, &fetch->error);
 
         if (status != 0) {
             fetch->load.ops = NULL;
@@ -235,30 +232,40 @@ static void write_next(struct kv_replica *r)
     }
 }
 
-static void ask(struct kv_replica *r)
+static void send_fetch(struct kv_replica *r, uint64_t offset, size_t size)
 {
     struct kv_fetch *fetch = &r->fetch;
     struct kv_peer *peer = kv_replica_peer(r, fetch->from_id);
     Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
     Kv__SnapshotFetch body = KV__SNAPSHOT_FETCH__INIT;
 
-    if (fetch->phase != KV_FETCH_PIECES || !fetch->is_open || fetch->is_asking ||
-        fetch->n_pieces == KV_SNAPSHOT_PIECES_AHEAD ||
-        fetch->next_offset == fetch->descriptor.size_bytes || !peer) {
+    if (!peer) {
         return;
     }
-    fetch->is_asking = true;
     fetch->asked_ms = kv_replica_now_ms(r);
     body.last_index = fetch->descriptor.index;
     body.last_term = fetch->descriptor.term;
-    body.offset = fetch->next_offset;
-    body.size = KV_SNAPSHOT_PIECE_BYTES;
+    body.offset = offset;
+    body.size = (uint32_t)size;
     message.body_case = KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH;
     message.snapshot_fetch = &body;
     kv_buf_clear(&r->buf);
     if (kv_peer_encode(&r->buf, &message) == 0) {
         kv_replica_send_buf(r, peer, KV_NET_URGENT);
     }
+}
+
+static void ask(struct kv_replica *r)
+{
+    struct kv_fetch *fetch = &r->fetch;
+
+    if (fetch->phase != KV_FETCH_PIECES || !fetch->is_open || fetch->is_asking ||
+        fetch->n_pieces == KV_SNAPSHOT_PIECES_AHEAD ||
+        fetch->next_offset == fetch->descriptor.size_bytes) {
+        return;
+    }
+    fetch->is_asking = true;
+    send_fetch(r, fetch->next_offset, kv_snapshot_slice_bytes(r, KV_SNAPSHOT_PIECE_BYTES));
 }
 
 static void write_done(struct kv_job *job)
@@ -277,6 +284,7 @@ static void write_done(struct kv_job *job)
     }
     if (fetch->status == KV_EXISTS) {
         /* Complete from an earlier life that did not come to the install. */
+        KV_REACHED("snapshot-found-complete");
         fetch->written_offset = fetch->descriptor.size_bytes;
         fetch->phase = KV_FETCH_LOADING;
         submit(r, run_load, load_done);
@@ -296,6 +304,9 @@ static void write_done(struct kv_job *job)
     } else {
         fetch->is_open = true;
         fetch->next_offset = fetch->written_offset;
+        if (fetch->next_offset > 0) {
+            KV_REACHED("snapshot-part-resumed");
+        }
     }
     write_next(r);
     ask(r);
@@ -315,6 +326,7 @@ void kv_replica_receive_piece(struct kv_replica *r,
         return;
     }
     if (piece->status != 0 || bulk.size == 0) {
+        KV_REACHED("snapshot-fetch-refused");
         sender_failed(r, peer, piece->status != 0 ? -piece->status : KV_INVALID);
         return;
     }
@@ -523,6 +535,7 @@ void kv_replica_receive_install(struct kv_replica *r,
     if (is_known(r, offer->last_index, offer->last_term)) {
         const struct kv_snapshot_descriptor descriptor = descriptor_of(offer);
 
+        KV_REACHED("snapshot-offer-known");
         /* The core tells the leader so. */
         step_install(r,
                      peer,
@@ -535,6 +548,7 @@ void kv_replica_receive_install(struct kv_replica *r,
         return;
     }
     if (fetch->phase != KV_FETCH_NONE) {
+        KV_REACHED("snapshot-fetch-replaced");
         kv_replica_fetch_cancel(r);
     }
     if (fetch->phase == KV_FETCH_NONE && !r->is_quiescing && !r->take.under_way &&
@@ -557,10 +571,12 @@ void kv_replica_fetch_on_time(struct kv_replica *r, uint64_t now_ms)
     if (is_known(r, fetch->descriptor.index, fetch->descriptor.term) ||
         (fetch->phase != KV_FETCH_LOADING &&
          now_ms >= fetch->heard_ms + KV_SNAPSHOT_FETCH_IDLE_MS)) {
+        KV_REACHED("snapshot-fetch-given-up");
         kv_replica_fetch_cancel(r);
         return;
     }
     if (fetch->is_asking && now_ms >= fetch->asked_ms + KV_SNAPSHOT_FETCH_TIMEOUT_MS) {
+        KV_REACHED("snapshot-piece-asked-again");
         fetch->is_asking = false;
     }
     ask(r);
@@ -588,6 +604,7 @@ void kv_replica_install(struct kv_replica *r, const struct raft_update *update)
                        r->applied_index);
         return;
     }
+    KV_REACHED("snapshot-installed");
     KV_LOG(INFO,
            "raft",
            "snapshot_installed",

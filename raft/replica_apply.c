@@ -1,5 +1,6 @@
 /* Hands committed entries up, in order and once, from the cache or read back from the log. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/configuration.h"
 #include "raft/replica_internal.h"
 #include "raft/wal_format.h"
@@ -60,6 +61,7 @@ static void start_read(struct kv_replica *r)
 {
     struct kv_apply_reader *reader = &r->apply_reader;
 
+    KV_REACHED("apply-read-back");
     reader->active = true;
     reader->read = (struct kv_wal_read){
         .first_index = r->applied_index + 1,
