@@ -474,9 +474,9 @@ bool cluster_is_up(const struct cluster *cluster, unsigned id)
     return cluster->nodes[id].up;
 }
 
-void cluster_stall_disk(struct cluster *cluster, unsigned id, uint64_t ms)
+void cluster_stall(struct cluster *cluster, unsigned id, enum cluster_worker worker, uint64_t ms)
 {
-    cluster->nodes[id].workers[0].free_ns = cluster->now_ns + ms * 1000000;
+    cluster->nodes[id].workers[worker].free_ns = cluster->now_ns + ms * 1000000;
 }
 
 void cluster_cut(struct cluster *cluster, unsigned from, unsigned to, bool cut)

@@ -42,8 +42,9 @@ void cluster_crash(struct cluster *cluster,
 void cluster_stop(struct cluster *cluster,
                   unsigned node); /* SIGTERM; gone when cluster_is_up says so */
 bool cluster_is_up(const struct cluster *cluster, unsigned node);
-/* The node's log worker finishes nothing before so much time has passed. */
-void cluster_stall_disk(struct cluster *cluster, unsigned node, uint64_t ms);
+/* The node's worker finishes nothing before so much time has passed. */
+enum cluster_worker { CLUSTER_LOG, CLUSTER_FILE, CLUSTER_SNAPSHOT };
+void cluster_stall(struct cluster *cluster, unsigned node, enum cluster_worker worker, uint64_t ms);
 /* Cuts or mends the way from one node to another. */
 void cluster_cut(struct cluster *cluster, unsigned from, unsigned to, bool cut);
 void cluster_isolate(struct cluster *cluster, unsigned node, bool isolated);
