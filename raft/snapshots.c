@@ -171,6 +171,7 @@ static void record_newest(struct kv_replica *r)
     struct raft_event event = {.type = RAFT_SNAPSHOT};
     uint64_t index = newest->descriptor.index;
     uint64_t release = release_index(r);
+    uint64_t keep;
 
     if (kv_replica_metadata(index,
                             newest->descriptor.term,
@@ -181,7 +182,10 @@ static void record_newest(struct kv_replica *r)
             r, KV_CORRUPT, "the configuration of snapshot %" PRIu64 " is malformed", index);
         return;
     }
-    event.snapshot.trailing = index - release > UINT_MAX ? UINT_MAX : (unsigned)(index - release);
+    /* One more: whoever has installed the snapshot at release goes on behind it, and the core must
+     * still know that entry's term to send what follows. */
+    keep = index - release + 1;
+    event.snapshot.trailing = keep > UINT_MAX ? UINT_MAX : (unsigned)keep;
     kv_replica_step_or_die(r, &event, "SNAPSHOT");
     if (!r->dead && release > 0) {
         KV_REACHED("snapshot-releases-log");
