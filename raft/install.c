@@ -503,7 +503,9 @@ void kv_replica_receive_install(struct kv_replica *r,
         kv_replica_now_ms(r) >= fetch->retry_ms) {
         start_fetch(r, peer->id, offer);
     } else if (r->take.under_way) {
+        /* The next offer is to find none under way. */
         r->take.is_cancelled = true;
+        r->snapshot_retry_ms = kv_replica_now_ms(r) + KV_SNAPSHOT_RETRY_MS;
     }
 }
 
