@@ -268,6 +268,18 @@ static void ask(struct kv_replica *r)
     send_fetch(r, fetch->next_offset, kv_snapshot_slice_bytes(r, KV_SNAPSHOT_PIECE_BYTES));
 }
 
+/* Nothing more is wanted of the file for now, but of the log behind it: both are kept for whoever
+ * fetches, so we ask for a byte now and then. Nobody waits for the answer. */
+static void stay_in_mind(struct kv_replica *r, uint64_t now_ms)
+{
+    const struct kv_fetch *fetch = &r->fetch;
+
+    if (!fetch->is_asking && now_ms >= fetch->asked_ms + KV_SNAPSHOT_FETCH_TIMEOUT_MS) {
+        KV_REACHED("snapshot-stays-in-mind");
+        send_fetch(r, 0, 1);
+    }
+}
+
 static void write_done(struct kv_job *job)
 {
     struct kv_fetch *fetch = (struct kv_fetch *)job;
@@ -580,6 +592,7 @@ void kv_replica_fetch_on_time(struct kv_replica *r, uint64_t now_ms)
         fetch->is_asking = false;
     }
     ask(r);
+    stay_in_mind(r, now_ms);
 }
 
 /* ---------------------------------------------------------------- install */

@@ -46,6 +46,7 @@ static void on_read(struct kv_wal_read *read, int status)
         return;
     }
     if (status != 0) {
+        kv_wal_read_deinit(read);
         kv_replica_die(r,
                        status,
                        "committed entries from index %" PRIu64

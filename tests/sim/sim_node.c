@@ -15,6 +15,7 @@ enum {
     DONE_SPREAD_US = 50,
     CUT_START_PERMILLE = 200,
     CUT_BOUNDARY_PERMILLE = 400,
+    CUT_FETCH_PERMILLE = 100,
     SNAPSHOT_JOB_MAX_MS = 1500,
     LOG_WORKER = 0,
     SNAPSHOT_WORKER = 2
@@ -141,13 +142,18 @@ static void before_job(struct sim_node *node, unsigned lane, struct kv_job *job)
     bool is_boundary = lane == LOG_WORKER && sim_watch_job(node, job, true);
     bool is_cut = lane == SNAPSHOT_WORKER && node->cut_snapshot;
 
-    if (is_boundary && sim->profile.fault_every_ms[SIM_CUT_SNAPSHOT] && !sim->has_healed) {
-        is_cut = sim_chance(sim, SIM_RANDOM_FAULT, CUT_BOUNDARY_PERMILLE);
+    bool is_fetch = lane == SNAPSHOT_WORKER && node->node->replica->fetch.phase != KV_FETCH_NONE;
+
+    if (is_boundary || is_fetch) {
+        is_cut = is_cut || (sim->profile.fault_every_ms[SIM_CUT_SNAPSHOT] && !sim->has_healed &&
+                            sim_chance(sim,
+                                       SIM_RANDOM_FAULT,
+                                       is_boundary ? CUT_BOUNDARY_PERMILLE : CUT_FETCH_PERMILLE));
     }
     if (is_cut) {
         node->cut_snapshot = false;
         node->power_fails_at_cut = sim_chance(sim, SIM_RANDOM_FAULT, 500);
-        fake_disk_cut_at(node->disk, 1 + sim_random(sim, SIM_RANDOM_FAULT, 8));
+        fake_disk_cut_at(node->disk, 1 + sim_random(sim, SIM_RANDOM_FAULT, is_fetch ? 4 : 8));
     }
 }
 
