@@ -141,7 +141,6 @@ static void before_job(struct sim_node *node, unsigned lane, struct kv_job *job)
     struct sim *sim = node->sim;
     bool is_boundary = lane == LOG_WORKER && sim_watch_job(node, job, true);
     bool is_cut = lane == SNAPSHOT_WORKER && node->cut_snapshot;
-
     bool is_fetch = lane == SNAPSHOT_WORKER && node->node->replica->fetch.phase != KV_FETCH_NONE;
 
     if (is_boundary || is_fetch) {
