@@ -85,8 +85,9 @@ size_t kv_session_pending(const struct kv_session *session);
 const char *kv_session_endpoint(const struct kv_session *session);
 unsigned kv_session_endpoint_count(const struct kv_session *session);
 
-/* Reads, LeaderTransfer and SnapshotNow: doing them twice does no harm, whoever else writes in between. Puts
- * and deletes are not among them: repeated late, they undo what others wrote meanwhile. */
+/* Reads, LeaderTransfer and SnapshotNow: doing them twice does no harm, whoever else writes in
+ * between. Puts and deletes are not among them: repeated late, they undo what others wrote
+ * meanwhile. */
 bool kv_session_is_repeatable(const Kv__Request *request);
 
 /* Splits "host:port,..." (port 4700 when missing, brackets around IPv6) into addresses of the form

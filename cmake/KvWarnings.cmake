@@ -10,3 +10,8 @@ option(KV_WERROR "Warnings are errors" OFF)
 if(KV_WERROR)
     target_compile_options(kv_flags INTERFACE -Werror)
 endif()
+# Counts how often rare paths are taken (common/reached.h): for the simulator.
+option(KV_REACHED "Count rare paths" OFF)
+if(KV_REACHED)
+    target_compile_definitions(kv_flags INTERFACE KV_REACHED_ENABLED)
+endif()

@@ -1,5 +1,7 @@
 #include "raft/guards.h"
 
+#include "common/reached.h"
+
 #include "common/limits.h"
 #include "raft/configuration.h"
 
@@ -200,6 +202,7 @@ bool kv_guard_11_is_busy(const struct raft_message *message, bool installing)
 void kv_guard_12_raise(struct raft_request_vote_result *result, raft_term current_term)
 {
     if (result->pre_vote && !result->vote_granted && result->term < current_term) {
+        KV_REACHED("guard-12-raise");
         result->term = current_term;
     }
 }
@@ -226,6 +229,7 @@ void kv_guard_14_hint(struct raft_append_entries_result *result,
         hint = commit_index;
     }
     if (hint < result->last_log_index) {
+        KV_REACHED("guard-14-hint");
         result->last_log_index = hint;
     }
 }

@@ -4,6 +4,7 @@
  * and one record of the log. A crash at any point leaves the old state or the new one. */
 #include "common/assert.h"
 #include "common/log.h"
+#include "common/reached.h"
 #include "raft/configuration.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
@@ -99,20 +100,41 @@ void kv_replica_fetch_deinit(struct kv_replica *r)
     }
 }
 
-static void fetch_failed(struct kv_replica *r)
+static void log_failure(const struct kv_replica *r, const char *message)
 {
-    struct kv_fetch *fetch = &r->fetch;
-
+    KV_REACHED("snapshot-fetch-failed");
     KV_LOG(WARN,
            "raft",
            "snapshot_not_fetched",
            "index=%" PRIu64 " from=%" PRIu64 " error=\"%s\" next=\"tried again in %d s\"",
-           fetch->descriptor.index,
-           fetch->from_id,
-           fetch->error.message,
+           r->fetch.descriptor.index,
+           r->fetch.from_id,
+           message,
            KV_SNAPSHOT_RETRY_MS / 1000);
+}
+
+static void fetch_failed(struct kv_replica *r)
+{
+    struct kv_fetch *fetch = &r->fetch;
+
+    log_failure(r, fetch->error.message);
     fetch->retry_ms = kv_replica_now_ms(r) + KV_SNAPSHOT_RETRY_MS;
     clear_fetch(fetch);
+}
+
+/* A job may be under way, and writes fetch->error. */
+static void sender_failed(struct kv_replica *r, const struct kv_peer *peer, int status)
+{
+    struct kv_error error;
+
+    (void)!kv_error_set(&error,
+                        status,
+                        "node %" PRIu64 " cannot send it any more (%s)",
+                        peer->id,
+                        kv_status_text(status));
+    log_failure(r, error.message);
+    r->fetch.retry_ms = kv_replica_now_ms(r) + KV_SNAPSHOT_RETRY_MS;
+    kv_replica_fetch_cancel(r);
 }
 
 /* ---------------------------------------------------------------- jobs of the snapshot worker */
@@ -149,13 +171,8 @@ static void run_load(struct kv_job *job)
         fetch->receiver = NULL;
         fetch->status = status == 0 ? 1 : status;
     } else if (!fetch->load.ops) {
-        int status = kv_snapshot_load_open(&fetch->load,
-                                           r->options.ops,
-                                           &r->env.disk,
-                                           fetch->descriptor.index,
-                                           fetch->descriptor.term,
-                                           cluster_id,
-                                           &fetch->error);
+        int status = kv_snapshot_load_open(
+            &fetch->load, r, fetch->descriptor.index, fetch->descriptor.term, &fetch->error);
 
         if (status != 0) {
             fetch->load.ops = NULL;
@@ -215,29 +232,51 @@ static void write_next(struct kv_replica *r)
     }
 }
 
-static void ask(struct kv_replica *r)
+static void send_fetch(struct kv_replica *r, uint64_t offset, size_t size)
 {
     struct kv_fetch *fetch = &r->fetch;
     struct kv_peer *peer = kv_replica_peer(r, fetch->from_id);
     Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
     Kv__SnapshotFetch body = KV__SNAPSHOT_FETCH__INIT;
 
-    if (fetch->phase != KV_FETCH_PIECES || !fetch->is_open || fetch->is_asking ||
-        fetch->n_pieces == KV_SNAPSHOT_PIECES_AHEAD ||
-        fetch->next_offset == fetch->descriptor.size_bytes || !peer) {
+    if (!peer) {
         return;
     }
-    fetch->is_asking = true;
     fetch->asked_ms = kv_replica_now_ms(r);
     body.last_index = fetch->descriptor.index;
     body.last_term = fetch->descriptor.term;
-    body.offset = fetch->next_offset;
-    body.size = KV_SNAPSHOT_PIECE_BYTES;
+    body.offset = offset;
+    body.size = (uint32_t)size;
     message.body_case = KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH;
     message.snapshot_fetch = &body;
     kv_buf_clear(&r->buf);
     if (kv_peer_encode(&r->buf, &message) == 0) {
         kv_replica_send_buf(r, peer, KV_NET_URGENT);
+    }
+}
+
+static void ask(struct kv_replica *r)
+{
+    struct kv_fetch *fetch = &r->fetch;
+
+    if (fetch->phase != KV_FETCH_PIECES || !fetch->is_open || fetch->is_asking ||
+        fetch->n_pieces == KV_SNAPSHOT_PIECES_AHEAD ||
+        fetch->next_offset == fetch->descriptor.size_bytes) {
+        return;
+    }
+    fetch->is_asking = true;
+    send_fetch(r, fetch->next_offset, kv_snapshot_slice_bytes(r, KV_SNAPSHOT_PIECE_BYTES));
+}
+
+/* Nothing more is wanted of the file for now, but of the log behind it: both are kept for whoever
+ * fetches, so we ask for a byte now and then. Nobody waits for the answer. */
+static void stay_in_mind(struct kv_replica *r, uint64_t now_ms)
+{
+    const struct kv_fetch *fetch = &r->fetch;
+
+    if (!fetch->is_asking && now_ms >= fetch->asked_ms + KV_SNAPSHOT_FETCH_TIMEOUT_MS) {
+        KV_REACHED("snapshot-stays-in-mind");
+        send_fetch(r, 0, 1);
     }
 }
 
@@ -257,6 +296,7 @@ static void write_done(struct kv_job *job)
     }
     if (fetch->status == KV_EXISTS) {
         /* Complete from an earlier life that did not come to the install. */
+        KV_REACHED("snapshot-found-complete");
         fetch->written_offset = fetch->descriptor.size_bytes;
         fetch->phase = KV_FETCH_LOADING;
         submit(r, run_load, load_done);
@@ -276,6 +316,9 @@ static void write_done(struct kv_job *job)
     } else {
         fetch->is_open = true;
         fetch->next_offset = fetch->written_offset;
+        if (fetch->next_offset > 0) {
+            KV_REACHED("snapshot-part-resumed");
+        }
     }
     write_next(r);
     ask(r);
@@ -295,13 +338,8 @@ void kv_replica_receive_piece(struct kv_replica *r,
         return;
     }
     if (piece->status != 0 || bulk.size == 0) {
-        (void)!kv_error_set(&fetch->error,
-                            KV_NOT_FOUND,
-                            "node %" PRIu64 " cannot send it any more (%s)",
-                            peer->id,
-                            kv_status_text(-piece->status));
-        /* It offers another soon. */
-        kv_replica_fetch_cancel(r);
+        KV_REACHED("snapshot-fetch-refused");
+        sender_failed(r, peer, piece->status != 0 ? -piece->status : KV_INVALID);
         return;
     }
     place = &fetch->pieces[fetch->n_pieces];
@@ -509,6 +547,7 @@ void kv_replica_receive_install(struct kv_replica *r,
     if (is_known(r, offer->last_index, offer->last_term)) {
         const struct kv_snapshot_descriptor descriptor = descriptor_of(offer);
 
+        KV_REACHED("snapshot-offer-known");
         /* The core tells the leader so. */
         step_install(r,
                      peer,
@@ -521,6 +560,7 @@ void kv_replica_receive_install(struct kv_replica *r,
         return;
     }
     if (fetch->phase != KV_FETCH_NONE) {
+        KV_REACHED("snapshot-fetch-replaced");
         kv_replica_fetch_cancel(r);
     }
     if (fetch->phase == KV_FETCH_NONE && !r->is_quiescing && !r->take.under_way &&
@@ -543,13 +583,16 @@ void kv_replica_fetch_on_time(struct kv_replica *r, uint64_t now_ms)
     if (is_known(r, fetch->descriptor.index, fetch->descriptor.term) ||
         (fetch->phase != KV_FETCH_LOADING &&
          now_ms >= fetch->heard_ms + KV_SNAPSHOT_FETCH_IDLE_MS)) {
+        KV_REACHED("snapshot-fetch-given-up");
         kv_replica_fetch_cancel(r);
         return;
     }
     if (fetch->is_asking && now_ms >= fetch->asked_ms + KV_SNAPSHOT_FETCH_TIMEOUT_MS) {
+        KV_REACHED("snapshot-piece-asked-again");
         fetch->is_asking = false;
     }
     ask(r);
+    stay_in_mind(r, now_ms);
 }
 
 /* ---------------------------------------------------------------- install */
@@ -574,6 +617,7 @@ void kv_replica_install(struct kv_replica *r, const struct raft_update *update)
                        r->applied_index);
         return;
     }
+    KV_REACHED("snapshot-installed");
     KV_LOG(INFO,
            "raft",
            "snapshot_installed",

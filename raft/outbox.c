@@ -1,6 +1,7 @@
 #include "raft/outbox.h"
 
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
 
@@ -45,6 +46,9 @@ void kv_outbox_clear(struct kv_outbox *outbox)
 void kv_outbox_deinit(struct kv_outbox *outbox)
 {
     kv_outbox_clear(outbox);
+    if (outbox->reading) {
+        kv_wal_read_deinit(&outbox->read); /* its worker has ended */
+    }
 }
 
 static bool gate_is_open(const struct kv_outbox *outbox, uint64_t gate_sequence)
@@ -105,6 +109,7 @@ void kv_outbox_send(struct kv_outbox *outbox, enum kv_net_class cls, struct kv_s
         return;
     }
     *item = (struct kv_outbox_item){.gate_sequence = gate, .size = head.size};
+    KV_REACHED("term-gate-waits");
     memcpy(item->head, head.data, head.size);
     push(outbox, cls, item);
 }
@@ -195,6 +200,7 @@ static void on_read(struct kv_wal_read *read, int status)
 
 static void start_read(struct kv_outbox *outbox, uint64_t first, uint64_t last)
 {
+    KV_REACHED("outbox-read-back");
     outbox->reading = true;
     outbox->read = (struct kv_wal_read){
         .first_index = first,

@@ -1,6 +1,7 @@
 #include "raft/replica.h"
 
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
 
@@ -162,7 +163,7 @@ void kv_replica_close(struct kv_replica *r)
     }
     r->dead = true;
     kv_replica_reads_role_changed(r);
-    if (r->apply_reader.ready) {
+    if (r->apply_reader.ready || r->apply_reader.active) {
         kv_wal_read_deinit(&r->apply_reader.read);
     }
     kv_replica_snapshots_deinit(r);
@@ -321,6 +322,7 @@ static void send_commit_notice(struct kv_replica *r, struct kv_peer *peer)
     notice.term = raft_current_term(&r->raft);
     notice.prev_log_index = match;
     notice.leader_commit = commit;
+    KV_REACHED("commit-notice");
     kv_replica_send_append(r, peer, &notice);
 }
 

@@ -82,7 +82,9 @@ struct kv_replica_options {
     unsigned heartbeat_ms;
     uint64_t wal_segment_bytes;  /* 0: default */
     uint64_t snapshot_log_bytes; /* applied since the last snapshot, then a new one; 0: default */
-    const struct kv_env *env;    /* borrowed for the replica's life */
+    /* of a job of the snapshot worker, and of a piece of a transfer at most; 0: defaults */
+    size_t snapshot_slice_bytes;
+    const struct kv_env *env; /* borrowed for the replica's life */
     const struct kv_replica_ops *ops;
     void *arg;
 };

@@ -1,5 +1,6 @@
 /* Hands committed entries up, in order and once, from the cache or read back from the log. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/configuration.h"
 #include "raft/replica_internal.h"
 #include "raft/wal_format.h"
@@ -45,6 +46,7 @@ static void on_read(struct kv_wal_read *read, int status)
         return;
     }
     if (status != 0) {
+        kv_wal_read_deinit(read);
         kv_replica_die(r,
                        status,
                        "committed entries from index %" PRIu64
@@ -60,6 +62,7 @@ static void start_read(struct kv_replica *r)
 {
     struct kv_apply_reader *reader = &r->apply_reader;
 
+    KV_REACHED("apply-read-back");
     reader->active = true;
     reader->read = (struct kv_wal_read){
         .first_index = r->applied_index + 1,

@@ -96,6 +96,7 @@ struct kv_snapshot_load {
     struct kv_snapshot_reader *reader;
     void *restore;
     struct kv_buf raw;
+    size_t slice_bytes; /* of one kv_snapshot_load_some */
 };
 
 /* A snapshot that the leader offers: fetched, loaded, then installed. */
@@ -231,6 +232,14 @@ bool kv_replica_log_takes(const struct kv_replica *r);
 /* The connected voter with the longest log and at least so much room, or 0. */
 uint64_t kv_replica_choose_successor(struct kv_replica *r, enum kv_room room);
 
+/* What is usual, or less as the options say. */
+static inline size_t kv_snapshot_slice_bytes(const struct kv_replica *r, size_t usual)
+{
+    size_t wanted = r->options.snapshot_slice_bytes;
+
+    return wanted && wanted < usual ? wanted : usual;
+}
+
 /* snapshots.c: own ones, and what is kept */
 void kv_replica_snapshots_init(struct kv_replica *r);
 void kv_replica_snapshots_deinit(struct kv_replica *r);
@@ -261,11 +270,9 @@ int kv_replica_metadata(uint64_t index,
 
 /* snapshot_load.c */
 int kv_snapshot_load_open(struct kv_snapshot_load *load,
-                          const struct kv_replica_ops *ops,
-                          const struct kv_disk *disk,
+                          const struct kv_replica *r,
                           uint64_t index,
                           uint64_t term,
-                          uint64_t cluster_id,
                           struct kv_error *ret_error) KV_MUST_CHECK;
 /* 1: more to do, 0: load->restore is whole, or a negative status. */
 int kv_snapshot_load_some(struct kv_snapshot_load *load, struct kv_error *ret_error) KV_MUST_CHECK;

@@ -1,5 +1,6 @@
 /* Read indexes: confirm rounds on the leader, requests to the leader elsewhere. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
 
@@ -128,6 +129,7 @@ static void fail_remote(struct kv_replica *r)
 {
     struct kv_read_queue waiting = r->remote_waiting;
 
+    KV_REACHED("read-index-lost");
     r->remote_waiting = (struct kv_read_queue){0};
     kv_read_queue_finish(&r->remote_asking, KV_NO_LEADER, 0);
     kv_read_queue_finish(&waiting, KV_NO_LEADER, 0);

@@ -1,6 +1,7 @@
 /* What comes from peers: decoded, checked, guarded, and only then shown to the core. */
 #include "common/assert.h"
 #include "common/log.h"
+#include "common/reached.h"
 #include "raft/configuration.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
@@ -168,6 +169,7 @@ static void receive_raft(struct kv_replica *r, struct kv_peer *peer, struct raft
         return;
     }
     if (kv_guard_1_is_stale(message, raft_current_term(&r->raft), &answer.append_entries_result)) {
+        KV_REACHED("guard-1-stale-term");
         free_entries(message);
         kv_buf_clear(&r->buf);
         if (kv_peer_encode_raft(&r->buf, &answer) == 0) {
@@ -205,6 +207,7 @@ static void receive_raft(struct kv_replica *r, struct kv_peer *peer, struct raft
     }
     /* Who may not lead is not made to. */
     if (is_late(r, message) || (message->type == RAFT_TIMEOUT_NOW && r->is_unfit)) {
+        KV_REACHED("guard-10-13-late");
         return;
     }
     event.receive.message = message;
@@ -308,6 +311,7 @@ static void leader_was_reset(struct kv_replica *r)
                      r->env.clock.ops->random(r->env.clock.clock) % EARLY_ELECTION_SPREAD_MS;
     raft_time randomized = r->raft.follower_state.randomized_election_timeout;
 
+    KV_REACHED("leader-was-reset");
     r->raft.follower_state.current_leader.id = 0;
     if (now + wait < raft_timeout(&r->raft) && now + wait > randomized) {
         r->raft.election_timer_start = now + wait - randomized;

@@ -1,6 +1,7 @@
 /* From a data directory to a running core: meta, log, first configuration, START. */
 #include "common/assert.h"
 #include "common/log.h"
+#include "common/reached.h"
 #include "raft/configuration.h"
 #include "raft/meta.h"
 #include "raft/replica_internal.h"
@@ -120,6 +121,7 @@ static int reconcile(struct kv_replica *r, struct kv_error *ret_error)
         (index == last && index + 1 == first)) {
         return 0;
     }
+    KV_REACHED("log-dropped");
     KV_LOG(WARN,
            "raft",
            "log_dropped",
@@ -162,6 +164,7 @@ static int inspect_configuration(struct kv_replica *r, struct kv_error *ret_erro
     }
     status = check_members(r, &configuration, ret_error);
     if (status == 0 && kv_guard_8_is_only_voter(&configuration, r->options.node_id)) {
+        KV_REACHED("guard-8-only-voter");
         r->start_term = r->start_term + 1;
         r->start_vote = r->options.node_id;
         r->start_sequence = kv_wal_write_vote(r->wal, r->start_term, r->start_vote);

@@ -1,6 +1,7 @@
 /* Feeds libraft's core and carries out what it asks for, in the order that raft.md gives: term and
  * vote, entries, messages, state and commit index, timer. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
 
@@ -24,6 +25,7 @@ static void truncate_from(struct kv_replica *r, uint64_t index)
                        r->applied_index);
         return;
     }
+    KV_REACHED("truncation");
     kv_entry_cache_truncate(&r->cache, index);
     kv_terms_truncate(&r->terms, index);
     r->options.ops->truncated(r->options.arg, index);
@@ -266,6 +268,7 @@ static void report_persisted(struct kv_replica *r, const struct kv_pending_write
     struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
 
     if (index == 0) {
+        KV_REACHED("guard-4-overtaken");
         return;
     }
     event.persisted_entries.index = index;

@@ -1,4 +1,5 @@
 /* The side that has a snapshot: offers it to who needs it, and reads pieces for who fetches it. */
+#include "common/reached.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
 
@@ -84,6 +85,7 @@ void kv_replica_receive_fetch(struct kv_replica *r,
     serve->size =
         fetch->size < KV_SNAPSHOT_PIECE_BYTES ? fetch->size : (size_t)KV_SNAPSHOT_PIECE_BYTES;
     if (!kept || fetch->size == 0 || r->is_unfit) {
+        KV_REACHED("snapshot-not-served");
         send_piece(r, peer, serve, KV_NOT_FOUND);
         return;
     }

@@ -2,22 +2,24 @@
 #include "raft/replica_internal.h"
 
 int kv_snapshot_load_open(struct kv_snapshot_load *load,
-                          const struct kv_replica_ops *ops,
-                          const struct kv_disk *disk,
+                          const struct kv_replica *r,
                           uint64_t index,
                           uint64_t term,
-                          uint64_t cluster_id,
                           struct kv_error *ret_error)
 {
     char name[KV_SNAPSHOT_NAME_BYTES];
     int status;
 
-    *load = (struct kv_snapshot_load){.ops = ops};
+    *load = (struct kv_snapshot_load){
+        .ops = r->options.ops,
+        .slice_bytes = kv_snapshot_slice_bytes(r, KV_SNAPSHOT_SLICE_BYTES),
+    };
     kv_buf_init(&load->raw, KV_SNAPSHOT_BLOCK_BYTES_MAX);
     kv_snapshot_name(name, index, term, KV_SNAPSHOT_COMPLETE);
-    status = kv_snapshot_reader_open(disk, name, cluster_id, &load->reader, ret_error);
+    status = kv_snapshot_reader_open(
+        &r->env.disk, name, r->options.cluster_id, &load->reader, ret_error);
     if (status == 0) {
-        load->restore = ops->restore_open();
+        load->restore = load->ops->restore_open();
         if (!load->restore) {
             status = kv_error_set(ret_error, KV_NO_MEMORY, "no memory for the state in %s", name);
         }
@@ -33,7 +35,7 @@ int kv_snapshot_load_some(struct kv_snapshot_load *load, struct kv_error *ret_er
     size_t bytes = 0;
     int status = 1;
 
-    while (status == 1 && bytes < KV_SNAPSHOT_SLICE_BYTES) {
+    while (status == 1 && bytes < load->slice_bytes) {
         status = kv_snapshot_reader_next(load->reader, &load->raw, ret_error);
         if (status == 1) {
             int fed = load->ops->restore_feed(

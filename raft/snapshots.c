@@ -2,6 +2,7 @@
  * (docs/internals.md, "Snapshots"). Files are touched on the snapshot worker, and at start. */
 #include "common/assert.h"
 #include "common/log.h"
+#include "common/reached.h"
 #include "raft/configuration.h"
 #include "raft/replica_internal.h"
 
@@ -203,6 +204,7 @@ static void record_newest(struct kv_replica *r)
     event.snapshot.trailing = trailing > UINT_MAX ? UINT_MAX : (unsigned)trailing;
     kv_replica_step_or_die(r, &event, "SNAPSHOT");
     if (!r->dead && release > 0) {
+        KV_REACHED("snapshot-releases-log");
         kv_terms_release(&r->terms, release);
         kv_wal_release(r->wal, release - 1);
     }
@@ -225,27 +227,41 @@ static bool is_installing(const struct kv_replica *r)
            r->fetch.phase >= KV_FETCH_LOADING;
 }
 
+static int open_writer(struct kv_snapshot_take *take)
+{
+    const struct kv_disk *disk = &take->replica->env.disk;
+    int status = kv_snapshot_writer_open(disk, &take->meta, &take->writer, &take->error);
+
+    /* One that was refused at the last start. What is sound here is older. */
+    if (status == KV_EXISTS) {
+        status = kv_snapshot_remove(disk, take->meta.index, take->meta.term, &take->error);
+        if (status == 0) {
+            status = kv_snapshot_writer_open(disk, &take->meta, &take->writer, &take->error);
+        }
+    }
+    return status == 0 ? 1 : status;
+}
+
 /* Writes a slice; the writer is closed when it returns anything but 1. */
 static void run_take(struct kv_job *job)
 {
     struct kv_snapshot_take *take = (struct kv_snapshot_take *)job;
     const struct kv_replica *r = take->replica;
+    size_t slice = kv_snapshot_slice_bytes(r, KV_SNAPSHOT_SLICE_BYTES);
     size_t bytes = 0;
 
     take->status = 1;
     if (take->is_cancelled) {
         take->status = kv_error_set(&take->error, KV_CLOSED, "given up");
     } else if (!take->writer) {
-        int status =
-            kv_snapshot_writer_open(&r->env.disk, &take->meta, &take->writer, &take->error);
-
-        take->status = status == 0 ? 1 : status;
+        take->status = open_writer(take);
     }
-    while (take->status == 1 && bytes < KV_SNAPSHOT_SLICE_BYTES) {
+    while (take->status == 1 && bytes < slice) {
         int more;
 
         kv_buf_clear(&take->raw);
-        more = r->options.ops->snapshot_read(take->state, &take->raw, KV_SNAPSHOT_BLOCK_BYTES);
+        more = r->options.ops->snapshot_read(
+            take->state, &take->raw, kv_snapshot_slice_bytes(r, KV_SNAPSHOT_BLOCK_BYTES));
         bytes += take->raw.size;
         if (more < 0) {
             take->status = kv_error_set(
@@ -287,6 +303,7 @@ static void take_succeeded(struct kv_replica *r)
     /* Another one was installed meanwhile, or the state is not to be trusted. */
     if (take->result.index <= r->raft.trail.snapshot.index || r->raft.snapshot.installing ||
         r->is_unfit) {
+        KV_REACHED("snapshot-taken-too-late");
         kv_replica_doom_file(r, take->result.index, take->result.term);
         return;
     }
@@ -298,6 +315,7 @@ static void take_succeeded(struct kv_replica *r)
 static void take_failed(struct kv_replica *r)
 {
     r->snapshot_retry_ms = kv_replica_now_ms(r) + KV_SNAPSHOT_RETRY_MS;
+    KV_REACHED("snapshot-failed");
     KV_LOG(WARN,
            "raft",
            "snapshot_failed",
@@ -325,6 +343,8 @@ static void take_done(struct kv_job *job)
         take_succeeded(r);
     } else if (!take->is_cancelled) {
         take_failed(r);
+    } else {
+        KV_REACHED("snapshot-take-cancelled");
     }
     if (take->is_wanted) {
         take->is_wanted = false;
@@ -449,8 +469,7 @@ load_one(struct kv_replica *r, const struct kv_snapshot_id *id, struct kv_error 
     struct kv_snapshot_load load;
     struct kv_snapshot_descriptor descriptor;
     const struct kv_snapshot_meta *meta;
-    int status = kv_snapshot_load_open(
-        &load, r->options.ops, &r->env.disk, id->index, id->term, r->options.cluster_id, ret_error);
+    int status = kv_snapshot_load_open(&load, r, id->index, id->term, ret_error);
 
     if (status != 0) {
         return status;
@@ -499,6 +518,7 @@ int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
             return loaded;
         }
         if (loaded != 0) {
+            KV_REACHED("snapshot-refused");
             KV_LOG(ERROR,
                    "raft",
                    "snapshot_refused",

@@ -1,6 +1,7 @@
 /* Full disks. How much room the data directory has is looked at once a second, on the file worker;
  * members tell their leader with every answer to an AppendEntries (its capacity field). */
 #include "common/log.h"
+#include "common/reached.h"
 #include "raft/replica_internal.h"
 
 #include <inttypes.h>
@@ -137,6 +138,7 @@ void kv_replica_refuse_entries(struct kv_replica *r, struct raft_append_entries 
 {
     uint64_t commit = raft_commit_index(&r->raft);
 
+    KV_REACHED("refuses-entries");
     append->entries = NULL;
     append->n_entries = 0;
     append->leader_commit = append->leader_commit < commit ? append->leader_commit : commit;

@@ -2,6 +2,7 @@
 #include "raft/wal.h"
 
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/wal_internal.h"
 
 #include <errno.h>
@@ -303,6 +304,7 @@ static void roll(struct kv_wal *wal)
     struct kv_wal_batch *batch;
 
     KV_ASSERT(segment && kv_wal_segments_push(wal, segment) == 0);
+    KV_REACHED("wal-roll");
     wal->position = 0;
     batch = push_batch(wal, segment);
     batch->begins = true;

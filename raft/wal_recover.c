@@ -1,6 +1,7 @@
 /* Recovery in two steps: all segments are read and judged, without a change to any file
  * (wal_scan.c); only then what is left of a torn write is zeroed, and all is synced. Whatever is no
  * torn write is refused by file, offset and index. */
+#include "common/reached.h"
 #include "raft/wal_scan.h"
 
 #include <errno.h>
@@ -186,6 +187,7 @@ static int rewrite_tails(struct kv_wal_scan *scan)
         if (!tail->data) {
             continue;
         }
+        KV_REACHED("wal-rewrites-end");
         segment = scan->wal->segments[tail->segment];
         status = disk->ops->pwrite(disk->disk, segment->file, tail->data, tail->size, tail->offset);
         if (status != 0) {
@@ -248,6 +250,7 @@ static int repair(struct kv_wal_scan *scan)
     int status = 0;
 
     if (scan->torn_bytes > 0) {
+        KV_REACHED("wal-torn");
         status = zero_torn(scan, kv_wal_last_segment(scan->wal));
     }
     if (status == 0) {
@@ -257,6 +260,7 @@ static int repair(struct kv_wal_scan *scan)
         status = sync_all(scan);
     }
     if (status == 0 && scan->has_unborn) {
+        KV_REACHED("wal-unborn");
         status = remove_file(scan, kv_wal_scan_name_at(scan, scan->list.n - 1, name));
     }
     for (size_t i = 0; i < scan->first && status == 0; i++) {
@@ -290,6 +294,7 @@ static void set_end(struct kv_wal_scan *scan)
         .torn_bytes = scan->torn_bytes,
     };
     if (scan->is_headless) {
+        KV_REACHED("wal-headless");
         kv_wal_write_head(wal);
     } else {
         wal->is_resumed = true;

@@ -1,6 +1,7 @@
 /* Segments and their files: the list, the points by which entries are found, the spare segment that
  * is zero-filled ahead, release and recycling. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "raft/wal_internal.h"
 
 #include <errno.h>
@@ -224,6 +225,7 @@ static bool may_wait_for_room(const struct kv_wal *wal, int status)
 
 static void spare_failed(struct kv_wal *wal, int status, bool urgent)
 {
+    KV_REACHED("wal-spare-failed");
     if (!spare_is_awaited(wal)) {
         wal->spare = KV_WAL_SPARE_FAILED;
     } else if (!urgent) {

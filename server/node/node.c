@@ -2,6 +2,7 @@
 
 #include "common/assert.h"
 #include "common/log.h"
+#include "common/reached.h"
 #include "server/node/node_internal.h"
 
 #include <inttypes.h>
@@ -207,6 +208,7 @@ static int open_replica(struct kv_node *node, struct kv_error *ret_error)
             node->options.heartbeat_ms ? node->options.heartbeat_ms : KV_HEARTBEAT_TIMEOUT_MS,
         .wal_segment_bytes = node->options.wal_segment_bytes,
         .snapshot_log_bytes = node->options.snapshot_log_bytes,
+        .snapshot_slice_bytes = node->options.snapshot_slice_bytes,
         .env = &node->env,
         .ops = &ops,
         .arg = node,
@@ -411,6 +413,7 @@ static void check_stopped(struct kv_node *node)
     if (late || (handed_over && node->n_ops == 0 && status->idle &&
                  (status->leader_id != 0 || !has_peers))) {
         node->stop_told = true;
+        KV_REACHED("stopped");
         node->options.ops->stopped(node->options.arg);
     }
 }
@@ -494,11 +497,12 @@ static bool is_serving(const struct kv_node *node)
 {
     const struct kv_replica_status *status = &node->replica_status;
 
-    /* A follower without room learns of no new entries. */
+    /* A follower without room learns of no new entries; one that fetches a snapshot lacks so many
+     * that it does not know how many. */
     return !node->stopping && !node->dead && node->unfit_index == 0 && status->leader_id != 0 &&
            (status->role == KV_ROLE_LEADER || status->room != KV_ROOM_NONE) &&
            status->applied_index + SERVING_LAG_ENTRIES >= status->commit_index &&
-           status->applied_index > 0 &&
+           status->applied_index > 0 && status->fetch_index == 0 &&
            (status->role == KV_ROLE_LEADER ||
             kv_replica_is_connected(node->replica, status->leader_id));
 }

@@ -1,4 +1,5 @@
 /* Commands about the node itself: status, members, handing over leadership. */
+#include "common/reached.h"
 #include "server/node/node_internal.h"
 
 #include <inttypes.h>
@@ -81,6 +82,7 @@ static void start_transfer(struct kv_node *node, struct kv_op *op)
     status = kv_replica_transfer(node->replica, to_id);
     switch (status) {
     case 0:
+        KV_REACHED("transfer");
         kv_node_move(node, op, KV_OP_TRANSFER);
         return;
     case KV_NOT_LEADER:

@@ -2,6 +2,7 @@
  * back the same way. A command is forwarded once and never from node to node: a leader that is none
  * any more says NOT_LEADER. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "proto/frame.h"
 #include "server/node/node_internal.h"
 
@@ -117,6 +118,7 @@ void kv_node_forward_lost(struct kv_node *node, uint64_t peer_id)
         struct kv_op *next = op->next;
 
         if (op->forwarded_to == peer_id) {
+            KV_REACHED("forward-lost");
             kv_node_fail(node,
                          op,
                          KV_OUTCOME_UNKNOWN,

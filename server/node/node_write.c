@@ -1,6 +1,7 @@
 /* The way of a write: all that wait in this turn become one log entry; what is committed is applied
  * and answered. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "proto/entry.h"
 #include "server/node/node_internal.h"
 
@@ -131,6 +132,7 @@ static void refuse_for_room(struct kv_node *node)
         struct kv_op *next = op->next;
 
         if (!node->replica_status.can_write || kv_command_grows(op->request)) {
+            KV_REACHED("no-space");
             fail_for_room(node, op);
         }
         op = next;
@@ -174,6 +176,7 @@ void kv_node_truncated(void *arg, uint64_t first_index)
         if (node->proposals[last].index < first_index) {
             return;
         }
+        KV_REACHED("proposal-truncated");
         drop_proposal(node, &node->proposals[last]);
         node->n_proposals--;
     }

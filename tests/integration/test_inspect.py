@@ -161,6 +161,90 @@ def test_snapshots(stopped, tmp_path):
     assert inspect("snapshot", no_snapshot)[0] == 5
 
 
+@pytest.fixture(scope="module")
+def with_snapshots(tmp_path_factory):
+    """The directory of a node that has taken two snapshots and was stopped."""
+    with Cluster(tmp_path_factory.mktemp("snapshots"), nodes=1, options=OPTIONS) as cluster:
+        client = cluster.leader().client()
+        for number in range(8):
+            assert client.put(b"key-%d" % number, os.urandom(200_000)).code == kv.OK
+            if number in (4, 7):
+                assert client.call(snapshot_now=kv.SnapshotNow()).code == kv.OK
+        client.close()
+        assert cluster.nodes[1].terminate() == 0
+    return cluster.nodes[1].directory
+
+
+@pytest.fixture
+def snapped(with_snapshots, tmp_path):
+    return pathlib.Path(shutil.copytree(with_snapshots, tmp_path / "copy"))
+
+
+def test_sound_snapshots(snapped):
+    before = everything(snapped)
+    code, text, complaints = inspect("snapshot", snapped)
+    assert (code, complaints) == (0, "")
+    older, newest = sorted((snapped / "snap").iterdir())
+    for path in (older, newest):
+        index, term = (int(part, 16) for part in path.name.split("-"))
+        said = text[text.index(f"snapshot {path}\n"):]
+        assert f"  state at index {index}, term {term}\n" in said
+        assert re.search(r"    member 1 at 127\.0\.0\.1:\d+, voter\n  \d+ sound blocks, \d+ bytes raw, up to offset \d+\n"
+                         rf"  file of {path.stat().st_size} bytes, hash [0-9a-f]{{16}}\n  sound\n", said)
+        assert inspect("snapshot", path)[0] == 0
+    assert everything(snapped) == before
+
+
+@pytest.mark.parametrize("harm", ["head", "block", "trailer", "cut", "longer", "renamed"])
+def test_a_damaged_snapshot(snapped, harm):
+    older, newest = sorted((snapped / "snap").iterdir())
+    size = newest.stat().st_size
+    if harm == "cut":
+        os.truncate(newest, size - 1000)
+    elif harm == "longer":
+        newest.write_bytes(newest.read_bytes() + b"x")
+    elif harm == "renamed":
+        newest = newest.rename(newest.with_name("7" + newest.name[1:]))
+    else:
+        flip(newest, {"head": 20, "block": size // 2, "trailer": size - 1}[harm])
+    before = everything(snapped)
+    code, text, complaints = inspect("snapshot", snapped)
+    assert code == 5
+    assert str(newest) in complaints and re.search(r"at offset \d+", complaints)
+    # The other one is looked at all the same.
+    assert "  not sound: " in text and text.count("  sound\n") == 1
+    assert inspect("snapshot", newest)[0] == 5 and inspect("snapshot", older)[0] == 0
+    assert everything(snapped) == before
+
+
+def test_a_snapshot_of_a_newer_format(snapped):
+    newest = max((snapped / "snap").iterdir())
+    data = bytearray(newest.read_bytes())
+    data[8:12] = (2).to_bytes(4, "little")
+    data[60:64] = crc32c(data[:60]).to_bytes(4, "little")
+    newest.write_bytes(data)
+    code, _, complaints = inspect("snapshot", snapped)
+    assert code == 4 and str(newest) in complaints and "format" in complaints
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def test_unfinished_snapshots_are_named(snapped):
+    newest = max((snapped / "snap").iterdir())
+    for end in (".tmp", ".part"):
+        newest.with_name(newest.name + end).write_bytes(newest.read_bytes()[:1000])
+    code, text, complaints = inspect("snapshot", snapped)
+    assert (code, complaints) == (0, "")
+    assert f"snap/{newest.name}.tmp: " in text and f"snap/{newest.name}.part: " in text
+
+
 @pytest.mark.parametrize("arguments", [[], ["wal"], ["log", "x"], ["wal", "a", "b"], ["snapshot"]])
 def test_wrong_usage(arguments):
     result = subprocess.run([KVD, "inspect", *arguments], capture_output=True, text=True, timeout=60)

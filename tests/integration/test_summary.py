@@ -36,6 +36,16 @@ def test_failed_and_missing_programs_fail(tmp_path, status):
     assert code == 1 and lines[-1] == "1 passed, 1 failed" and "FAILED: unit/b" in lines
 
 
+@pytest.mark.parametrize("message, failed", [("SKIP_RETURN_CODE=77", 0), ("Unable to find executable", 1)])
+def test_a_program_that_skips_itself_is_told(tmp_path, message, failed):
+    skipped = f'<testcase name="sim/b" status="notrun"><skipped message="{message}"/></testcase>'
+    (tmp_path / "pytest").mkdir()
+    (tmp_path / "ctest.xml").write_text(CTEST.format(CASE.format("unit/a", "run") + skipped))
+    result = subprocess.run(["/usr/bin/python3", SUMMARY, f"{tmp_path}/ctest.xml:{tmp_path}/pytest"], capture_output=True,
+                            text=True)
+    assert f"1 passed, {failed} failed" in result.stdout and ("skipped: sim/b" in result.stdout) == (failed == 0)
+
+
 def test_pytest_cases_are_counted_one_by_one(tmp_path):
     report = '<testcase name="x"/><testcase name="y"><failure/></testcase><testcase name="z"><skipped message="why"/></testcase>'
     code, lines = summarize(tmp_path, [("integration/a", "fail")], [("integration.a", report)])

@@ -35,6 +35,7 @@ struct sim_node {
     unsigned id;
     bool up;
     bool stopped;
+    bool died;
     uint64_t incarnation;
     struct fake_disk *disk;
     struct kv_node *node;
@@ -310,8 +311,11 @@ static void on_fatal(void *arg, int exit_code, const struct kv_error *error)
 {
     struct sim_node *node = arg;
 
-    fprintf(stderr, "node %u ends with code %d: %s\n", node->id, exit_code, error->message);
-    KV_ASSERT(!"a node died");
+    node->died = true;
+    if (!node->cluster->options.nodes_may_die) {
+        fprintf(stderr, "node %u ends with code %d: %s\n", node->id, exit_code, error->message);
+        KV_ASSERT(!"a node died");
+    }
 }
 
 static void on_stopped(void *arg)
@@ -349,10 +353,24 @@ struct cluster *cluster_new(const struct cluster_options *options)
     return cluster;
 }
 
-void cluster_start(struct cluster *cluster, unsigned id)
+static void end_node(struct cluster *cluster, struct sim_node *node)
+{
+    node->up = false;
+    node->node = NULL;
+    node->incarnation++;
+    while (node->requests) {
+        node->requests->node = 0;
+        node->requests = node->requests->next;
+    }
+    for (unsigned i = 1; i <= cluster->options.n_nodes; i++) {
+        cluster->links[node->id][i] = 0;
+        lose_link(cluster, i, node->id);
+    }
+}
+
+int cluster_try_start(struct cluster *cluster, unsigned id, struct kv_error *ret_error)
 {
     struct sim_node *node = &cluster->nodes[id];
-    struct kv_error error = {0};
     struct kv_env env = {
         .disk = *fake_disk_ops(node->disk),
         .log_worker = {&worker_ops, &node->workers[0]},
@@ -375,14 +393,18 @@ void cluster_start(struct cluster *cluster, unsigned id)
         .arg = node,
     };
 
+    int status;
+
     KV_ASSERT(!node->up);
     node->up = true;
-    node->stopped = false;
+    node->stopped = node->died = false;
     node->incarnation++;
     node->workers[0] = node->workers[1] = node->workers[2] = (struct sim_worker){node, 0};
-    if (kv_node_open(&options, &env, &node->node, &error) != 0) {
-        fprintf(stderr, "node %u does not start: %s\n", id, error.message);
-        KV_ASSERT(!"a node does not start");
+    status = kv_node_open(&options, &env, &node->node, ret_error);
+    if (status != 0) {
+        end_node(cluster, node);
+        fake_disk_crash(node->disk);
+        return status;
     }
     for (unsigned i = 1; i <= cluster->options.n_nodes; i++) {
         if (i != id && cluster->nodes[i].up) {
@@ -390,20 +412,27 @@ void cluster_start(struct cluster *cluster, unsigned id)
         }
     }
     kv_node_turn(node->node);
+    return 0;
 }
 
-static void end_node(struct cluster *cluster, struct sim_node *node)
+void cluster_start(struct cluster *cluster, unsigned id)
 {
-    node->up = false;
-    node->incarnation++;
-    while (node->requests) {
-        node->requests->node = 0;
-        node->requests = node->requests->next;
+    struct kv_error error = {0};
+
+    if (cluster_try_start(cluster, id, &error) != 0) {
+        fprintf(stderr, "node %u does not start: %s\n", id, error.message);
+        KV_ASSERT(!"a node does not start");
     }
-    for (unsigned i = 1; i <= cluster->options.n_nodes; i++) {
-        cluster->links[node->id][i] = 0;
-        lose_link(cluster, i, node->id);
-    }
+}
+
+bool cluster_has_died(const struct cluster *cluster, unsigned id)
+{
+    return cluster->nodes[id].died;
+}
+
+struct fake_disk *cluster_disk(struct cluster *cluster, unsigned id)
+{
+    return cluster->nodes[id].disk;
 }
 
 void cluster_crash(struct cluster *cluster, unsigned id)
@@ -430,7 +459,6 @@ void cluster_crash(struct cluster *cluster, unsigned id)
     node->incarnation++; /* no job or message of the closing reaches anything */
     fake_disk_cut_at(node->disk, 1);
     kv_node_close(node->node);
-    node->node = NULL;
     end_node(cluster, node);
     fake_disk_crash(node->disk);
 }
@@ -446,9 +474,9 @@ bool cluster_is_up(const struct cluster *cluster, unsigned id)
     return cluster->nodes[id].up;
 }
 
-void cluster_stall_disk(struct cluster *cluster, unsigned id, uint64_t ms)
+void cluster_stall(struct cluster *cluster, unsigned id, enum cluster_worker worker, uint64_t ms)
 {
-    cluster->nodes[id].workers[0].free_ns = cluster->now_ns + ms * 1000000;
+    cluster->nodes[id].workers[worker].free_ns = cluster->now_ns + ms * 1000000;
 }
 
 void cluster_cut(struct cluster *cluster, unsigned from, unsigned to, bool cut)
@@ -565,7 +593,6 @@ static void step(struct cluster *cluster)
     free(event.data);
     if (node->up && node->stopped) {
         kv_node_close(node->node);
-        node->node = NULL;
         end_node(cluster, node);
     }
 }

@@ -12,6 +12,7 @@
 #define CLUSTER_NODES_MAX 7
 
 struct cluster;
+struct fake_disk;
 
 struct cluster_options {
     uint64_t seed;
@@ -21,6 +22,7 @@ struct cluster_options {
     unsigned drop_percent;       /* a dropped message resets its connection, as TCP would */
     uint64_t wal_segment_bytes;  /* 0: 1 MiB */
     uint64_t snapshot_log_bytes; /* 0: as in production */
+    bool nodes_may_die;          /* a fatal error is the test's wish: cluster_has_died */
 };
 
 struct cluster *cluster_new(const struct cluster_options *options);
@@ -28,13 +30,21 @@ void cluster_free(struct cluster *cluster);
 
 /* Nodes are numbered from 1. */
 void cluster_start(struct cluster *cluster, unsigned node);
+/* As cluster_start, for disks that the test has spoiled: a status, and why; the node is down then.
+ */
+int cluster_try_start(struct cluster *cluster, unsigned node, struct kv_error *ret_error);
+/* It ended with a fatal error, and waits for cluster_crash. */
+bool cluster_has_died(const struct cluster *cluster, unsigned node);
+/* To spoil it; see fake_disk.h. */
+struct fake_disk *cluster_disk(struct cluster *cluster, unsigned node);
 void cluster_crash(struct cluster *cluster,
                    unsigned node); /* kill -9: unsynced writes may be lost or torn */
 void cluster_stop(struct cluster *cluster,
                   unsigned node); /* SIGTERM; gone when cluster_is_up says so */
 bool cluster_is_up(const struct cluster *cluster, unsigned node);
-/* The node's log worker finishes nothing before so much time has passed. */
-void cluster_stall_disk(struct cluster *cluster, unsigned node, uint64_t ms);
+/* The node's worker finishes nothing before so much time has passed. */
+enum cluster_worker { CLUSTER_LOG, CLUSTER_FILE, CLUSTER_SNAPSHOT };
+void cluster_stall(struct cluster *cluster, unsigned node, enum cluster_worker worker, uint64_t ms);
 /* Cuts or mends the way from one node to another. */
 void cluster_cut(struct cluster *cluster, unsigned from, unsigned to, bool cut);
 void cluster_isolate(struct cluster *cluster, unsigned node, bool isolated);

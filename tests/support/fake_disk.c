@@ -739,6 +739,31 @@ size_t fake_disk_list(struct fake_disk *disk, const char *directory, char names[
     return n;
 }
 
+const uint8_t *fake_disk_durable(struct fake_disk *disk, const char *path, uint64_t *ret_size)
+{
+    struct name *name = find(disk->durable, disk->n_durable, path);
+
+    if (!name || !name->inode) {
+        return NULL;
+    }
+    *ret_size = name->inode->durable_size;
+    return name->inode->durable;
+}
+
+void fake_disk_flip(struct fake_disk *disk, const char *path, uint64_t offset, unsigned bit)
+{
+    struct name *name = find(disk->durable, disk->n_durable, path);
+
+    KV_ASSERT(name && name->inode && offset < name->inode->durable_size);
+    name->inode->durable[offset] ^= (uint8_t)(1u << bit);
+    name->inode->data[offset] ^= (uint8_t)(1u << bit);
+}
+
+uint64_t fake_disk_used(const struct fake_disk *disk)
+{
+    return used_bytes(disk);
+}
+
 struct fake_disk *fake_disk_copy(const struct fake_disk *disk)
 {
     struct fake_disk *copy = fake_disk_new(disk->random);

@@ -42,6 +42,11 @@ void fake_disk_resize(struct fake_disk *disk, const char *path, uint64_t size);
 void fake_disk_put(struct fake_disk *disk, const char *path, const void *data, uint64_t size);
 void fake_disk_remove(struct fake_disk *disk, const char *path);
 size_t fake_disk_list(struct fake_disk *disk, const char *directory, char names[][128], size_t max);
+/* What a power loss leaves of the file at least; NULL: no such file is left for certain. */
+const uint8_t *fake_disk_durable(struct fake_disk *disk, const char *path, uint64_t *ret_size);
+/* A bit of what was synced changes, for the process, too. */
+void fake_disk_flip(struct fake_disk *disk, const char *path, uint64_t offset, unsigned bit);
+uint64_t fake_disk_used(const struct fake_disk *disk);
 /* A copy with everything synced. */
 struct fake_disk *fake_disk_copy(const struct fake_disk *disk);
 

@@ -135,7 +135,7 @@ static void an_answer_for_an_earlier_process_is_nobodys(void **state)
 
         (void)state;
         cluster_crash(cluster, follower % 3 + 1);
-        cluster_stall_disk(cluster, follower, 1000);
+        cluster_stall(cluster, follower, CLUSTER_LOG, 1000);
         first = cluster_put(cluster, follower, "first", "1");
         cluster_run_ms(cluster, 20);
         cluster_crash(cluster, follower);
@@ -180,7 +180,7 @@ static void a_leader_whose_disk_stands_still_goes_on(void **state)
     unsigned leader = cluster_leader(cluster);
 
     (void)state;
-    cluster_stall_disk(cluster, leader, 8000);
+    cluster_stall(cluster, leader, CLUSTER_LOG, 8000);
     for (unsigned i = 0; i < 5000; i++) {
         struct cluster_request *request = cluster_put(cluster, leader, "key", "value");
 
@@ -294,6 +294,36 @@ static void a_follower_that_was_away_too_long_gets_a_snapshot(void **state)
         cluster_check_same(cluster);
         cluster_free(cluster);
     }
+}
+
+static bool is_fetching(struct cluster *cluster, void *arg)
+{
+    return status_of(cluster, *(unsigned *)arg).snapshot_fetch_index != 0;
+}
+
+/* Newer snapshots of the leader meanwhile are no reason to fetch again: the log behind the fetched
+ * one is kept. */
+static void who_has_installed_an_older_snapshot_goes_on_with_the_log(void **state)
+{
+    struct cluster *cluster = new_small_cluster(3, 14);
+    unsigned leader = cluster_leader(cluster);
+    unsigned follower = leader % 3 + 1;
+    uint64_t taken;
+
+    (void)state;
+    put_many(cluster, leader, 1, 50);
+    cluster_crash(cluster, follower);
+    put_many(cluster, leader, 51, 700);
+    cluster_start(cluster, follower);
+    assert_true(cluster_run_until(cluster, is_fetching, &follower, 5000));
+    cluster_stall(cluster, follower, CLUSTER_SNAPSHOT, 3000);
+    taken = status_of(cluster, leader).snapshots_taken;
+    for (unsigned i = 701; status_of(cluster, leader).snapshots_taken == taken; i++) {
+        put_many(cluster, leader, i, i);
+    }
+    cluster_check_same(cluster);
+    assert_int_equal(status_of(cluster, follower).snapshots_installed, 1);
+    cluster_free(cluster);
 }
 
 static void a_snapshot_is_taken_on_request(void **state)
@@ -563,6 +593,7 @@ int main(void)
         cmocka_unit_test(a_cut_off_leader_serves_no_stale_reads),
         cmocka_unit_test(snapshots_bound_the_log_and_survive_restarts),
         cmocka_unit_test(a_follower_that_was_away_too_long_gets_a_snapshot),
+        cmocka_unit_test(who_has_installed_an_older_snapshot_goes_on_with_the_log),
         cmocka_unit_test(a_snapshot_is_taken_on_request),
         cmocka_unit_test(a_follower_that_differs_stops_serving),
         cmocka_unit_test(a_leader_that_differs_stops_serving),

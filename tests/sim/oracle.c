@@ -1,0 +1,452 @@
+/* The judgement at the end: the committed log, run through a fresh machine, says what each client
+ * should have been told. */
+#include "tests/sim/calls.h"
+
+#include "common/assert.h"
+#include "proto/entry.h"
+#include "raft/replica.h"
+#include "tests/sim/checkers.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_BYTES = 1024 * 1024 };
+
+struct oracle {
+    struct history *history;
+    struct checkers *checkers;
+    struct kv_machine *machine;
+    uint64_t index;
+    /* calls that read, by the revision of their answers */
+    struct history_call **reads;
+    size_t n_reads, first_read;
+    /* every id in the log so far */
+    uint64_t *ids;
+    size_t n_ids, ids_capacity;
+};
+
+static const char *name_of(const struct history_call *call)
+{
+    Kv__Request *request = kv__request__unpack(NULL, call->request.size, call->request.data);
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(
+        &kv__request__descriptor, request ? request->command_case : 0);
+
+    if (request) {
+        kv__request__free_unpacked(request, NULL);
+    }
+    return field ? field->name : "?";
+}
+
+/* ---------------------------------------------------------------- writes */
+
+struct expected {
+    uint64_t id;
+    const struct history_call *call;
+    bool is_same;
+    Kv__Code code;
+};
+
+static void on_write(void *arg, Kv__Reply *reply)
+{
+    struct expected *expected = arg;
+    size_t size;
+    uint8_t *packed;
+
+    expected->code = reply->code;
+    reply->id = expected->id;
+    size = kv__reply__get_packed_size(reply);
+    packed = malloc(size + 1);
+    KV_ASSERT(packed);
+    kv__reply__pack(reply, packed);
+    expected->is_same =
+        size == expected->call->reply.size && memcmp(packed, expected->call->reply.data, size) == 0;
+    free(packed);
+}
+
+static bool nothing_was_done(const struct history_call *call)
+{
+    enum kv_retry retry = kv_status_retry(call->status);
+
+    return call->has_returned && call->status != 0 &&
+           (retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE);
+}
+
+static void
+check_write(struct oracle *oracle, struct history_call *call, const struct expected *expected)
+{
+    call->n_committed++;
+    if (call->n_committed > 1 && !call->repeatable) {
+        checkers_fail(oracle->checkers,
+                      "%s of client %u is in the log twice, again at entry %" PRIu64,
+                      name_of(call),
+                      call->client,
+                      oracle->index);
+    }
+    if (nothing_was_done(call)) {
+        checkers_fail(oracle->checkers,
+                      "%s of client %u was refused (%s) and is in the log at entry %" PRIu64,
+                      name_of(call),
+                      call->client,
+                      kv_status_name(call->status),
+                      oracle->index);
+    }
+    if (!call->has_reply || call->reply_id != expected->id ||
+        kv_status_retry(call->status) == KV_RETRY_UNKNOWN) {
+        return;
+    }
+    call->is_explained = true;
+    if (!expected->is_same) {
+        checkers_fail(oracle->checkers,
+                      "%s of client %u at entry %" PRIu64 " was answered %s at revision %" PRId64
+                      ", the log says %s at revision %" PRId64,
+                      name_of(call),
+                      call->client,
+                      oracle->index,
+                      kv_status_name(call->status),
+                      call->revision,
+                      kv_status_name(-(int)expected->code),
+                      kv_machine_revision(oracle->machine));
+    }
+}
+
+static void note_id(struct oracle *oracle, uint64_t id)
+{
+    if (oracle->n_ids == oracle->ids_capacity) {
+        oracle->ids_capacity = oracle->ids_capacity ? oracle->ids_capacity * 2 : 1024;
+        oracle->ids = realloc(oracle->ids, oracle->ids_capacity * sizeof *oracle->ids);
+        KV_ASSERT(oracle->ids);
+    }
+    oracle->ids[oracle->n_ids++] = id;
+}
+
+static void run_request(struct oracle *oracle, struct kv_slice bytes)
+{
+    Kv__Request *request = kv__request__unpack(NULL, bytes.size, bytes.data);
+    struct history_call *call;
+    struct expected expected = {0};
+
+    if (!request) {
+        checkers_fail(
+            oracle->checkers, "entry %" PRIu64 " holds a request that is none", oracle->index);
+        return;
+    }
+    call = history_find(oracle->history, request->id);
+    if (!call) {
+        checkers_fail(oracle->checkers,
+                      "entry %" PRIu64 " holds a request that nobody sent (id %" PRIx64 ")",
+                      oracle->index,
+                      request->id);
+    } else {
+        expected = (struct expected){.id = request->id, .call = call};
+        note_id(oracle, request->id);
+        kv_machine_execute(oracle->machine, request, on_write, &expected);
+        check_write(oracle, call, &expected);
+    }
+    kv__request__free_unpacked(request, NULL);
+}
+
+static void run_entry(struct oracle *oracle)
+{
+    const struct checked_entry *entry = checkers_entry(oracle->checkers, oracle->index);
+    struct kv_slice data = checkers_entry_bytes(oracle->checkers, oracle->index);
+    struct kv_entry_reader reader;
+    struct kv_slice request;
+
+    if (entry->type != KV_ENTRY_COMMAND) {
+        return;
+    }
+    if (kv_entry_read_head(data, &reader) != 0 ||
+        kv_machine_begin(
+            oracle->machine, oracle->index, reader.machine_version, reader.cluster_time_ms) != 0) {
+        checkers_fail(oracle->checkers, "entry %" PRIu64 " is malformed", oracle->index);
+        return;
+    }
+    while (kv_entry_read_request(&reader, &request) == 1) {
+        run_request(oracle, request);
+    }
+    kv_machine_end(oracle->machine);
+    if (entry->has_state && kv_machine_state_hash(oracle->machine) != entry->state_hash) {
+        checkers_fail(oracle->checkers,
+                      "the state of the nodes after entry %" PRIu64 " is not that of the log",
+                      oracle->index);
+    }
+}
+
+/* ---------------------------------------------------------------- reads */
+
+static void on_read(void *arg, Kv__Reply *reply)
+{
+    struct expected *expected = arg;
+
+    on_write(expected, reply);
+}
+
+struct pieces {
+    uint64_t hash, keys;
+};
+
+static void on_piece(void *arg, Kv__RangeResult *result, int64_t revision)
+{
+    struct pieces *pieces = arg;
+
+    (void)revision;
+    pieces->hash = history_hash_pairs(pieces->hash, result);
+    pieces->keys += result->n_kvs;
+}
+
+static bool
+is_stream_right(struct oracle *oracle, const struct history_call *call, const Kv__Request *request)
+{
+    struct kv_range_stream *stream = calloc(1, sizeof *stream);
+    struct pieces pieces = {0};
+    struct kv_error error;
+    int status;
+
+    KV_ASSERT(stream);
+    do {
+        status = kv_machine_range_piece(
+            oracle->machine, request->range, stream, PIECE_BYTES, on_piece, &pieces, &error);
+    } while (status == 1);
+    free(stream);
+    return status == 0 && pieces.hash == call->stream_hash && pieces.keys == call->stream_keys;
+}
+
+/* Does the state as it is now explain the answer? */
+static bool is_explained(struct oracle *oracle, struct history_call *call)
+{
+    Kv__Request *request = kv__request__unpack(NULL, call->request.size, call->request.data);
+    struct expected expected = {.id = call->reply_id, .call = call};
+    bool result;
+
+    KV_ASSERT(request);
+    if (call->cls == KV_COMMAND_STREAM) {
+        result = is_stream_right(oracle, call, request);
+    } else {
+        kv_machine_read(oracle->machine, request, on_read, &expected);
+        result = expected.is_same;
+    }
+    kv__request__free_unpacked(request, NULL);
+    return result;
+}
+
+static int64_t revision_of(const struct history_call *call)
+{
+    return call->cls == KV_COMMAND_STREAM && call->stream_revision ? call->stream_revision
+                                                                   : call->revision;
+}
+
+/* A reply that the state alone explains. */
+static bool is_read(const struct history_call *call)
+{
+    if (call->cls == KV_COMMAND_STREAM) {
+        return call->has_returned && call->status == 0 && call->stream_revision > 0;
+    }
+    return call->cls == KV_COMMAND_READ && call->has_reply &&
+           (call->status == 0 || kv_status_retry(call->status) == KV_RETRY_NEVER);
+}
+
+static int by_revision(const void *a, const void *b)
+{
+    const struct history_call *first = *(struct history_call *const *)a;
+    const struct history_call *second = *(struct history_call *const *)b;
+
+    if (revision_of(first) != revision_of(second)) {
+        return revision_of(first) < revision_of(second) ? -1 : 1;
+    }
+    return first < second ? -1 : first > second;
+}
+
+static void collect_reads(struct oracle *oracle)
+{
+    struct history *history = oracle->history;
+
+    oracle->reads = malloc((history->n_calls + 1) * sizeof *oracle->reads);
+    KV_ASSERT(oracle->reads);
+    for (size_t i = 0; i < history->n_calls; i++) {
+        if (is_read(&history->calls[i])) {
+            oracle->reads[oracle->n_reads++] = &history->calls[i];
+        }
+    }
+    qsort(oracle->reads, oracle->n_reads, sizeof *oracle->reads, by_revision);
+}
+
+/* The reads of this revision; several entries may leave the revision as it is, and any of them may
+ * be the one that the node had applied last. */
+static void check_reads(struct oracle *oracle)
+{
+    int64_t revision = kv_machine_revision(oracle->machine);
+
+    while (oracle->first_read < oracle->n_reads &&
+           (oracle->reads[oracle->first_read]->is_explained ||
+            revision_of(oracle->reads[oracle->first_read]) < revision)) {
+        struct history_call *call = oracle->reads[oracle->first_read++];
+
+        /* A stream at a former revision need not begin between two entries. */
+        if (!call->is_explained &&
+            (call->cls != KV_COMMAND_STREAM || !is_explained(oracle, call))) {
+            checkers_fail(oracle->checkers,
+                          "%s of client %u was answered %s at revision %" PRId64
+                          ", where the log says otherwise",
+                          name_of(call),
+                          call->client,
+                          kv_status_name(call->status),
+                          revision_of(call));
+        }
+    }
+    for (size_t i = oracle->first_read;
+         i < oracle->n_reads && revision_of(oracle->reads[i]) == revision;
+         i++) {
+        oracle->reads[i]->is_explained =
+            oracle->reads[i]->is_explained || is_explained(oracle, oracle->reads[i]);
+    }
+}
+
+/* ---------------------------------------------------------------- real time */
+
+struct moment {
+    uint64_t time_ns;
+    bool is_return; /* returns come last of a moment */
+    struct history_call *call;
+};
+
+static int by_time(const void *a, const void *b)
+{
+    const struct moment *first = a;
+    const struct moment *second = b;
+
+    if (first->time_ns != second->time_ns) {
+        return first->time_ns < second->time_ns ? -1 : 1;
+    }
+    return first->is_return - second->is_return;
+}
+
+static bool has_order(const struct history_call *call)
+{
+    return call->is_explained && !call->serializable && call->cls != KV_COMMAND_STREAM;
+}
+
+/* The revision of an answer says where in the one order of all commands it stands: not before what
+ * had been answered when it was asked. */
+static void check_real_time(struct oracle *oracle)
+{
+    struct history *history = oracle->history;
+    struct moment *moments = malloc((2 * history->n_calls + 1) * sizeof *moments);
+    int64_t *floors = calloc(history->n_calls + 1, sizeof *floors);
+    int64_t known = 0;
+    size_t n = 0;
+
+    KV_ASSERT(moments && floors);
+    for (size_t i = 0; i < history->n_calls; i++) {
+        struct history_call *call = &history->calls[i];
+
+        if (has_order(call)) {
+            moments[n++] = (struct moment){call->called_ns, false, call};
+            moments[n++] = (struct moment){call->returned_ns, true, call};
+        }
+    }
+    qsort(moments, n, sizeof *moments, by_time);
+    for (size_t i = 0; i < n; i++) {
+        struct history_call *call = moments[i].call;
+        size_t number = (size_t)(call - history->calls);
+
+        if (!moments[i].is_return) {
+            floors[number] = known;
+            continue;
+        }
+        if (call->revision < floors[number]) {
+            checkers_fail(oracle->checkers,
+                          "stale: %s of client %u was answered at revision %" PRId64
+                          ", revision %" PRId64 " was known when it was asked",
+                          name_of(call),
+                          call->client,
+                          call->revision,
+                          floors[number]);
+        }
+        known = call->revision > known ? call->revision : known;
+    }
+    free(moments);
+    free(floors);
+}
+
+/* ---------------------------------------------------------------- all */
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t first = *(const uint64_t *)a;
+    uint64_t second = *(const uint64_t *)b;
+
+    return first < second ? -1 : first > second;
+}
+
+static void check_ids(struct oracle *oracle)
+{
+    if (oracle->n_ids == 0) {
+        return;
+    }
+    qsort(oracle->ids, oracle->n_ids, sizeof *oracle->ids, by_value);
+    for (size_t i = 1; i < oracle->n_ids; i++) {
+        if (oracle->ids[i] == oracle->ids[i - 1]) {
+            checkers_fail(oracle->checkers,
+                          "the request with id %" PRIx64 " is in the log twice",
+                          oracle->ids[i]);
+        }
+    }
+}
+
+static void check_calls(struct oracle *oracle)
+{
+    struct history *history = oracle->history;
+
+    for (size_t i = 0; i < history->n_calls; i++) {
+        struct history_call *call = &history->calls[i];
+
+        if (!call->has_returned) {
+            checkers_fail(
+                oracle->checkers, "%s of client %u never ended", name_of(call), call->client);
+        } else if (call->cls == KV_COMMAND_WRITE && call->status == 0 && !call->is_explained) {
+            checkers_fail(oracle->checkers,
+                          "the acknowledged %s of client %u (revision %" PRId64
+                          ") is not in the log",
+                          name_of(call),
+                          call->client,
+                          call->revision);
+        }
+    }
+}
+
+void history_check(struct history *history, struct checkers *checkers)
+{
+    struct oracle oracle = {.history = history, .checkers = checkers};
+
+    KV_ASSERT(kv_machine_open(&oracle.machine) == 0);
+    collect_reads(&oracle);
+    check_reads(&oracle);
+    for (uint64_t index = 1; index <= checkers->n_entries && !checkers->has_failed; index++) {
+        if (checkers->entries[index - 1].term == 0) {
+            break; /* committed, and not yet applied anywhere */
+        }
+        oracle.index = index;
+        run_entry(&oracle);
+        check_reads(&oracle);
+    }
+    while (oracle.first_read < oracle.n_reads && !checkers->has_failed) {
+        const struct history_call *call = oracle.reads[oracle.first_read++];
+
+        if (!call->is_explained) {
+            checkers_fail(checkers,
+                          "%s of client %u was answered %s at revision %" PRId64
+                          ", where the log says otherwise",
+                          name_of(call),
+                          call->client,
+                          kv_status_name(call->status),
+                          revision_of(call));
+        }
+    }
+    check_ids(&oracle);
+    check_calls(&oracle);
+    check_real_time(&oracle);
+    kv_machine_close(oracle.machine);
+    free(oracle.reads);
+    free(oracle.ids);
+}

@@ -1,0 +1,462 @@
+/* Faults: when they come, what they do, and their end. */
+#include "tests/sim/sim.h"
+
+#include "common/assert.h"
+#include "raft/wal_format.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FAULT_MEAN_MS = 2500, RATE_PPM = 1000000 };
+
+static uint64_t pick(struct sim *sim, enum sim_fault fault, uint64_t below)
+{
+    return sim_random(sim, (enum sim_stream)(SIM_RANDOM_FAULT + fault), below);
+}
+
+static void schedule(struct sim *sim, enum sim_fault fault)
+{
+    uint64_t every_ms = sim->profile.fault_every_ms[fault];
+
+    if (every_ms > 0) {
+        sim_push(
+            sim,
+            (struct sim_event){
+                .time_ns = sim->now_ns +
+                           SIM_MS * sim_random_time(
+                                        sim, (enum sim_stream)(SIM_RANDOM_FAULT + fault), every_ms),
+                .kind = SIM_EV_FAULT,
+                .lane = (uint8_t)fault});
+    }
+}
+
+void sim_faults_begin(struct sim *sim)
+{
+    for (unsigned fault = 0; fault < SIM_FAULTS; fault++) {
+        schedule(sim, (enum sim_fault)fault);
+    }
+}
+
+static uint64_t end_later(struct sim *sim, enum sim_fault fault, unsigned node)
+{
+    uint64_t after_ms =
+        sim_random_time(sim, (enum sim_stream)(SIM_RANDOM_FAULT + fault), FAULT_MEAN_MS);
+
+    sim_push(sim,
+             (struct sim_event){.time_ns = sim->now_ns + after_ms * SIM_MS,
+                                .kind = SIM_EV_FAULT_END,
+                                .node = (uint8_t)node,
+                                .lane = (uint8_t)fault});
+    return after_ms;
+}
+
+/* ---------------------------------------------------------------- processes */
+
+static void end_process(struct sim_node *node, enum sim_end how)
+{
+    sim_note(node->sim, node->id, how == SIM_END_POWER ? "loses power" : "is killed");
+    sim_node_end(node, how);
+    sim_node_restart_later(node);
+}
+
+static void cut_disk(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    uint64_t calls = 1 + pick(sim, SIM_CUT, 40);
+
+    node->power_fails_at_cut = pick(sim, SIM_CUT, 2);
+    fake_disk_cut_at(node->disk, calls);
+    sim_note(sim, node->id, "will end in %" PRIu64 " changes of its disk", calls);
+}
+
+static void stop(struct sim_node *node)
+{
+    sim_note(node->sim, node->id, "is told to stop");
+    kv_node_stop(node->node);
+    sim_node_turn(node);
+}
+
+static void pause_process(struct sim_node *node)
+{
+    uint64_t ms = sim_random_time(node->sim, (enum sim_stream)(SIM_RANDOM_FAULT + SIM_PAUSE), 700);
+
+    sim_note(node->sim, node->id, "is paused for %" PRIu64 " ms", ms);
+    node->paused_until_ns = node->sim->now_ns + ms * SIM_MS;
+}
+
+static void transfer(struct sim *sim)
+{
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        struct sim_node *node = &sim->nodes[i];
+        uint64_t to = pick(sim, SIM_TRANSFER, sim->profile.n_nodes + 1);
+
+        if (node->is_up && node->paused_until_ns <= sim->now_ns && to != i &&
+            kv_replica_is_leader(node->node->replica)) {
+            int status = kv_replica_transfer(node->node->replica, to);
+
+            sim_note(sim, i, "is told to hand over to %" PRIu64 ": %s", to, kv_status_name(status));
+            sim_node_turn(node);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- network */
+
+static void cut(struct sim *sim, unsigned from, unsigned to)
+{
+    sim->links[from][to].is_cut = true;
+}
+
+static unsigned leader_of(const struct sim *sim)
+{
+    unsigned leader = 0;
+
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        if (sim->nodes[i].is_up && kv_replica_is_leader(sim->nodes[i].node->replica)) {
+            leader = i;
+        }
+    }
+    return leader;
+}
+
+/* A group by chance; or the leader alone, maybe with a clock that lets it believe for long that it
+ * leads. */
+static void partition(struct sim *sim)
+{
+    uint64_t group = 1 + pick(sim, SIM_PARTITION, (UINT64_C(1) << sim->profile.n_nodes) - 2);
+    unsigned leader = pick(sim, SIM_PARTITION, 2) ? leader_of(sim) : 0;
+
+    if (leader) {
+        group = UINT64_C(1) << (leader - 1);
+        if (pick(sim, SIM_PARTITION, 2)) {
+            sim_node_set_rate(&sim->nodes[leader], 200000 + pick(sim, SIM_PARTITION, 500000));
+        }
+    }
+    sim_note(sim, 0, "partition %" PRIx64, group);
+    for (unsigned a = 1; a <= sim->profile.n_nodes; a++) {
+        for (unsigned b = 1; b <= sim->profile.n_nodes; b++) {
+            if ((group >> (a - 1) & 1) != (group >> (b - 1) & 1)) {
+                cut(sim, a, b);
+            }
+        }
+    }
+}
+
+static void mend(struct sim *sim)
+{
+    for (unsigned a = 1; a <= sim->profile.n_nodes; a++) {
+        for (unsigned b = 1; b <= sim->profile.n_nodes; b++) {
+            sim->links[a][b].is_cut = false;
+        }
+    }
+}
+
+static void slow_down(struct sim *sim, unsigned node)
+{
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        sim->links[i][node].is_slow = true;
+        sim->links[node][i].is_slow = true;
+    }
+}
+
+static void speed_up(struct sim *sim, unsigned node)
+{
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        if (sim->links[i][node].is_slow) {
+            sim_net_quicken(sim, i, node);
+        }
+        if (sim->links[node][i].is_slow) {
+            sim_net_quicken(sim, node, i);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- disks */
+
+static uint64_t number_of(const char *name)
+{
+    uint64_t first, number;
+
+    return strncmp(name, "wal/", 4) == 0 &&
+                   kv_wal_segment_name_parse(name + 4, &first, &number) == 0
+               ? number
+               : 0;
+}
+
+/* Bytes of the file that later records say to be on the disk. */
+static uint64_t vouched_bytes(const struct sim_node *node, const char *name, uint64_t size)
+{
+    uint64_t number = number_of(name);
+    uint64_t last;
+
+    if (strcmp(name, "meta") == 0 || (strncmp(name, "snap/", 5) == 0 && !strchr(name, '.'))) {
+        return size;
+    }
+    if (node->n_places < SIM_PLACES || number == 0) {
+        return 0;
+    }
+    last = number_of(node->places[0].name);
+    return number < last ? size : number == last ? node->places[0].offset : 0;
+}
+
+/* The members that were never damaged stay a majority. */
+static bool may_damage(const struct sim *sim)
+{
+    unsigned n = 1;
+
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        n += sim->nodes[i].is_damaged;
+    }
+    return n <= (sim->profile.n_nodes - 1) / 2;
+}
+
+static bool flip(struct sim_node *node)
+{
+    static char names[SIM_FILES_MAX][128];
+    struct sim *sim = node->sim;
+    size_t n = fake_disk_list(node->disk, "snap", names, SIM_FILES_MAX - 1);
+    uint64_t size = 0;
+    uint64_t i, max;
+
+    /* Of snapshots, often: each is one file of many. */
+    if (n == 0 || pick(sim, SIM_FLIP, 2)) {
+        n = fake_disk_list(node->disk, "wal", names, SIM_FILES_MAX - 1);
+    }
+    snprintf(names[n++], sizeof names[0], "meta");
+    i = pick(sim, SIM_FLIP, n);
+    if (!may_damage(sim) || !fake_disk_durable(node->disk, names[i], &size)) {
+        return false;
+    }
+    max = vouched_bytes(node, names[i], size);
+    if (max == 0) {
+        return false;
+    }
+    max = pick(sim, SIM_FLIP, max);
+    fake_disk_flip(node->disk, names[i], max, (unsigned)pick(sim, SIM_FLIP, 8));
+    node->is_damaged = true;
+    sim_note(sim, node->id, "a bit flips in %s at %" PRIu64, names[i], max);
+    return true;
+}
+
+static void allow_death(struct sim_node *node)
+{
+    node->may_die = true;
+    node->n_disk_faults++;
+}
+
+static void fill_disk(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    uint64_t used = fake_disk_used(node->disk);
+    uint64_t left = pick(sim, SIM_FULL_DISK, 3 * sim->profile.segment_bytes);
+
+    fake_disk_set_size(node->disk, used + left + 1);
+    node->is_full = true;
+    sim_note(sim, node->id, "its disk has %" PRIu64 " bytes left", left);
+}
+
+/* ---------------------------------------------------------------- all */
+
+static bool begin_of_process(struct sim *sim, enum sim_fault fault, struct sim_node *node)
+{
+    if (!node->is_up) {
+        return false;
+    }
+    switch (fault) {
+    case SIM_KILL:
+        end_process(node, SIM_END_KILLED);
+        return true;
+    case SIM_POWER:
+        end_process(node, SIM_END_POWER);
+        return true;
+    case SIM_STOP:
+        if (node->paused_until_ns > sim->now_ns) {
+            return false;
+        }
+        stop(node);
+        return true;
+    default:
+        pause_process(node);
+        return true;
+    }
+}
+
+static bool begin_of_disk(struct sim *sim, enum sim_fault fault, struct sim_node *node)
+{
+    switch (fault) {
+    case SIM_CUT:
+        cut_disk(node);
+        return true;
+    case SIM_CUT_SNAPSHOT:
+        node->cut_snapshot = true;
+        sim_note(sim, node->id, "will end in its next job on snapshots");
+        return true;
+    case SIM_SLOW_DISK:
+        node->slow_disk = 2 + (unsigned)pick(sim, fault, 30);
+        sim_note(sim, node->id, "its disk is %u times slower", node->slow_disk);
+        break;
+    case SIM_STALL:
+        node->stalled_until_ns = sim->now_ns + SIM_MS * end_later(sim, fault, node->id);
+        sim_note(sim, node->id, "its disk stalls");
+        return true;
+    case SIM_FULL_DISK:
+        fill_disk(node);
+        break;
+    case SIM_FLIP:
+        return flip(node);
+    default:
+        fake_disk_fail_syncs(node->disk, EIO);
+        allow_death(node);
+        sim_note(sim, node->id, "its syncs fail");
+        break;
+    }
+    end_later(sim, fault, node->id);
+    return true;
+}
+
+static bool begin_of_network(struct sim *sim, enum sim_fault fault, unsigned node, unsigned other)
+{
+    switch (fault) {
+    case SIM_PARTITION:
+        partition(sim);
+        break;
+    case SIM_ONE_WAY:
+        sim_note(sim, node, "is not heard by %u", other);
+        cut(sim, node, other);
+        break;
+    case SIM_SLOW_LINK:
+        node = pick(sim, fault, 2) && leader_of(sim) ? leader_of(sim) : node;
+        sim->slow_bytes_per_ms = 5 + pick(sim, fault, 150);
+        sim_note(sim, node, "its links are slow");
+        slow_down(sim, node);
+        break;
+    case SIM_RESET:
+        sim_note(sim, node, "its connection to %u is reset", other);
+        sim_net_lose(sim, node, other);
+        return true;
+    default:
+        sim->loss_permille = 1 + (unsigned)pick(sim, fault, 60);
+        sim_note(sim, 0, "%u of 1000 messages are lost", sim->loss_permille);
+        break;
+    }
+    end_later(sim, fault, node);
+    return true;
+}
+
+static bool begin(struct sim *sim, enum sim_fault fault)
+{
+    unsigned id = 1 + (unsigned)pick(sim, fault, sim->profile.n_nodes);
+    unsigned other = 1 + (unsigned)pick(sim, fault, sim->profile.n_nodes);
+    struct sim_node *node = &sim->nodes[id];
+
+    switch (fault) {
+    case SIM_KILL:
+    case SIM_POWER:
+    case SIM_STOP:
+    case SIM_PAUSE:
+        return begin_of_process(sim, fault, node);
+    case SIM_CUT:
+    case SIM_CUT_SNAPSHOT:
+    case SIM_SLOW_DISK:
+    case SIM_STALL:
+    case SIM_FULL_DISK:
+    case SIM_SYNC_FAILS:
+    case SIM_FLIP:
+        return begin_of_disk(sim, fault, node);
+    case SIM_PARTITION:
+    case SIM_ONE_WAY:
+    case SIM_SLOW_LINK:
+    case SIM_RESET:
+    case SIM_LOSS:
+        return sim->profile.n_nodes > 1 && (id != other || fault == SIM_PARTITION) &&
+               begin_of_network(sim, fault, id, other);
+    case SIM_CLOCK:
+        sim_node_set_rate(node,
+                          pick(sim, fault, 4) ? 900000 + pick(sim, fault, 200001)
+                                              : 500000 + pick(sim, fault, 1500001));
+        sim_note(sim, id, "its clock runs at %" PRIu64 " ppm", node->clock.rate_ppm);
+        return true;
+    case SIM_TRANSFER:
+        transfer(sim);
+        return true;
+    case SIM_SNAPSHOT:
+        return sim_load_snapshot(&sim->clients[pick(sim, fault, sim->profile.n_clients)]);
+    default:
+        sim_client_reset(&sim->clients[pick(sim, fault, sim->profile.n_clients)]);
+        return true;
+    }
+}
+
+static void end(struct sim *sim, enum sim_fault fault, unsigned id)
+{
+    struct sim_node *node = &sim->nodes[id];
+
+    switch (fault) {
+    case SIM_PARTITION:
+    case SIM_ONE_WAY:
+        mend(sim);
+        break;
+    case SIM_SLOW_LINK:
+        speed_up(sim, id);
+        break;
+    case SIM_LOSS:
+        sim->loss_permille = 0;
+        break;
+    case SIM_SLOW_DISK:
+        node->slow_disk = 0;
+        break;
+    case SIM_FULL_DISK:
+        fake_disk_set_size(node->disk, 0);
+        node->is_full = false;
+        break;
+    case SIM_SYNC_FAILS:
+        fake_disk_fail_syncs(node->disk, 0);
+        node->n_disk_faults -= node->n_disk_faults > 0;
+        break;
+    default:
+        break;
+    }
+}
+
+void sim_fault_on_event(struct sim *sim, const struct sim_event *event)
+{
+    enum sim_fault fault = (enum sim_fault)event->lane;
+
+    if (event->kind == SIM_EV_FAULT_END) {
+        end(sim, fault, event->node);
+        sim_note(sim, event->node, "end of %s", sim_fault_names[fault]);
+        return;
+    }
+    if (sim->has_healed) {
+        return;
+    }
+    sim->counts.faults[fault] += begin(sim, fault);
+    schedule(sim, fault);
+}
+
+void sim_faults_heal(struct sim *sim)
+{
+    mend(sim);
+    sim->loss_permille = 0;
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        struct sim_node *node = &sim->nodes[i];
+
+        speed_up(sim, i);
+        sim_node_set_rate(node, RATE_PPM);
+        node->slow_disk = 0;
+        node->paused_until_ns = node->stalled_until_ns = 0;
+        node->n_disk_faults = 0;
+        node->cut_snapshot = false;
+        fake_disk_set_size(node->disk, 0);
+        node->is_full = false;
+        fake_disk_fail_syncs(node->disk, 0);
+        if (!fake_disk_is_cut(node->disk)) {
+            fake_disk_cut_at(node->disk, 0);
+        }
+        if (!node->is_up && !node->is_lost) {
+            sim_node_restart_later(node);
+        }
+    }
+}

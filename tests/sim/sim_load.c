@@ -1,0 +1,555 @@
+/* What clients ask: all commands that exist, few hot and many cold keys, values that tell who wrote
+ * them. */
+#include "tests/sim/sim.h"
+
+#include "common/assert.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEY_BYTES = 24, KEYS_MAX = 4, SETTLED_THINK_MS = 200 };
+
+/* A request under construction: what it points at lives here. */
+struct draft {
+    struct sim *sim;
+    struct sim_client *client;
+    Kv__Request request;
+    char keys[KEYS_MAX][KEY_BYTES];
+    ProtobufCBinaryData key_list[KEYS_MAX];
+    char value[16 * 1024];
+    Kv__KeyRange range;
+    Kv__KeyRange *range_list[1];
+    union {
+        Kv__Put put;
+        Kv__Get get;
+        Kv__Append append;
+        Kv__GetSet getset;
+        Kv__GetDel getdel;
+        Kv__StrLen strlen;
+        Kv__GetRange get_range;
+        Kv__SetRange set_range;
+        Kv__Delete delete;
+        Kv__Exists exists;
+        Kv__Count count;
+        Kv__Range range;
+        Kv__ConfigList config_list;
+        Kv__ConfigGet config_get;
+        Kv__ConfigSet config_set;
+        Kv__Status status;
+        Kv__MemberList member_list;
+        Kv__LeaderTransfer leader_transfer;
+        Kv__SnapshotNow snapshot_now;
+    } body;
+    struct kv_call_options options;
+    bool is_stream;
+};
+
+static uint64_t throw(const struct draft *draft, uint64_t below)
+{
+    return sim_random(draft->sim, SIM_RANDOM_LOAD, below);
+}
+
+static bool chance(const struct draft *draft, unsigned percent)
+{
+    return throw(draft, 100) < percent;
+}
+
+/* ---------------------------------------------------------------- parts */
+
+static ProtobufCBinaryData key(struct draft *draft, unsigned i)
+{
+    const struct sim_profile *profile = &draft->sim->profile;
+    uint64_t number =
+        chance(draft, profile->hot_percent) ? throw(draft, 2) : throw(draft, profile->n_keys);
+    int size =
+        snprintf(draft->keys[i], KEY_BYTES, "key/%" PRIu64 "/%03" PRIu64, number % 3, number);
+
+    return (ProtobufCBinaryData){(size_t)size, (uint8_t *)draft->keys[i]};
+}
+
+static ProtobufCBinaryData value(struct draft *draft)
+{
+    size_t max = draft->sim->profile.value_max;
+    size_t size = throw(draft, max + 1);
+    int head = snprintf(draft->value,
+                        sizeof draft->value,
+                        "c%u-%" PRIu64 ".",
+                        draft->client->id,
+                        draft->client->n_commands);
+
+    for (size_t i = (size_t)head; i < size; i++) {
+        draft->value[i] = (char)('a' + i % 26);
+    }
+    return (ProtobufCBinaryData){size > (size_t)head ? size : (size_t)head,
+                                 (uint8_t *)draft->value};
+}
+
+static int64_t some_revision(struct draft *draft)
+{
+    const struct history *history = &draft->sim->history;
+    int64_t known = 0;
+
+    /* Of one of the last answers. */
+    for (size_t i = history->n_calls; i > 0 && i + 20 > history->n_calls; i--) {
+        known = history->calls[i - 1].revision > known ? history->calls[i - 1].revision : known;
+    }
+    return chance(draft, 75) ? 0 : 1 + (int64_t) throw(draft, (uint64_t)known + 2);
+}
+
+static Kv__KeyRange *range(struct draft *draft)
+{
+    kv__key_range__init(&draft->range);
+    switch (throw(draft, 4)) {
+    case 0:
+        draft->range.special = KV__KEY_RANGE__SPECIAL__ALL;
+        break;
+    case 1:
+        draft->range.special = KV__KEY_RANGE__SPECIAL__PREFIX;
+        draft->range.start = key(draft, 0);
+        draft->range.start.len = 6; /* "key/N/" */
+        break;
+    case 2:
+        draft->range.special = KV__KEY_RANGE__SPECIAL__FROM_KEY;
+        draft->range.start = key(draft, 0);
+        break;
+    default:
+        draft->range.start = key(draft, 0);
+        draft->range.end = key(draft, 1);
+        if (strcmp(draft->keys[0], draft->keys[1]) >= 0) {
+            draft->range.end = (ProtobufCBinaryData){0};
+        }
+        break;
+    }
+    return &draft->range;
+}
+
+static size_t key_list(struct draft *draft)
+{
+    size_t n = 1 + throw(draft, KEYS_MAX);
+
+    for (unsigned i = 0; i < n; i++) {
+        draft->key_list[i] = key(draft, i);
+    }
+    return n;
+}
+
+/* ---------------------------------------------------------------- writes */
+
+static void draft_put(struct draft *draft)
+{
+    Kv__Put *put = &draft->body.put;
+
+    kv__put__init(put);
+    put->key = key(draft, 0);
+    put->value = value(draft);
+    put->return_previous = chance(draft, 30);
+    switch (throw(draft, 12)) {
+    case 0:
+        put->condition_case = KV__PUT__CONDITION_IF_ABSENT;
+        put->if_absent = true;
+        break;
+    case 1:
+        put->condition_case = KV__PUT__CONDITION_IF_PRESENT;
+        put->if_present = true;
+        break;
+    case 2:
+        put->condition_case = KV__PUT__CONDITION_IF_MOD_REVISION;
+        put->if_mod_revision = some_revision(draft);
+        break;
+    case 3:
+        put->condition_case = KV__PUT__CONDITION_IF_VALUE;
+        put->if_value = put->value;
+        break;
+    default:
+        draft->options.repeatable = draft->sim->profile.repeats && chance(draft, 30);
+        break;
+    }
+    draft->request.command_case = KV__REQUEST__COMMAND_PUT;
+    draft->request.put = put;
+}
+
+static void draft_delete(struct draft *draft)
+{
+    Kv__Delete *delete = &draft->body.delete;
+
+    kv__delete__init(delete);
+    if (chance(draft, 80)) {
+        delete->n_keys = key_list(draft);
+        delete->keys = draft->key_list;
+    } else {
+        delete->n_ranges = 1;
+        draft->range_list[0] = range(draft);
+        delete->ranges = draft->range_list;
+    }
+    delete->return_previous = chance(draft, 40);
+    draft->request.command_case = KV__REQUEST__COMMAND_DELETE;
+    draft->request.delete_ = delete;
+}
+
+static void draft_write(struct draft *draft)
+{
+    switch (throw(draft, 10)) {
+    case 0:
+        kv__append__init(&draft->body.append);
+        draft->body.append.key = key(draft, 0);
+        draft->body.append.value = value(draft);
+        draft->request.command_case = KV__REQUEST__COMMAND_APPEND;
+        draft->request.append = &draft->body.append;
+        break;
+    case 1:
+        kv__get_set__init(&draft->body.getset);
+        draft->body.getset.key = key(draft, 0);
+        draft->body.getset.value = value(draft);
+        draft->request.command_case = KV__REQUEST__COMMAND_GETSET;
+        draft->request.getset = &draft->body.getset;
+        break;
+    case 2:
+        kv__get_del__init(&draft->body.getdel);
+        draft->body.getdel.key = key(draft, 0);
+        draft->request.command_case = KV__REQUEST__COMMAND_GETDEL;
+        draft->request.getdel = &draft->body.getdel;
+        break;
+    case 3:
+        kv__set_range__init(&draft->body.set_range);
+        draft->body.set_range.key = key(draft, 0);
+        draft->body.set_range.offset = throw(draft, 200);
+        draft->body.set_range.value = value(draft);
+        draft->request.command_case = KV__REQUEST__COMMAND_SET_RANGE;
+        draft->request.set_range = &draft->body.set_range;
+        break;
+    case 4:
+    case 5:
+        draft_delete(draft);
+        break;
+    default:
+        draft_put(draft);
+        break;
+    }
+}
+
+/* ---------------------------------------------------------------- reads */
+
+static void draft_range(struct draft *draft)
+{
+    Kv__Range *body = &draft->body.range;
+
+    kv__range__init(body);
+    body->range = range(draft);
+    body->limit = chance(draft, 50) ? 0 : 1 + throw(draft, 20);
+    body->descending = chance(draft, 30);
+    body->keys_only = chance(draft, 30);
+    body->at_revision = some_revision(draft);
+    if (chance(draft, 30)) {
+        draft->is_stream = true;
+        body->stream = true;
+        body->credit = KV_CLIENT_STREAM_CREDIT_BYTES;
+    } else {
+        body->count_only = chance(draft, 20);
+    }
+    draft->request.command_case = KV__REQUEST__COMMAND_RANGE;
+    draft->request.range = body;
+}
+
+static void draft_short_read(struct draft *draft)
+{
+    switch (throw(draft, 4)) {
+    case 0:
+        kv__str_len__init(&draft->body.strlen);
+        draft->body.strlen.key = key(draft, 0);
+        draft->body.strlen.at_revision = some_revision(draft);
+        draft->request.command_case = KV__REQUEST__COMMAND_STRLEN;
+        draft->request.strlen = &draft->body.strlen;
+        break;
+    case 1:
+        kv__get_range__init(&draft->body.get_range);
+        draft->body.get_range.key = key(draft, 0);
+        draft->body.get_range.first = (int64_t) throw(draft, 20);
+        draft->body.get_range.last = -1 - (int64_t) throw(draft, 5);
+        draft->body.get_range.at_revision = some_revision(draft);
+        draft->request.command_case = KV__REQUEST__COMMAND_GET_RANGE;
+        draft->request.get_range = &draft->body.get_range;
+        break;
+    case 2:
+        kv__exists__init(&draft->body.exists);
+        draft->body.exists.n_keys = key_list(draft);
+        draft->body.exists.keys = draft->key_list;
+        draft->body.exists.at_revision = some_revision(draft);
+        draft->request.command_case = KV__REQUEST__COMMAND_EXISTS;
+        draft->request.exists = &draft->body.exists;
+        break;
+    default:
+        kv__count__init(&draft->body.count);
+        draft->body.count.range = range(draft);
+        draft->body.count.at_revision = some_revision(draft);
+        draft->request.command_case = KV__REQUEST__COMMAND_COUNT;
+        draft->request.count = &draft->body.count;
+        break;
+    }
+}
+
+static void draft_read(struct draft *draft)
+{
+    draft->options.serializable = chance(draft, 15);
+    switch (throw(draft, 4)) {
+    case 0:
+        draft_range(draft);
+        break;
+    case 1:
+        draft_short_read(draft);
+        break;
+    default:
+        kv__get__init(&draft->body.get);
+        draft->body.get.key = key(draft, 0);
+        draft->body.get.at_revision = some_revision(draft);
+        draft->request.command_case = KV__REQUEST__COMMAND_GET;
+        draft->request.get = &draft->body.get;
+        break;
+    }
+}
+
+/* ---------------------------------------------------------------- rare ones */
+
+static void draft_config_set(struct draft *draft)
+{
+    static const struct {
+        const char *name;
+        uint64_t min, spread;
+    } settings[] = {{"history-bytes", 0, 20000},
+                    {"history-age", 0, 20000},
+                    {"value-limit", 1024, 1000000},
+                    {"work-limit", 100, 100000}};
+    Kv__ConfigSet *set = &draft->body.config_set;
+    uint64_t i = throw(draft, 4);
+
+    kv__config_set__init(set);
+    set->name = (char *)(uintptr_t)settings[i].name;
+    set->value = settings[i].min + throw(draft, settings[i].spread);
+    draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
+    draft->request.config_set = set;
+}
+
+static void draft_snapshot(struct draft *draft)
+{
+    kv__snapshot_now__init(&draft->body.snapshot_now);
+    draft->request.command_case = KV__REQUEST__COMMAND_SNAPSHOT_NOW;
+    draft->request.snapshot_now = &draft->body.snapshot_now;
+}
+
+static void draft_rare(struct draft *draft)
+{
+    switch (throw(draft, 7)) {
+    case 0:
+        kv__config_list__init(&draft->body.config_list);
+        draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_LIST;
+        draft->request.config_list = &draft->body.config_list;
+        break;
+    case 1:
+        kv__config_get__init(&draft->body.config_get);
+        draft->body.config_get.name = (char *)(uintptr_t) "value-limit";
+        draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_GET;
+        draft->request.config_get = &draft->body.config_get;
+        break;
+    case 2:
+        kv__status__init(&draft->body.status);
+        draft->request.command_case = KV__REQUEST__COMMAND_STATUS;
+        draft->request.status = &draft->body.status;
+        break;
+    case 3:
+        kv__member_list__init(&draft->body.member_list);
+        draft->request.command_case = KV__REQUEST__COMMAND_MEMBER_LIST;
+        draft->request.member_list = &draft->body.member_list;
+        break;
+    case 4:
+        kv__leader_transfer__init(&draft->body.leader_transfer);
+        draft->body.leader_transfer.node_id = throw(draft, draft->sim->profile.n_nodes + 1);
+        draft->request.command_case = KV__REQUEST__COMMAND_LEADER_TRANSFER;
+        draft->request.leader_transfer = &draft->body.leader_transfer;
+        break;
+    case 5:
+        draft_snapshot(draft);
+        break;
+    default:
+        draft_config_set(draft);
+        break;
+    }
+}
+
+/* ---------------------------------------------------------------- ends */
+
+static void think(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    uint64_t mean_ms = sim->has_healed ? SETTLED_THINK_MS : sim->profile.think_ms;
+
+    sim_push(sim,
+             (struct sim_event){.time_ns = sim->now_ns +
+                                           SIM_MS * sim_random_time(sim, SIM_RANDOM_LOAD, mean_ms),
+                                .kind = SIM_EV_CLIENT_THINKS,
+                                .peer = (uint8_t)client->id});
+}
+
+/* The session gives back one pointer: the number of the call; the client is found by it. */
+static struct sim *ending_sim;
+
+static void count_end(struct sim *sim, struct sim_client *client, const struct history_call *call)
+{
+    enum kv_retry retry = kv_status_retry(call->status);
+
+    if (call->status == 0 && call->cls == KV_COMMAND_WRITE) {
+        sim->counts.acknowledged_writes++;
+        client->healed_writes += sim->has_healed;
+    }
+    sim->counts.reads += call->status == 0 && call->cls != KV_COMMAND_WRITE;
+    sim->counts.unknown += retry == KV_RETRY_UNKNOWN;
+    sim->counts.refused += retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE;
+}
+
+static void on_end(void *arg, const struct kv_session_answer *answer)
+{
+    struct sim *sim = ending_sim;
+    size_t number = (size_t)(uintptr_t)arg;
+    struct history_call *call;
+    struct sim_client *client;
+
+    if (sim->is_over) {
+        return;
+    }
+    history_return(&sim->history, number, sim->now_ns, answer->status, answer->reply);
+    call = &sim->history.calls[number];
+    client = &sim->clients[call->client];
+    client->n_pending--;
+    if (call->recorded != SIZE_MAX) {
+        KV_ASSERT(kv_history_end(sim->recorded,
+                                 call->recorded,
+                                 (int64_t)sim->now_ns,
+                                 client->heard_from,
+                                 answer->status,
+                                 call->cls == KV_COMMAND_STREAM ? NULL : answer->reply) == 0);
+    }
+    count_end(sim, client, call);
+    if (sim->options.trace) {
+        sim_note(sim,
+                 0,
+                 "client %u call %zu: %s at revision %" PRId64,
+                 client->id,
+                 number,
+                 kv_status_name(answer->status),
+                 call->revision);
+    }
+}
+
+static void on_item(void *arg, const Kv__StreamItem *item)
+{
+    size_t number = (size_t)(uintptr_t)arg;
+
+    history_item(&ending_sim->history, number, item);
+    KV_ASSERT(kv_history_item(
+                  ending_sim->recorded, ending_sim->history.calls[number].recorded, item) == 0);
+}
+
+/* What a node says of itself has no place in the order of all commands. */
+static void
+record(struct sim *sim, struct sim_client *client, size_t number, const Kv__Request *request)
+{
+    struct history_call *call = &sim->history.calls[number];
+
+    if (call->cls != KV_COMMAND_NODE && call->cls != KV_COMMAND_UNSUPPORTED) {
+        KV_ASSERT(
+            kv_history_begin(
+                sim->recorded, client->id + 1, (int64_t)sim->now_ns, request, &call->recorded) ==
+            0);
+    }
+}
+
+static void submit(struct sim_client *client, struct draft *draft)
+{
+    struct sim *sim = client->sim;
+    size_t number;
+
+    if (sim_chance(sim, SIM_RANDOM_LOAD, 100)) {
+        draft->options.deadline_ms = 1 + (unsigned)sim_random(sim, SIM_RANDOM_LOAD, 1000);
+    }
+    draft->request.serializable = draft->options.serializable;
+    ending_sim = sim;
+    number = history_call(
+        &sim->history, client->id, sim->now_ns, &draft->request, draft->options.repeatable);
+    record(sim, client, number, &draft->request);
+    if (sim->options.trace) {
+        sim_note(sim,
+                 0,
+                 "client %u call %zu: command %d",
+                 client->id,
+                 number,
+                 (int)draft->request.command_case);
+    }
+    KV_ASSERT(kv_session_submit(client->session,
+                                sim->now_ns,
+                                &draft->request,
+                                &draft->options,
+                                draft->is_stream ? on_item : NULL,
+                                on_end,
+                                (void *)(uintptr_t)number,
+                                &client->last_id) == 0);
+    client->n_pending++;
+    client->n_commands++;
+    sim->counts.commands++;
+}
+
+static struct draft *draft_new(struct sim_client *client)
+{
+    static struct draft draft;
+
+    memset(&draft, 0, offsetof(struct draft, value));
+    draft.options = (struct kv_call_options){0};
+    draft.is_stream = false;
+    draft.sim = client->sim;
+    draft.client = client;
+    kv__request__init(&draft.request);
+    return &draft;
+}
+
+bool sim_load_snapshot(struct sim_client *client)
+{
+    struct draft *draft = draft_new(client);
+
+    if (client->sim->load_ended || client->n_pending >= client->sim->profile.pipeline) {
+        return false;
+    }
+    draft_snapshot(draft);
+    submit(client, draft);
+    sim_client_pump(client);
+    return true;
+}
+
+void sim_load_next(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    struct draft *draft;
+
+    if (sim->load_ended) {
+        return;
+    }
+    think(client);
+    if (client->n_pending >= sim->profile.pipeline ||
+        (sim->options.commands_max && sim->counts.commands >= sim->options.commands_max &&
+         !sim->has_healed)) {
+        return;
+    }
+    if (client->n_pending > 0 && sim_chance(sim, SIM_RANDOM_LOAD, 10)) {
+        kv_session_cancel(client->session, sim->now_ns, client->last_id);
+        return;
+    }
+    draft = draft_new(client);
+    if (sim->has_healed) {
+        draft_put(draft);
+        draft->body.put.condition_case = KV__PUT__CONDITION__NOT_SET;
+    } else if (sim_chance(sim, SIM_RANDOM_LOAD, sim->profile.rare_permille)) {
+        draft_rare(draft);
+    } else if (chance(draft, sim->profile.write_percent)) {
+        draft_write(draft);
+    } else {
+        draft_read(draft);
+    }
+    submit(client, draft);
+}

@@ -1,0 +1,387 @@
+/* A node's process and machine: clock, workers, start and end. */
+#include "tests/sim/sim.h"
+
+#include "common/assert.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PPM = 1000000,
+    CLUSTER_ID = 77,
+    RESTART_MEAN_MS = 1500,
+    DONE_SPREAD_US = 50,
+    CUT_START_PERMILLE = 200,
+    CUT_BOUNDARY_PERMILLE = 400,
+    CUT_FETCH_PERMILLE = 100,
+    SNAPSHOT_JOB_MAX_MS = 1500,
+    LOG_WORKER = 0,
+    SNAPSHOT_WORKER = 2
+};
+
+/* ---------------------------------------------------------------- clock */
+
+uint64_t sim_node_now_ns(const struct sim_node *node)
+{
+    const struct sim_clock *clock = &node->clock;
+
+    return clock->local_ns + (node->sim->now_ns - clock->global_ns) * clock->rate_ppm / PPM;
+}
+
+static uint64_t clock_now(void *arg)
+{
+    return sim_node_now_ns(arg);
+}
+
+static uint64_t clock_random(void *arg)
+{
+    struct sim_node *node = arg;
+
+    return sim_random(node->sim, SIM_RANDOM_NODE, UINT64_C(1) << 40);
+}
+
+static void clock_set_timer(void *arg, uint64_t deadline_ms)
+{
+    struct sim_node *node = arg;
+
+    node->timer_ms = deadline_ms;
+    sim_node_arm(node);
+}
+
+static const struct kv_clock_ops clock_ops = {clock_now, clock_set_timer, clock_random};
+
+/* One event is kept in the heap: an earlier deadline adds one, a later one waits for it. */
+void sim_node_arm(struct sim_node *node)
+{
+    uint64_t local_ns = sim_node_now_ns(node);
+    uint64_t wanted_ns = node->timer_ms < UINT64_MAX / SIM_MS ? node->timer_ms * SIM_MS : 0;
+    uint64_t left_ns = wanted_ns > local_ns ? wanted_ns - local_ns : 1000;
+    uint64_t at_ns = node->sim->now_ns + left_ns * PPM / node->clock.rate_ppm + 1;
+
+    if (node->timer_ms == UINT64_MAX || node->timer_event_ns <= at_ns) {
+        return;
+    }
+    node->timer_event_ns = at_ns;
+    sim_push(node->sim,
+             (struct sim_event){.time_ns = at_ns,
+                                .kind = SIM_EV_TIMER,
+                                .node = (uint8_t)node->id,
+                                .incarnation = node->incarnation});
+}
+
+void sim_node_on_timer(struct sim_node *node)
+{
+    if (node->sim->now_ns < node->timer_event_ns && node->timer_event_ns != UINT64_MAX) {
+        return; /* an earlier one was not needed any more */
+    }
+    node->timer_event_ns = UINT64_MAX;
+    if (node->timer_ms == UINT64_MAX || node->timer_ms * SIM_MS > sim_node_now_ns(node)) {
+        sim_node_arm(node);
+        return;
+    }
+    node->timer_ms = UINT64_MAX;
+    kv_node_on_timer(node->node);
+}
+
+void sim_node_set_rate(struct sim_node *node, uint64_t rate_ppm)
+{
+    node->clock = (struct sim_clock){node->sim->now_ns, sim_node_now_ns(node), rate_ppm};
+    if (node->is_up) {
+        node->timer_event_ns = UINT64_MAX;
+        sim_node_arm(node);
+    }
+}
+
+/* ---------------------------------------------------------------- workers */
+
+static uint64_t job_ns(struct sim_node *node, const struct sim_worker *worker)
+{
+    struct sim *sim = node->sim;
+    const struct sim_profile *profile = &sim->profile;
+    uint64_t ns =
+        1000 * (profile->job_min_us + sim_random(sim, SIM_RANDOM_DISK, profile->job_spread_us + 1));
+
+    ns *= node->slow_disk ? node->slow_disk : 1;
+    if (worker == &node->workers[SNAPSHOT_WORKER]) {
+        ns *= profile->snapshot_job_times;
+        /* One snapshot takes many; some must come to their end. */
+        ns = ns < SNAPSHOT_JOB_MAX_MS * SIM_MS ? ns : SNAPSHOT_JOB_MAX_MS * SIM_MS;
+    }
+    return ns;
+}
+
+static void worker_submit(void *arg, struct kv_job *job)
+{
+    struct sim_worker *worker = arg;
+    struct sim_node *node = worker->node;
+    struct sim *sim = node->sim;
+    uint64_t begin_ns = worker->free_ns > sim->now_ns ? worker->free_ns : sim->now_ns;
+
+    if (node->is_closing) {
+        return;
+    }
+    begin_ns = node->stalled_until_ns > begin_ns ? node->stalled_until_ns : begin_ns;
+    worker->free_ns = begin_ns + job_ns(node, worker);
+    sim_push(sim,
+             (struct sim_event){.time_ns = worker->free_ns,
+                                .kind = SIM_EV_JOB_RUN,
+                                .node = (uint8_t)node->id,
+                                .lane = (uint8_t)(worker - node->workers),
+                                .incarnation = node->incarnation,
+                                .data = job});
+}
+
+static const struct kv_worker_ops worker_ops = {worker_submit};
+
+/* Power or process may end in jobs that matter. */
+static void before_job(struct sim_node *node, unsigned lane, struct kv_job *job)
+{
+    struct sim *sim = node->sim;
+    bool is_boundary = lane == LOG_WORKER && sim_watch_job(node, job, true);
+    bool is_cut = lane == SNAPSHOT_WORKER && node->cut_snapshot;
+    bool is_fetch = lane == SNAPSHOT_WORKER && node->node->replica->fetch.phase != KV_FETCH_NONE;
+
+    if (is_boundary || is_fetch) {
+        is_cut = is_cut || (sim->profile.fault_every_ms[SIM_CUT_SNAPSHOT] && !sim->has_healed &&
+                            sim_chance(sim,
+                                       SIM_RANDOM_FAULT,
+                                       is_boundary ? CUT_BOUNDARY_PERMILLE : CUT_FETCH_PERMILLE));
+    }
+    if (is_cut) {
+        node->cut_snapshot = false;
+        node->power_fails_at_cut = sim_chance(sim, SIM_RANDOM_FAULT, 500);
+        fake_disk_cut_at(node->disk, 1 + sim_random(sim, SIM_RANDOM_FAULT, is_fetch ? 4 : 8));
+    }
+}
+
+void sim_node_run_job(struct sim_node *node, struct sim_event *event)
+{
+    struct sim *sim = node->sim;
+    struct sim_worker *worker = &node->workers[event->lane];
+    struct kv_job *job = event->data;
+    struct sim_event done = *event;
+
+    if (node->stalled_until_ns > sim->now_ns) {
+        event->time_ns = node->stalled_until_ns;
+        sim_push(sim, *event);
+        return;
+    }
+    before_job(node, event->lane, job);
+    job->run(job);
+    if (fake_disk_is_cut(node->disk)) {
+        sim_note(sim, node->id, "ends in the middle of a job");
+        sim_node_end(node, node->power_fails_at_cut ? SIM_END_POWER : SIM_END_KILLED);
+        sim_node_restart_later(node);
+        return;
+    }
+    if (event->lane == LOG_WORKER) {
+        (void)sim_watch_job(node, job, false);
+    } else if (event->lane == SNAPSHOT_WORKER) {
+        sim_snapshots_look(node);
+    }
+    done.kind = SIM_EV_JOB_DONE;
+    done.time_ns = sim->now_ns + 1000 * sim_random(sim, SIM_RANDOM_DISK, DONE_SPREAD_US);
+    done.time_ns = done.time_ns > worker->done_ns ? done.time_ns : worker->done_ns;
+    worker->done_ns = done.time_ns;
+    sim_push(sim, done);
+}
+
+/* ---------------------------------------------------------------- start and end */
+
+void sim_node_init(struct sim *sim, unsigned id)
+{
+    struct sim_node *node = &sim->nodes[id];
+    uint64_t drift = sim_random(sim, SIM_RANDOM_NODE, 2 * sim->profile.drift_ppm + 1);
+
+    node->sim = sim;
+    node->id = id;
+    node->disk = fake_disk_new(sim->options.seed * 16 + id);
+    node->clock = (struct sim_clock){
+        sim->now_ns,
+        (1 + sim_random(sim, SIM_RANDOM_NODE, 1000000)) * 1000 * SIM_MS,
+        PPM + drift - sim->profile.drift_ppm,
+    };
+}
+
+void sim_node_restart_later(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    uint64_t after_ms = sim_random_time(sim, SIM_RANDOM_FAULT, RESTART_MEAN_MS);
+
+    if (sim_chance(sim, SIM_RANDOM_FAULT, 100)) {
+        after_ms *= 8;
+    } else if (sim_chance(sim, SIM_RANDOM_FAULT, 300)) {
+        after_ms = 1 + after_ms / 30;
+    }
+    sim_push(sim,
+             (struct sim_event){.time_ns = sim->now_ns + after_ms * SIM_MS,
+                                .kind = SIM_EV_START,
+                                .node = (uint8_t)node->id,
+                                .incarnation = node->incarnation});
+}
+
+/* It could not open its directory. */
+static void refused(struct sim_node *node, const struct kv_error *error)
+{
+    struct sim *sim = node->sim;
+
+    node->is_up = false;
+    node->incarnation++;
+    node->node = NULL;
+    if (fake_disk_is_cut(node->disk)) {
+        sim->counts.recoveries_cut++;
+        sim_note(sim, node->id, "ends in the middle of its recovery");
+        if (node->power_fails_at_cut) {
+            fake_disk_crash(node->disk);
+        } else {
+            fake_disk_close_all(node->disk);
+            fake_disk_cut_at(node->disk, 0);
+        }
+        sim_node_restart_later(node);
+        return;
+    }
+    fake_disk_close_all(node->disk);
+    sim_note(sim, node->id, "refuses to start: %s", error->message);
+    if (node->is_damaged && error->status == KV_CORRUPT) {
+        node->is_lost = true;
+        sim->counts.refusals++;
+        return;
+    }
+    if (node->may_die && error->status == KV_IO) {
+        sim_node_restart_later(node);
+        return;
+    }
+    sim_fail(sim, "node %u refuses to start: %s", node->id, error->message);
+}
+
+void sim_node_start(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    struct kv_error error = {0};
+    struct kv_env env = {
+        .disk = *fake_disk_ops(node->disk),
+        .log_worker = {&worker_ops, &node->workers[0]},
+        .file_worker = {&worker_ops, &node->workers[1]},
+        .snapshot_worker = {&worker_ops, &node->workers[2]},
+        .net = {&sim_net_ops, node},
+        .clock = {&clock_ops, node},
+    };
+    struct kv_node_options options = {
+        .cluster_id = CLUSTER_ID,
+        .node_id = node->id,
+        .members = sim->members,
+        .n_members = sim->profile.n_nodes,
+        .client_address = sim->addresses[node->id - 1],
+        .version = "sim",
+        .wal_segment_bytes = sim->profile.segment_bytes,
+        .snapshot_log_bytes = sim->profile.snapshot_log_bytes,
+        .snapshot_slice_bytes = sim->profile.snapshot_slice_bytes,
+        .ops = &sim_node_ops,
+        .arg = node,
+    };
+
+    KV_ASSERT(!node->is_up && !node->is_lost);
+    node->is_up = true;
+    node->has_stopped = node->is_closing = node->is_dying = false;
+    node->incarnation++;
+    node->paused_until_ns = 0;
+    node->timer_ms = node->timer_event_ns = UINT64_MAX;
+    for (unsigned i = 0; i < 3; i++) {
+        node->workers[i] = (struct sim_worker){.node = node};
+    }
+    sim->counts.restarts++;
+    if (sim->profile.fault_every_ms[SIM_CUT] && !sim->has_healed &&
+        sim_chance(sim, SIM_RANDOM_FAULT, CUT_START_PERMILLE)) {
+        node->power_fails_at_cut = sim_chance(sim, SIM_RANDOM_FAULT, 500);
+        fake_disk_cut_at(node->disk, 1 + sim_random(sim, SIM_RANDOM_FAULT, 12));
+    }
+    if (kv_node_open(&options, &env, &node->node, &error) != 0) {
+        refused(node, &error);
+        return;
+    }
+    sim_note(sim,
+             node->id,
+             "starts with snapshot %" PRIu64 " and entries %" PRIu64 " to %" PRIu64,
+             node->node->replica->restored_index,
+             kv_wal_first_index(node->node->replica->wal),
+             kv_wal_last_index(node->node->replica->wal));
+    node->may_die = node->n_disk_faults > 0;
+    sim_watch_start(node);
+    sim_net_node_started(sim, node->id);
+    sim_node_turn(node);
+}
+
+/* What closing a node answers is heard by nobody. */
+void sim_node_end(struct sim_node *node, enum sim_end how)
+{
+    struct sim *sim = node->sim;
+
+    KV_ASSERT(node->is_up);
+    node->is_closing = true;
+    node->is_up = false;
+    node->incarnation++;
+    sim_net_node_ended(sim, node->id, how == SIM_END_POWER);
+    sim_server_node_ended(node, how == SIM_END_POWER);
+    /* Closing removes an unfinished snapshot; a process that is gone does nothing any more. */
+    fake_disk_cut_at(node->disk, 1);
+    kv_node_close(node->node);
+    node->node = NULL;
+    if (how == SIM_END_POWER) {
+        fake_disk_crash(node->disk);
+        /* A machine that comes up again counts from anew. */
+        node->clock.global_ns = sim->now_ns;
+        node->clock.local_ns = (1 + sim_random(sim, SIM_RANDOM_NODE, 1000)) * SIM_MS;
+    } else {
+        fake_disk_close_all(node->disk);
+        fake_disk_cut_at(node->disk, 0);
+    }
+}
+
+/* A log that never began on a full disk has nothing that waiting would keep. */
+static bool may_miss_room(const struct sim_node *node)
+{
+    return node->is_full && node->sim->checkers.nodes[node->id].disk.last_index == 0;
+}
+
+static void die(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+
+    sim_note(sim, node->id, "ends itself: %s", node->why);
+    if (fake_disk_is_cut(node->disk)) {
+        sim_node_end(node, node->power_fails_at_cut ? SIM_END_POWER : SIM_END_KILLED);
+        sim_node_restart_later(node);
+        return;
+    }
+    if (!node->may_die && !node->is_damaged && !may_miss_room(node)) {
+        sim_fail(sim, "node %u ends itself: %s", node->id, node->why);
+    }
+    /* What a failed sync has left is not on the disk, though a process that starts again may find
+     * it in the page cache. */
+    fake_disk_fail_syncs(node->disk, 0);
+    sim_node_end(node, sim_chance(sim, SIM_RANDOM_FAULT, 500) ? SIM_END_POWER : SIM_END_KILLED);
+    if (!node->is_lost) {
+        sim_node_restart_later(node);
+    }
+}
+
+void sim_node_turn(struct sim_node *node)
+{
+    if (!node->is_up) {
+        return;
+    }
+    if (!node->is_dying) {
+        kv_node_turn(node->node);
+        sim_watch_turn(node);
+        sim_server_flush(node);
+    }
+    if (node->is_dying) {
+        die(node);
+    } else if (node->has_stopped) {
+        sim_note(node->sim, node->id, "has stopped");
+        sim_node_end(node, SIM_END_STOPPED);
+        sim_node_restart_later(node);
+    }
+}

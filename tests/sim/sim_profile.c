@@ -1,0 +1,179 @@
+/* Swarm testing: each seed has its own cluster, network, disks, load, and choice of faults, since
+ * a run in which everything happens all the time never gets far into anything. */
+#include "tests/sim/sim.h"
+
+#include <string.h>
+
+const char *const sim_fault_names[SIM_FAULTS] = {
+    [SIM_KILL] = "kill",
+    [SIM_POWER] = "power",
+    [SIM_CUT] = "cut",
+    [SIM_STOP] = "stop",
+    [SIM_PAUSE] = "pause",
+    [SIM_PARTITION] = "partition",
+    [SIM_ONE_WAY] = "one-way",
+    [SIM_SLOW_LINK] = "slow-link",
+    [SIM_RESET] = "reset",
+    [SIM_LOSS] = "loss",
+    [SIM_CLOCK] = "clock",
+    [SIM_SLOW_DISK] = "slow-disk",
+    [SIM_STALL] = "stall",
+    [SIM_FULL_DISK] = "full-disk",
+    [SIM_SYNC_FAILS] = "sync-fails",
+    [SIM_FLIP] = "flip",
+    [SIM_TRANSFER] = "transfer",
+    [SIM_CLIENT_RESET] = "client-reset",
+    [SIM_SNAPSHOT] = "snapshot",
+    [SIM_CUT_SNAPSHOT] = "cut-snapshot",
+};
+
+/* Mean time between two of a kind, of the whole cluster. */
+static const uint64_t every_ms[SIM_FAULTS] = {
+    [SIM_KILL] = 12000,     [SIM_POWER] = 12000,       [SIM_CUT] = 10000,
+    [SIM_STOP] = 20000,     [SIM_PAUSE] = 10000,       [SIM_PARTITION] = 15000,
+    [SIM_ONE_WAY] = 10000,  [SIM_SLOW_LINK] = 15000,   [SIM_RESET] = 5000,
+    [SIM_LOSS] = 15000,     [SIM_CLOCK] = 8000,        [SIM_SLOW_DISK] = 15000,
+    [SIM_STALL] = 12000,    [SIM_FULL_DISK] = 30000,   [SIM_SYNC_FAILS] = 40000,
+    [SIM_FLIP] = 60000,     [SIM_TRANSFER] = 8000,     [SIM_CLIENT_RESET] = 5000,
+    [SIM_SNAPSHOT] = 10000, [SIM_CUT_SNAPSHOT] = 8000,
+};
+
+const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "disk", "storm", NULL};
+
+static uint64_t pick(struct sim *sim, uint64_t first, uint64_t last)
+{
+    return first + sim_random(sim, SIM_RANDOM_LOAD, last - first + 1);
+}
+
+static uint64_t one_of(struct sim *sim, const uint64_t *values, size_t n)
+{
+    return values[sim_random(sim, SIM_RANDOM_LOAD, n)];
+}
+
+static bool belongs(const char *profile, unsigned fault)
+{
+    static const uint32_t crash = 1u << SIM_KILL | 1u << SIM_POWER | 1u << SIM_CUT |
+                                  1u << SIM_STOP | 1u << SIM_PAUSE | 1u << SIM_TRANSFER |
+                                  1u << SIM_CUT_SNAPSHOT | 1u << SIM_SNAPSHOT;
+    static const uint32_t network = 1u << SIM_PARTITION | 1u << SIM_ONE_WAY | 1u << SIM_SLOW_LINK |
+                                    1u << SIM_RESET | 1u << SIM_LOSS | 1u << SIM_CLIENT_RESET;
+    static const uint32_t disk = 1u << SIM_POWER | 1u << SIM_CUT | 1u << SIM_SLOW_DISK |
+                                 1u << SIM_STALL | 1u << SIM_FULL_DISK | 1u << SIM_SYNC_FAILS |
+                                 1u << SIM_FLIP | 1u << SIM_CUT_SNAPSHOT;
+
+    if (strcmp(profile, "crash") == 0) {
+        return crash & 1u << fault;
+    }
+    if (strcmp(profile, "network") == 0) {
+        return network & 1u << fault;
+    }
+    if (strcmp(profile, "disk") == 0) {
+        return disk & 1u << fault;
+    }
+    return strcmp(profile, "storm") == 0 || strcmp(profile, "busy") == 0;
+}
+
+static void choose_faults(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+    bool is_storm = strcmp(profile->name, "storm") == 0;
+
+    for (unsigned fault = 0; fault < SIM_FAULTS; fault++) {
+        bool on = sim_random(sim, SIM_RANDOM_LOAD, 100) < 45;
+        uint64_t every = every_ms[fault] * pick(sim, 25, 200) / 100;
+
+        if (strcmp(profile->name, "mix") != 0) {
+            on = belongs(profile->name, fault);
+        }
+        every /= is_storm ? 3 : 1;
+        every *= sim->options.faults_rarer ? sim->options.faults_rarer : 1;
+        profile->fault_every_ms[fault] = on && !(sim->options.faults_off & 1u << fault) ? every : 0;
+    }
+}
+
+static void choose_world(struct sim *sim)
+{
+    static const uint64_t nodes[] = {3, 3, 3, 3, 3, 3, 5, 5, 7, 1};
+    static const uint64_t segments[] = {16, 16, 32, 64, 256, 1024};
+    struct sim_profile *profile = &sim->profile;
+
+    profile->n_nodes = (unsigned)one_of(sim, nodes, sizeof nodes / sizeof nodes[0]);
+    profile->duration_ms = pick(sim, 10000, 60000);
+    profile->segment_bytes = KV_KIB * one_of(sim, segments, sizeof segments / sizeof segments[0]);
+    profile->delay_min_us = (unsigned)pick(sim, 10, 300);
+    profile->delay_spread_us = (unsigned)pick(sim, 10, pick(sim, 0, 3) ? 500 : 20000);
+    profile->spike_permille = (unsigned)(pick(sim, 0, 2) ? 0 : pick(sim, 1, 20));
+    profile->spike_max_ms = (unsigned)pick(sim, 5, 500);
+    profile->job_min_us = (unsigned)pick(sim, 20, 500);
+    profile->job_spread_us = (unsigned)pick(sim, 50, pick(sim, 0, 2) ? 2000 : 20000);
+    profile->drift_ppm = (unsigned)(pick(sim, 0, 1) ? 200 : pick(sim, 0, 50000));
+}
+
+static void choose_snapshots(struct sim *sim)
+{
+    static const uint64_t logs[] = {2, 2, 4, 4, 8, 8, 16, 32, 64, 1024 * 1024};
+    static const uint64_t times[] = {1, 5, 20, 20, 100, 400};
+    struct sim_profile *profile = &sim->profile;
+
+    profile->snapshot_log_bytes = KV_KIB * one_of(sim, logs, sizeof logs / sizeof logs[0]);
+    /* Several jobs and pieces for each snapshot, not thousands. */
+    profile->snapshot_slice_bytes =
+        pick(sim, 0, 3) ? pick(sim, 300, 8000) + profile->n_keys * profile->value_max / 16 : 0;
+    profile->snapshot_job_times = (unsigned)one_of(sim, times, sizeof times / sizeof times[0]);
+    profile->bulk_bytes_per_ms = pick(sim, 0, 2) ? 2000 : pick(sim, 5, 200);
+    profile->bulk_loss_permille = (unsigned)(pick(sim, 0, 2) ? 0 : pick(sim, 1, 300));
+}
+
+static void choose_load(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+
+    profile->n_clients = (unsigned)pick(sim, 2, 5);
+    profile->think_ms = (unsigned)pick(sim, 20, pick(sim, 0, 3) ? 400 : 2000);
+    profile->pipeline = (unsigned)pick(sim, 1, pick(sim, 0, 2) ? 3 : 16);
+    profile->n_keys = (unsigned)pick(sim, 3, 60);
+    profile->value_max = (unsigned)(pick(sim, 0, 5) ? pick(sim, 16, 300) : pick(sim, 1000, 12000));
+    profile->write_percent = (unsigned)pick(sim, 20, 90);
+    profile->hot_percent = (unsigned)pick(sim, 0, 80);
+    profile->rare_permille = (unsigned)pick(sim, 0, 30);
+    profile->deadline_ms = (unsigned)pick(sim, 200, 6000);
+    profile->stay = pick(sim, 0, 2) == 0;
+    profile->compress = pick(sim, 0, 3) == 0;
+    profile->repeats = pick(sim, 0, 5) == 0;
+    if (strcmp(profile->name, "busy") == 0) {
+        profile->n_clients = 5;
+        profile->think_ms = 300;
+        profile->pipeline = 2;
+        profile->stay = true;
+    }
+}
+
+void sim_profile_choose(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+
+    profile->name = sim->options.profile;
+    if (!profile->name) {
+        uint64_t throw = pick(sim, 0, 9);
+
+        profile->name = throw == 0 ? "calm" : throw == 1 ? "storm" : "mix";
+    }
+    choose_world(sim);
+    choose_load(sim);
+    choose_snapshots(sim);
+    choose_faults(sim);
+    if (sim->options.n_nodes) {
+        profile->n_nodes = sim->options.n_nodes;
+    }
+    if (sim->options.duration_ms) {
+        profile->duration_ms = sim->options.duration_ms;
+    }
+    /* An entry holds what all clients ask at once, and more after a while without a leader. */
+    while (profile->segment_bytes <
+           4ULL * profile->n_clients * profile->pipeline * (profile->value_max + 128) + 8192) {
+        profile->segment_bytes *= 2;
+    }
+    if (profile->n_nodes == 1) {
+        profile->fault_every_ms[SIM_FLIP] = 0;
+    }
+}
