@@ -12,8 +12,14 @@ int kv_machine_open(struct kv_machine **ret_machine)
     if (!machine) {
         return KV_NO_MEMORY;
     }
+    machine->command_hash = XXH3_createState();
+    if (!machine->command_hash) {
+        free(machine);
+        return KV_NO_MEMORY;
+    }
     kv_tree_init(&machine->tree);
     kv_history_init(&machine->history);
+    kv_sessions_init(&machine->sessions);
     kv_settings_init(&machine->settings);
     machine->revision = KV_REVISION_FIRST;
     machine->reclaim_per_entry = KV_RECLAIM_PER_ENTRY;
@@ -28,6 +34,8 @@ void kv_machine_close(struct kv_machine *machine)
     }
     kv_history_deinit(&machine->history);
     kv_tree_deinit(&machine->tree);
+    kv_sessions_deinit(&machine->sessions);
+    (void)XXH3_freeState(machine->command_hash);
     free(machine->kvs);
     free(machine->kv_pointers);
     free(machine->records);
@@ -48,15 +56,15 @@ int kv_machine_begin(struct kv_machine *machine,
         machine->cluster_time_ms = cluster_time_ms;
     }
     machine->entry_changed = false;
+    kv_sessions_expire(&machine->sessions, machine->cluster_time_ms);
     return 0;
 }
 
-/* Runs a command and gives its reply, whatever becomes of it. */
-static void answer(struct kv_machine *machine,
-                   const Kv__Request *request,
-                   enum kv_command_class cls,
-                   kv_machine_reply_fn fn,
-                   void *arg)
+void kv_machine_answer(struct kv_machine *machine,
+                       const Kv__Request *request,
+                       enum kv_command_class cls,
+                       kv_machine_reply_fn fn,
+                       void *arg)
 {
     const struct kv_command *command = kv_command_find(request);
     struct kv_answer answer;
@@ -95,7 +103,11 @@ void kv_machine_execute(struct kv_machine *machine,
                         kv_machine_reply_fn fn,
                         void *arg)
 {
-    answer(machine, request, KV_COMMAND_WRITE, fn, arg);
+    if (request->session) {
+        kv_execute_stamped(machine, request, fn, arg);
+    } else {
+        kv_machine_answer(machine, request, KV_COMMAND_WRITE, fn, arg);
+    }
 }
 
 void kv_machine_read(struct kv_machine *machine,
@@ -103,7 +115,7 @@ void kv_machine_read(struct kv_machine *machine,
                      kv_machine_reply_fn fn,
                      void *arg)
 {
-    answer(machine, request, KV_COMMAND_READ, fn, arg);
+    kv_machine_answer(machine, request, KV_COMMAND_READ, fn, arg);
 }
 
 void kv_machine_end(struct kv_machine *machine)
@@ -140,6 +152,11 @@ int64_t kv_machine_oldest_revision(const struct kv_machine *machine)
     return machine->history.oldest_revision;
 }
 
+int64_t kv_machine_next_due_ms(const struct kv_machine *machine)
+{
+    return kv_sessions_next_due_ms(&machine->sessions);
+}
+
 int64_t kv_machine_cluster_time_ms(const struct kv_machine *machine)
 {
     return machine->cluster_time_ms;
@@ -157,7 +174,7 @@ const struct kv_machine_settings *kv_machine_settings_of(const struct kv_machine
 
 uint64_t kv_machine_state_hash(const struct kv_machine *machine)
 {
-    return machine->state_hash;
+    return machine->state_hash + kv_sessions_hash(&machine->sessions);
 }
 
 void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats *ret_stats)
@@ -167,11 +184,13 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
         .data_bytes = machine->data_bytes,
         .history_bytes = machine->history.bytes,
         .versions = machine->history.versions,
+        .sessions = machine->sessions.n,
+        .session_bytes = machine->sessions.bytes,
         .unreclaimed_bytes = machine->tree.retired_bytes,
     };
 }
 
-/* M1 to M10. */
+/* M1 to M10, M13, M14. */
 void kv_machine_check_invariants(const struct kv_machine *machine)
 {
     struct kv_tree_cursor cursor;
@@ -180,6 +199,7 @@ void kv_machine_check_invariants(const struct kv_machine *machine)
 
     kv_tree_check_invariants(&machine->tree);
     kv_history_check_invariants(&machine->history, machine->revision);
+    kv_sessions_check_invariants(&machine->sessions);
     kv_tree_seek(&machine->tree, kv_slice_of(NULL, 0), &cursor);
     for (const struct kv_record *record; (record = kv_tree_cursor_get(&cursor));
          kv_tree_next(&cursor)) {

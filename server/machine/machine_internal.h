@@ -5,11 +5,15 @@
 #include "common/limits.h"
 #include "server/machine/history.h"
 #include "server/machine/machine.h"
+#include "server/machine/sessions.h"
 #include "server/machine/tree.h"
+
+#include <xxhash.h>
 
 struct kv_machine {
     struct kv_tree tree;
     struct kv_history history;
+    struct kv_sessions sessions;
     struct kv_machine_settings settings;
     int64_t revision;
     int64_t cluster_time_ms;
@@ -18,7 +22,8 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
-    size_t reclaim_per_entry; /* tests lower it */
+    size_t reclaim_per_entry;   /* tests lower it */
+    XXH3_state_t *command_hash; /* scratch */
     /* Scratch for replies of several keys. */
     Kv__KeyValue *kvs;
     Kv__KeyValue **kv_pointers;
@@ -45,10 +50,11 @@ struct kv_answer {
         Kv__ConfigListResult config_list;
         Kv__ConfigGetResult config_get;
         Kv__ConfigSetResult config_set;
+        Kv__SessionOpenResult session_open;
     } result;
     Kv__KeyValue kv;
-    Kv__ConfigEntry entries[8];
-    Kv__ConfigEntry *entry_pointers[8];
+    Kv__ConfigEntry entries[16];
+    Kv__ConfigEntry *entry_pointers[16];
 };
 
 /* One row per command of kv.proto that exists. */
@@ -63,6 +69,25 @@ struct kv_command {
 };
 /* NULL: not there. */
 const struct kv_command *kv_command_find(const Kv__Request *request);
+
+/* --- machine.c --- */
+/* Runs a command and gives its reply, whatever becomes of it. */
+void kv_machine_answer(struct kv_machine *machine,
+                       const Kv__Request *request,
+                       enum kv_command_class cls,
+                       kv_machine_reply_fn fn,
+                       void *arg);
+
+/* --- command_session.c --- */
+/* What can be told of a stamp without the state. */
+int kv_stamp_validate(const Kv__Request *request,
+                      enum kv_command_class cls,
+                      struct kv_error *ret_error) KV_MUST_CHECK;
+/* A write with a stamp: runs it, or gives the answer of the time when it was run. */
+void kv_execute_stamped(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        kv_machine_reply_fn fn,
+                        void *arg);
 
 /* --- keyspace.c: records by key and revision, and changes --- */
 static inline struct kv_slice kv_slice_of_proto(ProtobufCBinaryData data)
@@ -136,6 +161,15 @@ int kv_run_config_get(struct kv_machine *machine,
 int kv_run_config_set(struct kv_machine *machine,
                       const Kv__Request *request,
                       struct kv_answer *answer);
+int kv_run_session_open(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        struct kv_answer *answer);
+int kv_run_session_renew(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+int kv_run_session_close(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
 
 /* --- settings.c --- */
 void kv_settings_init(struct kv_machine_settings *settings);
