@@ -19,8 +19,9 @@
 #define KV_RECLAIM_PER_ENTRY 512u /* pieces of memory freed after one entry: about 1 ms */
 
 /* --- exactly-once sessions --- */
-#define KV_SESSION_WINDOW 1024u /* sequences not yet acknowledged: as many as a connection sends \
-                                 */
+#define KV_SESSION_WINDOW                                                  \
+    1024u /* sequences not yet acknowledged: as many as a connection sends \
+           */
 #define KV_SESSION_SEQUENCE_MAX INT64_MAX /* so that none overflows */
 #define KV_SESSION_REPLY_BYTES_MAX \
     (1 * KV_MIB) /* answers kept of one; beyond it only that it was done */
@@ -74,7 +75,8 @@
 #define KV_BATCH_BYTES_MAX (1 * KV_MIB)  /* one entry of many commands */
 #define KV_ENTRY_BYTES_MAX (17 * KV_MIB) /* one entry of one largest command with its header */
 #define KV_BATCH_COMMANDS_MAX 8192u      /* commands of one entry */
-#define KV_INFLIGHT_ENTRIES_MAX 16u      /* guard 18: proposed, not committed */
+#define KV_TIME_LOG_MS 1000 /* while there are deadlines: a failover loses no more of them */
+#define KV_INFLIGHT_ENTRIES_MAX 16u /* guard 18: proposed, not committed */
 #define KV_INFLIGHT_BYTES_MAX (32 * KV_MIB)
 #define KV_APPEND_BYTES_MAX (4 * KV_MIB) /* entries of one AppendEntries, or one larger entry */
 #define KV_APPEND_ENTRIES_MAX 64u        /* raft_set_max_inflight_entries */
