@@ -156,6 +156,7 @@
 #define KV_CLIENT_ENDPOINTS_MAX 16u   /* given and learned: all members with one to spare */
 #define KV_CLIENT_REQUESTS_MAX 65536u /* that have no answer yet, of one client: KV_BUSY beyond */
 #define KV_CLIENT_BYTES_MAX (256 * KV_MIB) /* their requests together */
+#define KV_CLIENT_FIELDS_BYTES 64u         /* of a frame, for what differs between two tries */
 #define KV_CLIENT_OUT_BYTES_MAX \
     (32 * KV_MIB) /* packed for one connection and not yet taken; the rest waits its turn */
 #define KV_CLIENT_CONNECT_TIMEOUT_MS 2000 /* connection and hello; then it counts as failed */
