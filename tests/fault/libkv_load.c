@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { THREADS_MAX = 256, BLOCK = 200 };
+enum { THREADS_MAX = 256, BLOCK = 200, KEY_BYTES = 64 };
 
 struct worker {
     pthread_t thread;
@@ -48,9 +49,10 @@ static void note(struct worker *worker, int status, const struct kv_error *error
     snprintf(worker->message, sizeof worker->message, "%s", error->message);
 }
 
-static void append_key(const struct worker *worker, unsigned long i, char key[48])
+static void append_key(const struct worker *worker, unsigned long i, char key[KEY_BYTES])
 {
-    snprintf(key, 48, "append/%u/%lu", worker->number, i / BLOCK);
+    /* Of this process alone: another may have run before. */
+    snprintf(key, KEY_BYTES, "append/%ld/%u/%lu", (long)getpid(), worker->number, i / BLOCK);
 }
 
 /* The numbers of the block before i. */
@@ -58,7 +60,7 @@ static void check_block(struct worker *worker, unsigned long i)
 {
     struct kv_pair pair;
     struct kv_error error;
-    char key[48];
+    char key[KEY_BYTES];
     unsigned counts[BLOCK] = {0};
     unsigned long before = 0;
     char *text;
@@ -92,7 +94,7 @@ static void check_block(struct worker *worker, unsigned long i)
 static void append(struct worker *worker, unsigned long i)
 {
     struct kv_error error;
-    char key[48];
+    char key[KEY_BYTES];
     char value[32];
     int status;
 
