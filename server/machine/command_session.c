@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <xxhash.h>
 
 /* Ids given out so far are below the counter: one that is not there has ended. */
@@ -151,19 +152,27 @@ static void hash_append(ProtobufCBuffer *buffer, size_t size, const uint8_t *dat
     (void)XXH3_64bits_update(hash->state, data, size);
 }
 
+/* The member of a request's or reply's oneof; NULL: none. Packing the whole would look at each of
+ * its some eighty fields. */
+static const ProtobufCMessage *member_of(const ProtobufCMessage *message, unsigned number)
+{
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field(message->descriptor, number);
+
+    return field ? *(const ProtobufCMessage *const *)(const void *)((const char *)message +
+                                                                    field->offset)
+                 : NULL;
+}
+
 /* Of the command alone, as protobuf packs it: id, deadline and stamp differ between two tries of a
  * request, and the same message may come in other bytes. */
 static uint64_t hash_command(struct kv_machine *machine, const Kv__Request *request)
 {
     struct hash_buffer hash = {{hash_append}, machine->command_hash};
-    Kv__Request command = *request;
+    unsigned number = (unsigned)request->command_case;
 
-    command.id = 0;
-    command.deadline_ms = 0;
-    command.serializable = false;
-    command.session = NULL;
-    (void)XXH3_64bits_reset(hash.state);
-    (void)kv__request__pack_to_buffer(&command, &hash.base);
+    (void)XXH3_64bits_reset_withSeed(hash.state, number);
+    (void)protobuf_c_message_pack_to_buffer(member_of(&request->base, number), &hash.base);
     return XXH3_64bits_digest(hash.state);
 }
 
@@ -221,6 +230,66 @@ static void reply_recorded(const Kv__Request *request,
     kv__reply__free_unpacked(reply, NULL);
 }
 
+/* ---------------------------------------------------------------- recording */
+
+enum { TAG_REVISION = 5 << 3, VARINT_BYTES_MAX = 10 };
+
+static size_t write_varint(uint8_t *p, uint64_t value)
+{
+    size_t size = 0;
+
+    while (value >= 0x80) {
+        p[size++] = (uint8_t)(value | 0x80);
+        value >>= 7;
+    }
+    p[size++] = (uint8_t)value;
+    return size;
+}
+
+/* What precedes the result's own bytes in the packed reply; its size. */
+static size_t
+write_head(uint8_t head[4 * VARINT_BYTES_MAX], const Kv__Reply *reply, size_t result_size)
+{
+    size_t size = 0;
+
+    head[size++] = TAG_REVISION;
+    size += write_varint(head + size, (uint64_t)reply->revision);
+    if (reply->result_case != KV__REPLY__RESULT__NOT_SET) {
+        size += write_varint(head + size, (uint64_t)reply->result_case << 3 | 2);
+        size += write_varint(head + size, result_size);
+    }
+    return size;
+}
+
+/* Packs the reply without id: the usual one, with revision and result only, by hand. */
+static struct kv_sessions_reply *
+keep(const struct kv_sessions *sessions, const struct kv_sessions_one *one, Kv__Reply *reply)
+{
+    const ProtobufCMessage *result = member_of(&reply->base, (unsigned)reply->result_case);
+    size_t result_size = result ? protobuf_c_message_get_packed_size(result) : 0;
+    bool usual = reply->code == KV__CODE__OK && !reply->hint && reply->message[0] == '\0';
+    struct kv_sessions_reply *kept;
+    uint8_t head[4 * VARINT_BYTES_MAX];
+    uint64_t id = reply->id;
+    size_t head_size = write_head(head, reply, result_size);
+    size_t size;
+
+    reply->id = 0;
+    size = usual ? head_size + result_size : kv__reply__get_packed_size(reply);
+    size = kv_sessions_has_room(sessions, one, size) ? size : 0;
+    kept = kv_sessions_reply_new(size);
+    if (size > 0 && usual) {
+        memcpy(kept->bytes, head, head_size);
+        if (result) {
+            (void)protobuf_c_message_pack(result, kept->bytes + head_size);
+        }
+    } else if (size > 0) {
+        (void)kv__reply__pack(reply, kept->bytes);
+    }
+    reply->id = id;
+    return kept;
+}
+
 struct recording {
     struct kv_machine *machine;
     const Kv__Request *request;
@@ -240,21 +309,12 @@ static void record(void *arg, Kv__Reply *reply)
     enum kv_retry retry = kv_status_retry(-(int)reply->code);
 
     if (retry == KV_RETRY_OK || retry == KV_RETRY_NEVER) {
-        struct kv_sessions_reply *kept;
-        size_t size;
+        struct kv_sessions_reply *kept = keep(sessions, one, reply);
 
-        reply->id = 0;
-        size = kv__reply__get_packed_size(reply);
-        size = kv_sessions_has_room(sessions, one, size) ? size : 0;
-        kept = kv_sessions_reply_new(size);
         kept->command_hash = recording->command_hash;
         kept->revision = reply->revision;
         kept->code = (uint32_t)reply->code;
-        if (size > 0) {
-            kv__reply__pack(reply, kept->bytes);
-        }
         kv_sessions_record(sessions, one, stamp->sequence, kept);
-        reply->id = recording->request->id;
     }
     if (recording->fn) {
         recording->fn(recording->arg, reply);
