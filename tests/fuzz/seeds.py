@@ -184,6 +184,18 @@ OTHERS = [
     'compact { revision: 9 }',
     'delete { ranges { special: ALL } }',
 ]
+SESSIONS = [
+    'session_open { ttl_ms: 2000 }',
+    'session_open { ordered: true }',
+    'session { session_id: 1 sequence: 2 } append { key: "a" value: "x" }',
+    'session { session_id: 1 sequence: 2 } append { key: "a" value: "x" }',
+    'session { session_id: 1 sequence: 1 acknowledged_through: 0 } getdel { key: "a" }',
+    'session { session_id: 2 sequence: 1 } put { key: "b" value: "y" }',
+    'session { session_id: 1 sequence: 900 acknowledged_through: 2 } put { key: "a" }',
+    'session_renew { session_id: 1 }',
+    'session_close { session_id: 2 }',
+    'session { session_id: 2 sequence: 2 acknowledged_through: 1 } put { key: "b" }',
+]
 TRANSACTIONS = [
     'txn { compares { range { start: "a" } comparison: COMPARE_LESS version: 3 }'
     ' then { put { key: "a" } } otherwise { txn { then { get { key: "b" } } } } }',
@@ -229,7 +241,7 @@ def client_seeds():
         "node": connection("status { }", "member_list { }", "leader_transfer { node_id: 2 }", "snapshot_now { }"),
         "next": connection(*NEXT),
         "types": connection(*COUNTERS[:2], *HASHES[:3], *LISTS[:3], *SETS[:3], *ZSETS[:2], *OTHERS, *TRANSACTIONS),
-        "session": connection('session { session_id: 1 sequence: 2 } put { key: "a" }'),
+        "session": connection(*SESSIONS),
         "nested": connection(nested(4), nested(20)),
         "empty_request": connection("", frame(REQUEST, b"")),
         "unknown_field": connection(frame(REQUEST, unknown)),
@@ -272,6 +284,7 @@ def entry_seeds():
                         ['delete { ranges { start: "65" special: FROM_KEY } }'], many[:9]),
         "settings": entries(SETTINGS),
         "reads": entries(FILL, RANGES, ["status { }", ""]),
+        "sessions": entries(*([text] for text in SESSIONS), step_ms=400),
         "next": entries(NEXT, FILL),
         "counters": entries(*([text] for text in COUNTERS)),
         "hashes": entries(*([text] for text in HASHES), OTHERS[:2], step_ms=100),
