@@ -157,36 +157,51 @@ static void run_write(struct kv_job *job)
     }
 }
 
+static int open_load(struct kv_fetch *fetch)
+{
+    const struct kv_snapshot_id id = {fetch->descriptor.index, fetch->descriptor.term, 0};
+    int status =
+        kv_snapshot_load_open(&fetch->load, fetch->replica, fetch->receiver, &id, &fetch->error);
+
+    if (status != 0) {
+        fetch->load.ops = NULL;
+    }
+    return status == 0 ? 1 : status;
+}
+
+/* Else it would be found, and refused, again and again. */
+static void remove_unsound(struct kv_fetch *fetch)
+{
+    struct kv_error error;
+
+    if (fetch->receiver) {
+        kv_snapshot_receiver_reject(fetch->receiver);
+    } else {
+        (void)!kv_snapshot_remove(
+            &fetch->replica->env.disk, fetch->descriptor.index, fetch->descriptor.term, &error);
+    }
+}
+
+/* What was received is checked by being loaded, and has its final name once it is whole. */
 static void run_load(struct kv_job *job)
 {
     struct kv_fetch *fetch = (struct kv_fetch *)job;
-    const struct kv_replica *r = fetch->replica;
-    uint64_t cluster_id = r->options.cluster_id;
 
-    fetch->status = 1;
-    if (fetch->receiver) {
-        int status = kv_snapshot_receiver_finish(fetch->receiver, cluster_id, &fetch->error);
-
+    fetch->status =
+        fetch->load.ops ? kv_snapshot_load_some(&fetch->load, &fetch->error) : open_load(fetch);
+    if (fetch->status == 0 && fetch->receiver) {
+        fetch->status =
+            kv_snapshot_receiver_finish(fetch->receiver, fetch->load.reader, &fetch->error);
+    }
+    if (fetch->status == KV_CORRUPT || (fetch->status == KV_WRONG_NODE && fetch->receiver)) {
+        remove_unsound(fetch);
+    }
+    if (fetch->status != 1) {
         kv_snapshot_receiver_close(fetch->receiver);
         fetch->receiver = NULL;
-        fetch->status = status == 0 ? 1 : status;
-    } else if (!fetch->load.ops) {
-        int status = kv_snapshot_load_open(
-            &fetch->load, r, fetch->descriptor.index, fetch->descriptor.term, &fetch->error);
-
-        if (status != 0) {
-            fetch->load.ops = NULL;
-        }
-        fetch->status = status == 0 ? 1 : status;
-    } else {
-        fetch->status = kv_snapshot_load_some(&fetch->load, &fetch->error);
     }
-    if (fetch->status == KV_CORRUPT) {
-        struct kv_error error;
-
-        /* Else it would be found, and refused, again and again. */
-        (void)!kv_snapshot_remove(
-            &r->env.disk, fetch->descriptor.index, fetch->descriptor.term, &error);
+    if (fetch->status < 0) {
+        close_load(fetch);
     }
 }
 

@@ -268,11 +268,11 @@ int kv_replica_metadata(uint64_t index,
                         struct kv_slice configuration,
                         struct raft_snapshot_metadata *ret_metadata) KV_MUST_CHECK;
 
-/* snapshot_load.c */
+/* snapshot_load.c: of what was received, or NULL: the complete file */
 int kv_snapshot_load_open(struct kv_snapshot_load *load,
                           const struct kv_replica *r,
-                          uint64_t index,
-                          uint64_t term,
+                          const struct kv_snapshot_receiver *receiver,
+                          const struct kv_snapshot_id *id,
                           struct kv_error *ret_error) KV_MUST_CHECK;
 /* 1: more to do, 0: load->restore is whole, or a negative status. */
 int kv_snapshot_load_some(struct kv_snapshot_load *load, struct kv_error *ret_error) KV_MUST_CHECK;

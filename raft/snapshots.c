@@ -469,7 +469,7 @@ load_one(struct kv_replica *r, const struct kv_snapshot_id *id, struct kv_error 
     struct kv_snapshot_load load;
     struct kv_snapshot_descriptor descriptor;
     const struct kv_snapshot_meta *meta;
-    int status = kv_snapshot_load_open(&load, r, id->index, id->term, ret_error);
+    int status = kv_snapshot_load_open(&load, r, NULL, id, ret_error);
 
     if (status != 0) {
         return status;
