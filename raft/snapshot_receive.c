@@ -240,6 +240,17 @@ uint64_t kv_snapshot_receiver_offset(const struct kv_snapshot_receiver *receiver
 
 /* ---------------------------------------------------------------- pieces */
 
+/* What is checked at the end is what the disk has, and memory is left to others meanwhile: pages
+ * that are given back serve the next pieces, which costs a fraction of fresh ones. */
+static void forget_from(const struct kv_snapshot_receiver *receiver, uint64_t offset)
+{
+    const struct kv_disk *disk = receiver->disk;
+
+    if (receiver->file && disk->ops->forget) {
+        disk->ops->forget(disk->disk, receiver->file, offset, receiver->synced_offset - offset);
+    }
+}
+
 static int given_up(const struct kv_snapshot_receiver *receiver, struct kv_error *ret_error)
 {
     return kv_error_set(ret_error,
@@ -259,17 +270,6 @@ static int sync_part(struct kv_snapshot_receiver *receiver, struct kv_error *ret
     }
     receiver->synced_offset = receiver->offset;
     return write_note(receiver, ret_error);
-}
-
-/* What is checked at the end is what the disk has, and memory is left to others meanwhile: pages
- * that are given back serve the next pieces, which costs a fraction of fresh ones. */
-static void forget_from(const struct kv_snapshot_receiver *receiver, uint64_t offset)
-{
-    const struct kv_disk *disk = receiver->disk;
-
-    if (receiver->file && disk->ops->forget) {
-        disk->ops->forget(disk->disk, receiver->file, offset, receiver->synced_offset - offset);
-    }
 }
 
 int kv_snapshot_receiver_add(struct kv_snapshot_receiver *receiver,
