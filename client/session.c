@@ -320,6 +320,9 @@ void kv_session_answered(struct kv_session *session,
             status = KV_OUTCOME_UNKNOWN;
         }
         if (reply->code == KV__CODE__BUSY || reply->code == KV__CODE__NO_SPACE) {
+            if (request->is_asked_once) {
+                break;
+            }
             kv_session_again(session, now_ns, request, true, status, text);
             return;
         }
@@ -506,6 +509,7 @@ static int make_request(const Kv__Request *original,
     request->read = kv_session_is_repeatable(&copy) &&
                     copy.command_case != KV__REQUEST__COMMAND_LEADER_TRANSFER;
     request->repeatable = (options && options->repeatable) || kv_session_is_repeatable(&copy);
+    request->is_asked_once = copy.command_case == KV__REQUEST__COMMAND_SNAPSHOT_NOW;
     *ret_request = request;
     return 0;
 }

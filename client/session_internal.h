@@ -32,6 +32,7 @@ struct kv_request {
     bool repeatable;   /* may be sent again when the outcome is unknown */
     bool read;         /* and then nothing is unknown to the caller */
     bool maybe_done;   /* a write that was sent and had no clear answer */
+    bool is_asked_once; /* a full disk or a busy node is for people to know, not to be waited for */
     bool had_items;
     struct kv_error *last; /* why it is not done yet; NULL: no reason known */
     kv_session_item_fn item_fn;
