@@ -503,9 +503,36 @@ static void keep_older(struct kv_replica *r, const struct kv_snapshot_id *ids, s
     }
 }
 
+/* Whose files this server must leave to a newer one: then it does not start. */
+static bool is_of_newer_format(const struct kv_replica *r, const struct kv_snapshot_id *id)
+{
+    struct kv_snapshot_reader *reader = NULL;
+    char name[KV_SNAPSHOT_NAME_BYTES];
+    struct kv_error error;
+    int status;
+
+    kv_snapshot_name(name, id->index, id->term, KV_SNAPSHOT_COMPLETE);
+    status = kv_snapshot_reader_open(&r->env.disk, name, 0, &reader, &error);
+    kv_snapshot_reader_close(reader);
+    return status == KV_WRONG_NODE;
+}
+
+static void log_refused(const struct kv_snapshot_id *id, const char *message, bool is_last)
+{
+    KV_REACHED("snapshot-refused");
+    KV_LOG(ERROR,
+           "raft",
+           "snapshot_refused",
+           "index=%" PRIu64 " error=\"%s\" next=\"%s\"",
+           id->index,
+           message,
+           is_last ? "the whole log is tried" : "an older one is tried");
+}
+
 int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
 {
     struct kv_snapshot_id ids[KV_SNAPSHOTS_MAX];
+    struct kv_error strange = {0}; /* the first of another cluster */
     size_t n;
     int status = kv_snapshot_list(&r->env.disk, ids, KV_SNAPSHOTS_MAX, &n, ret_error);
 
@@ -513,22 +540,23 @@ int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
         struct kv_error error;
         int loaded = load_one(r, &ids[i], &error);
 
-        if (loaded == KV_NO_MEMORY || loaded == KV_WRONG_NODE) {
+        if (loaded == KV_NO_MEMORY || (loaded == KV_WRONG_NODE && is_of_newer_format(r, &ids[i]))) {
             *ret_error = error;
             return loaded;
         }
+        if (loaded == KV_WRONG_NODE && strange.status == 0) {
+            strange = error;
+        }
         if (loaded != 0) {
-            KV_REACHED("snapshot-refused");
-            KV_LOG(ERROR,
-                   "raft",
-                   "snapshot_refused",
-                   "index=%" PRIu64 " error=\"%s\" next=\"%s\"",
-                   ids[i].index,
-                   error.message,
-                   i + 1 < n ? "an older one is tried" : "the whole log is tried");
+            log_refused(&ids[i], error.message, i + 1 == n);
         } else {
             keep_older(r, ids + i + 1, n - i - 1);
         }
+    }
+    /* It took the place of what is missing. */
+    if (status == 0 && strange.status != 0 && r->restored_index + 1 < kv_wal_first_index(r->wal)) {
+        *ret_error = strange;
+        status = strange.status;
     }
     return status;
 }
