@@ -19,6 +19,7 @@ void kv_replica_snapshots_init(struct kv_replica *r)
     for (size_t i = 0; i < KV_SNAPSHOT_PIECES_AHEAD; i++) {
         kv_buf_init(&r->fetch.pieces[i].data, KV_SNAPSHOT_PIECE_BYTES);
     }
+    kv_buf_init(&r->check.raw, KV_SNAPSHOT_BLOCK_BYTES_MAX);
     r->take.replica = r->fetch.replica = r->removal.replica = r;
 }
 
@@ -41,6 +42,7 @@ void kv_replica_snapshots_deinit(struct kv_replica *r)
     while (r->n_kept > 0) {
         drop_kept(r, 0);
     }
+    kv_replica_check_deinit(r);
     kv_replica_fetch_deinit(r);
 }
 
@@ -120,6 +122,19 @@ void kv_replica_doom_file(struct kv_replica *r, uint64_t index, uint64_t term)
     }
 }
 
+void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term)
+{
+    for (size_t i = 0; i < r->n_kept; i++) {
+        if (r->kept[i].descriptor.index == index && r->kept[i].descriptor.term == term) {
+            drop_kept(r, i);
+            break;
+        }
+    }
+    kv_replica_doom_file(r, index, term);
+    r->is_take_due = true;
+    r->snapshot_retry_ms = 0;
+}
+
 /* Two are kept, one when the disk is short, and those that somebody fetches. */
 void kv_replica_prune_snapshots(struct kv_replica *r)
 {
@@ -147,6 +162,7 @@ void kv_replica_keep_snapshot(struct kv_replica *r,
 {
     struct kv_kept_snapshot kept = {.descriptor = *descriptor};
 
+    r->is_take_due = false;
     if (r->n_kept == KV_SNAPSHOTS_MAX) {
         drop_kept(r, r->n_kept - 1); /* its file goes at the next start */
     }
@@ -227,6 +243,16 @@ static bool is_installing(const struct kv_replica *r)
            r->fetch.phase >= KV_FETCH_LOADING;
 }
 
+/* The least index that a snapshot may have: behind the newest one, or in its place when it was
+ * dropped. */
+static uint64_t least_index(const struct kv_replica *r)
+{
+    uint64_t index = r->raft.trail.snapshot.index;
+    bool is_kept = r->n_kept > 0 && r->kept[0].descriptor.index >= index;
+
+    return index > 0 && !is_kept ? index : index + 1;
+}
+
 static int open_writer(struct kv_snapshot_take *take)
 {
     const struct kv_disk *disk = &take->replica->env.disk;
@@ -301,15 +327,17 @@ static void take_succeeded(struct kv_replica *r)
     r->snapshots_taken++;
     r->log_bytes -= take->log_bytes < r->log_bytes ? take->log_bytes : r->log_bytes;
     /* Another one was installed meanwhile, or the state is not to be trusted. */
-    if (take->result.index <= r->raft.trail.snapshot.index || r->raft.snapshot.installing ||
-        r->is_unfit) {
+    if (take->result.index < least_index(r) || r->raft.snapshot.installing || r->is_unfit) {
         KV_REACHED("snapshot-taken-too-late");
         kv_replica_doom_file(r, take->result.index, take->result.term);
         return;
     }
     kv_replica_keep_snapshot(
         r, &take->result, kv_slice_of(take->configuration.data, take->configuration.size), false);
-    record_newest(r);
+    /* In place of a dropped one, of which the core knows. */
+    if (take->result.index > r->raft.trail.snapshot.index) {
+        record_newest(r);
+    }
 }
 
 static void take_failed(struct kv_replica *r)
@@ -388,7 +416,7 @@ static bool start_take(struct kv_replica *r)
 static bool may_take(const struct kv_replica *r)
 {
     return !r->take.under_way && !r->is_unfit && !is_installing(r) &&
-           r->applied_configuration_index > 0 && r->applied_index > r->raft.trail.snapshot.index &&
+           r->applied_configuration_index > 0 && r->applied_index >= least_index(r) &&
            r->applied_index <= r->raft.last_stored && kv_terms_of(&r->terms, r->applied_index) != 0;
 }
 
@@ -397,7 +425,7 @@ void kv_replica_snapshots_turn(struct kv_replica *r)
     if (!may_take(r) || r->last_now_ms < r->snapshot_retry_ms) {
         return;
     }
-    if (r->take.is_wanted || r->log_bytes >= log_bytes_due(r)) {
+    if (r->take.is_wanted || r->is_take_due || r->log_bytes >= log_bytes_due(r)) {
         (void)start_take(r);
     }
 }
@@ -407,7 +435,7 @@ int kv_replica_take_snapshot(struct kv_replica *r)
     if (!r->started || r->dead || r->applied_configuration_index == 0) {
         return KV_NO_LEADER;
     }
-    if (!r->take.under_way && r->applied_index == r->raft.trail.snapshot.index && r->n_kept > 0) {
+    if (!r->take.under_way && r->n_kept > 0 && r->applied_index == r->kept[0].descriptor.index) {
         const struct kv_snapshot_descriptor *newest = &r->kept[0].descriptor;
 
         r->options.ops->snapshot_done(
@@ -457,7 +485,8 @@ bool kv_replica_snapshots_idle(const struct kv_replica *r)
             return false;
         }
     }
-    return !r->take.under_way && !r->removal.under_way && !r->fetch.job_under_way;
+    return !r->take.under_way && !r->removal.under_way && !r->check.under_way &&
+           !r->fetch.job_under_way;
 }
 
 /* ---------------------------------------------------------------- at start */
