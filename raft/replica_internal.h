@@ -97,6 +97,7 @@ struct kv_snapshot_check {
     bool under_way;
     uint64_t index;
     uint64_t term;
+    uint64_t size_bytes;
     uint64_t hash; /* 0: not known */
     struct kv_snapshot_reader *reader;
     struct kv_buf raw;

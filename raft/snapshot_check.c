@@ -27,15 +27,14 @@ static int open_reader(struct kv_snapshot_check *check)
 }
 
 /* One that was swapped for another is sound, too. */
-static int compare_hash(struct kv_snapshot_check *check)
+static int compare(struct kv_snapshot_check *check)
 {
     const struct kv_snapshot_descriptor found = kv_snapshot_descriptor_of(check->reader);
 
-    if (check->hash == 0 || check->hash == found.hash) {
+    if (found.size_bytes == check->size_bytes && (check->hash == 0 || check->hash == found.hash)) {
         return 0;
     }
-    return kv_error_set(
-        &check->error, KV_CORRUPT, "the file is another one than was written under its name");
+    return kv_error_set(&check->error, KV_CORRUPT, "the file is another than was written");
 }
 
 static void run_check(struct kv_job *job)
@@ -50,7 +49,7 @@ static void run_check(struct kv_job *job)
         bytes += check->raw.size;
     }
     if (check->status == 0) {
-        check->status = compare_hash(check);
+        check->status = compare(check);
     }
     if (check->status != 1) {
         kv_snapshot_reader_close(check->reader);
@@ -105,6 +104,7 @@ void kv_replica_check_snapshot(struct kv_replica *r, uint64_t index, uint64_t te
     check->replica = r;
     check->index = index;
     check->term = term;
+    check->size_bytes = kept->descriptor.size_bytes;
     check->hash = kept->descriptor.hash;
     check->under_way = true;
     check->job.run = run_check;
