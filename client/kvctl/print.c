@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <kv/keys.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,9 +160,6 @@ void kvctl_print_json_bytes(FILE *file, const char *name, struct kv_bytes bytes)
 
 void kvctl_print_json_pair(FILE *file, const struct kv_pair *pair, bool keys_only)
 {
-    static const char *const types[] = {
-        "none", "string", "counter", "hash", "list", "set", "zset", "limiter"};
-
     fputc('{', file);
     kvctl_print_json_bytes(file, "key", pair->key);
     if (!keys_only) {
@@ -170,7 +169,7 @@ void kvctl_print_json_pair(FILE *file, const struct kv_pair *pair, bool keys_onl
     fprintf(file,
             ",\"type\":\"%s\",\"create_revision\":%" PRId64 ",\"mod_revision\":%" PRId64
             ",\"version\":%" PRId64,
-            (unsigned)pair->type < sizeof types / sizeof types[0] ? types[pair->type] : "?",
+            kv_type_name(pair->type),
             pair->create_revision,
             pair->mod_revision,
             pair->version);
@@ -181,4 +180,21 @@ void kvctl_print_json_pair(FILE *file, const struct kv_pair *pair, bool keys_onl
         fprintf(file, ",\"expires_at_ms\":%" PRId64, pair->expires_at_ms);
     }
     fputc('}', file);
+}
+
+void kvctl_print_score(FILE *file, double score)
+{
+    char text[32];
+
+    if (isinf(score)) {
+        fputs(score > 0 ? "inf" : "-inf", file);
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, score);
+        if (strtod(text, NULL) == score) {
+            break;
+        }
+    }
+    fputs(text, file);
 }
