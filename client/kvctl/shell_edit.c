@@ -270,6 +270,9 @@ int kvctl_shell_edit(struct kvctl_shell *shell)
         kvctl_history_load(editor->path, remember, editor);
     }
     while (code == KVCTL_OK && !shell->ended && line) {
+        /* libedit would do this after the prompt is shown: what is typed in between, ctrl-d above
+         * all, would be lost to the terminal. */
+        el_set(editor->el, EL_PREP_TERM, 1);
         make_prompt(editor);
         line = el_gets(editor->el, &size);
         if (line && size > 0) {
