@@ -102,28 +102,19 @@ int kvctl_fill_history(struct kvctl_call *call)
 
 static void show_version_json(FILE *out, const Kv__KeyVersion *version)
 {
-    struct kv_pair pair = {
-        .key = {version->kv->key.data, version->kv->key.len},
-        .value = {version->kv->value.data, version->kv->value.len},
-        .type = (enum kv_type)version->kv->type,
-        .create_revision = version->kv->create_revision,
-        .mod_revision = version->kv->mod_revision,
-        .version = version->kv->version,
-        .lease_id = version->kv->lease_id,
-        .expires_at_ms = version->kv->expires_at_ms,
-    };
-    bool valued = pair.type == KV_TYPE_STRING || pair.type == KV_TYPE_COUNTER;
+    struct kv_pair pair = kvctl_pair(version->kv);
 
     if (version->deleted) {
         fprintf(out, "{\"deleted\":true,\"mod_revision\":%" PRId64 "}", pair.mod_revision);
     } else {
-        kvctl_print_json_pair(out, &pair, !valued);
+        kvctl_print_json_pair(out, &pair, false);
     }
 }
 
 static void show_version(struct kvctl_call *call, const Kv__KeyVersion *version)
 {
     const Kv__KeyValue *kv = version->kv;
+    struct kv_pair pair = kvctl_pair(kv);
     FILE *out = call->kvctl->out;
 
     if (call->args->format == KVCTL_VALUE) {
@@ -136,8 +127,8 @@ static void show_version(struct kvctl_call *call, const Kv__KeyVersion *version)
         fputs("(deleted)\n", out);
         return;
     }
-    fprintf(out, "%" PRId64 "\t%s\t", kv->version, kv_type_name((enum kv_type)kv->type));
-    kvctl_print_escaped(out, kv_bytes_of(kv->value.data, kv->value.len));
+    fprintf(out, "%" PRId64 "\t%s\t", kv->version, kv_type_name(pair.type));
+    kvctl_print_text_value(out, &pair);
     fputc('\n', out);
 }
 

@@ -61,7 +61,7 @@ static void print_row(struct kvctl *kvctl, const struct kv_pair *pair, bool keys
         kvctl_print_escaped(kvctl->out, pair->key);
         if (!keys_only) {
             fputc('\t', kvctl->out);
-            kvctl_print_escaped(kvctl->out, pair->value);
+            kvctl_print_text_value(kvctl->out, pair);
         }
         fputc('\n', kvctl->out);
         break;
@@ -223,17 +223,7 @@ int kvctl_print_deleted(struct kvctl_call *call, const Kv__Reply *reply)
     fprintf(out, json ? "{\"deleted\":%" PRIu64 : "%" PRIu64 "\n", result->deleted);
     fputs(json && result->n_previous ? ",\"previous\":[" : "", out);
     for (size_t i = 0; i < result->n_previous; i++) {
-        const Kv__KeyValue *kv = result->previous[i];
-        struct kv_pair pair = {
-            .key = {kv->key.data, kv->key.len},
-            .value = {kv->value.data, kv->value.len},
-            .type = (enum kv_type)kv->type,
-            .create_revision = kv->create_revision,
-            .mod_revision = kv->mod_revision,
-            .version = kv->version,
-            .lease_id = kv->lease_id,
-            .expires_at_ms = kv->expires_at_ms,
-        };
+        struct kv_pair pair = kvctl_pair(result->previous[i]);
 
         if (json) {
             fputs(i ? "," : "", out);
@@ -241,7 +231,7 @@ int kvctl_print_deleted(struct kvctl_call *call, const Kv__Reply *reply)
         } else {
             kvctl_print_escaped(out, pair.key);
             fputc('\t', out);
-            kvctl_print_escaped(out, pair.value);
+            kvctl_print_text_value(out, &pair);
             fputc('\n', out);
         }
     }

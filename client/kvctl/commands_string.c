@@ -3,30 +3,24 @@
 
 #include <inttypes.h>
 
-static void show_pair(struct kvctl_call *call, const Kv__KeyValue *kv, int64_t revision)
+static void show_pair(struct kvctl_call *call, const Kv__KeyValue *kv)
 {
     FILE *out = call->kvctl->out;
 
     if (call->args->format == KVCTL_JSON) {
-        struct kv_pair pair = {
-            .key = {kv->key.data, kv->key.len},
-            .value = {kv->value.data, kv->value.len},
-            .type = (enum kv_type)kv->type,
-            .create_revision = kv->create_revision,
-            .mod_revision = kv->mod_revision,
-            .version = kv->version,
-            .lease_id = kv->lease_id,
-            .expires_at_ms = kv->expires_at_ms,
-            .revision = revision,
-        };
+        struct kv_pair pair = kvctl_pair(kv);
 
         kvctl_print_json_pair(out, &pair, false);
         return;
     }
-    kvctl_show_bytes(call, "value", kv_bytes_of(kv->value.data, kv->value.len));
     if (call->args->format == KVCTL_TEXT) {
+        struct kv_pair pair = kvctl_pair(kv);
+
+        kvctl_print_text_value(out, &pair);
         fputc('\n', out);
+        return;
     }
+    kvctl_show_bytes(call, "value", kv_bytes_of(kv->value.data, kv->value.len));
 }
 
 /* A key's value, or nothing where there was none before: text escaped and a line, value exactly. */
@@ -35,7 +29,7 @@ int kvctl_print_pair(struct kvctl_call *call, const Kv__Reply *reply)
     const Kv__KeyValue *kv = reply->get->kv;
 
     if (kv) {
-        show_pair(call, kv, reply->revision);
+        show_pair(call, kv);
     }
     if (call->args->format == KVCTL_JSON) {
         fputs(kv ? "\n" : "null\n", call->kvctl->out);
@@ -126,7 +120,7 @@ int kvctl_print_put(struct kvctl_call *call, const Kv__Reply *reply)
         }
         if (result->previous) {
             fputs(",\"previous\":", out);
-            show_pair(call, result->previous, reply->revision);
+            show_pair(call, result->previous);
         }
         fputs("}\n", out);
         return KVCTL_OK;
@@ -139,7 +133,7 @@ int kvctl_print_put(struct kvctl_call *call, const Kv__Reply *reply)
         fputc('\n', out);
     }
     if (result->previous) {
-        show_pair(call, result->previous, reply->revision);
+        show_pair(call, result->previous);
     }
     return KVCTL_OK;
 }

@@ -184,6 +184,12 @@ int kvctl_read_value(const char *argument,
 /* --- print.c --- */
 /* Printable UTF-8 as it is; backslash, control characters and bad UTF-8 as \\ \n \t \xNN. */
 void kvctl_print_escaped(FILE *file, struct kv_bytes bytes);
+/* Likewise, and a value in parentheses gets a backslash: (nil) and the like are no values. */
+void kvctl_print_text(FILE *file, struct kv_bytes bytes);
+/* What the key holds: a string's text, a counter's number, (hash of 3), (limiter). */
+void kvctl_print_text_value(FILE *file, const struct kv_pair *pair);
+/* Borrows. */
+struct kv_pair kvctl_pair(const Kv__KeyValue *kv);
 void kvctl_print_raw(FILE *file, struct kv_bytes bytes);
 /* "name":"text"; bad UTF-8 becomes U+FFFD and "name_base64" follows with the exact bytes. */
 void kvctl_print_json_bytes(FILE *file, const char *name, struct kv_bytes bytes);

@@ -70,6 +70,50 @@ void kvctl_print_escaped(FILE *file, struct kv_bytes bytes)
     }
 }
 
+void kvctl_print_text(FILE *file, struct kv_bytes bytes)
+{
+    const char *p = bytes.data;
+
+    if (bytes.size > 1 && p[0] == '(' && p[bytes.size - 1] == ')') {
+        fputc('\\', file);
+    }
+    kvctl_print_escaped(file, bytes);
+}
+
+void kvctl_print_text_value(FILE *file, const struct kv_pair *pair)
+{
+    switch (pair->type) {
+    case KV_TYPE_NONE:
+    case KV_TYPE_STRING:
+        kvctl_print_text(file, pair->value);
+        break;
+    case KV_TYPE_COUNTER:
+        fprintf(file, "%" PRId64, pair->counter);
+        break;
+    case KV_TYPE_LIMITER:
+        fputs("(limiter)", file);
+        break;
+    default:
+        fprintf(file, "(%s of %" PRIu64 ")", kv_type_name(pair->type), pair->elements);
+    }
+}
+
+struct kv_pair kvctl_pair(const Kv__KeyValue *kv)
+{
+    return (struct kv_pair){
+        .key = {kv->key.data, kv->key.len},
+        .value = {kv->value.data, kv->value.len},
+        .type = (enum kv_type)kv->type,
+        .create_revision = kv->create_revision,
+        .mod_revision = kv->mod_revision,
+        .version = kv->version,
+        .lease_id = kv->lease_id,
+        .expires_at_ms = kv->expires_at_ms,
+        .counter = kv->counter,
+        .elements = kv->elements,
+    };
+}
+
 void kvctl_print_raw(FILE *file, struct kv_bytes bytes)
 {
     if (bytes.size > 0) {
@@ -162,9 +206,15 @@ void kvctl_print_json_pair(FILE *file, const struct kv_pair *pair, bool keys_onl
 {
     fputc('{', file);
     kvctl_print_json_bytes(file, "key", pair->key);
-    if (!keys_only) {
+    if (keys_only) {
+        /* Neither value nor size was asked for. */
+    } else if (pair->type == KV_TYPE_STRING || pair->type == KV_TYPE_NONE) {
         fputc(',', file);
         kvctl_print_json_bytes(file, "value", pair->value);
+    } else if (pair->type == KV_TYPE_COUNTER) {
+        fprintf(file, ",\"value\":%" PRId64, pair->counter);
+    } else if (pair->type != KV_TYPE_LIMITER) {
+        fprintf(file, ",\"elements\":%" PRIu64, pair->elements);
     }
     fprintf(file,
             ",\"type\":\"%s\",\"create_revision\":%" PRId64 ",\"mod_revision\":%" PRId64

@@ -205,11 +205,7 @@ void kvctl_show_bytes(struct kvctl_call *call, const char *name, struct kv_bytes
 
     switch (call->args->format) {
     case KVCTL_TEXT:
-        /* What looks like nothing is told from nothing. */
-        if (bytes.size == 5 && memcmp(bytes.data, "(nil)", 5) == 0) {
-            fputc('\\', out);
-        }
-        kvctl_print_escaped(out, bytes);
+        kvctl_print_text(out, bytes);
         break;
     case KVCTL_JSON:
         kvctl_print_json_bytes(out, name, bytes);

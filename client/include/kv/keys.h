@@ -50,8 +50,7 @@ int kv_touch(struct kv_client *client,
 
 /* A change of a key. */
 struct kv_version {
-    struct kv_pair pair; /* borrowed from the history: do not free it. Its value: of strings and
-                          * counters (decimal digits); empty for collections */
+    struct kv_pair pair; /* borrowed from the history: do not free it */
     bool deleted; /* the key went at pair.mod_revision; of the pair only that and the key count */
 };
 struct kv_history {
