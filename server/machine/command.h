@@ -40,6 +40,9 @@ int kv_check_names(const ProtobufCBinaryData *names,
                    const char *what,
                    bool distinct,
                    struct kv_error *ret_error) KV_MUST_CHECK;
+/* first..last, both included, negative ones from the end, as [*ret_from, *ret_to) of size. */
+void kv_clamp_range(
+    uint64_t size, int64_t first, int64_t last, uint64_t *ret_from, uint64_t *ret_to);
 
 /* --- validation and handlers, by type --- */
 #define KV_DECLARE_COMMAND(name)                                       \
@@ -77,6 +80,17 @@ KV_DECLARE_COMMAND(hash_exists);
 KV_DECLARE_COMMAND(hash_len);
 KV_DECLARE_COMMAND(hash_add);
 KV_DECLARE_COMMAND(hash_scan);
+/* command_list.c */
+KV_DECLARE_COMMAND(list_push);
+KV_DECLARE_COMMAND(list_pop);
+KV_DECLARE_COMMAND(list_range);
+KV_DECLARE_COMMAND(list_index);
+KV_DECLARE_COMMAND(list_set);
+KV_DECLARE_COMMAND(list_len);
+KV_DECLARE_COMMAND(list_insert);
+KV_DECLARE_COMMAND(list_remove);
+KV_DECLARE_COMMAND(list_trim);
+KV_DECLARE_COMMAND(list_move);
 /* settings.c */
 KV_DECLARE_COMMAND(config_list);
 KV_DECLARE_COMMAND(config_get);
