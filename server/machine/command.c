@@ -90,6 +90,54 @@ static const struct kv_command commands[] = {
      true,
      kv_validate_hash_scan,
      kv_run_hash_scan},
+    {KV__REQUEST__COMMAND_SET_ADD,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_set_add,
+     kv_run_set_add},
+    {KV__REQUEST__COMMAND_SET_REMOVE,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_set_remove,
+     kv_run_set_remove},
+    {KV__REQUEST__COMMAND_SET_HAS,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_set_has,
+     kv_run_set_has},
+    {KV__REQUEST__COMMAND_SET_MEMBERS,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_set_members,
+     kv_run_set_members},
+    {KV__REQUEST__COMMAND_SET_LEN,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_set_len,
+     kv_run_set_len},
+    {KV__REQUEST__COMMAND_SET_POP,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_set_pop,
+     kv_run_set_pop},
+    {KV__REQUEST__COMMAND_SET_RANDOM,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_set_random,
+     kv_run_set_random},
+    {KV__REQUEST__COMMAND_SET_COMBINE,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_set_combine,
+     kv_run_set_combine},
     {KV__REQUEST__COMMAND_CONFIG_LIST, KV_COMMAND_READ, false, false, NULL, kv_run_config_list},
     {KV__REQUEST__COMMAND_CONFIG_GET,
      KV_COMMAND_READ,
@@ -119,6 +167,15 @@ const struct kv_command *kv_command_find(const Kv__Request *request)
     return NULL;
 }
 
+enum kv_command_class kv_command_class_of(const struct kv_command *command,
+                                          const Kv__Request *request)
+{
+    if (request->command_case == KV__REQUEST__COMMAND_SET_COMBINE) {
+        return request->set_combine->store.len > 0 ? KV_COMMAND_WRITE : KV_COMMAND_READ;
+    }
+    return command->cls;
+}
+
 enum kv_command_class kv_command_classify(const Kv__Request *request)
 {
     const struct kv_command *command = kv_command_find(request);
@@ -132,7 +189,7 @@ enum kv_command_class kv_command_classify(const Kv__Request *request)
     if (request->command_case == KV__REQUEST__COMMAND_RANGE && request->range->stream) {
         return KV_COMMAND_STREAM;
     }
-    return command->cls;
+    return kv_command_class_of(command, request);
 }
 
 bool kv_command_grows(const Kv__Request *request)

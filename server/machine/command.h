@@ -24,6 +24,9 @@ struct kv_command {
 };
 /* NULL: not there. */
 const struct kv_command *kv_command_find(const Kv__Request *request);
+/* The row's class, but for commands that only read unless they are to store what they find. */
+enum kv_command_class kv_command_class_of(const struct kv_command *command,
+                                          const Kv__Request *request);
 
 /* --- command_check.c: what can be told of a request without the state --- */
 int kv_check_key(ProtobufCBinaryData key, struct kv_error *ret_error) KV_MUST_CHECK;
@@ -40,6 +43,14 @@ int kv_check_names(const ProtobufCBinaryData *names,
                    const char *what,
                    bool distinct,
                    struct kv_error *ret_error) KV_MUST_CHECK;
+/* What a set or sorted set is made of. */
+struct kv_sources {
+    Kv__Combination combination;
+    const ProtobufCBinaryData *keys;
+    size_t n_keys;
+    ProtobufCBinaryData store; /* empty: nowhere */
+};
+int kv_check_sources(const struct kv_sources *sources, struct kv_error *ret_error) KV_MUST_CHECK;
 
 /* --- validation and handlers, by type --- */
 #define KV_DECLARE_COMMAND(name)                                       \
@@ -77,6 +88,15 @@ KV_DECLARE_COMMAND(hash_exists);
 KV_DECLARE_COMMAND(hash_len);
 KV_DECLARE_COMMAND(hash_add);
 KV_DECLARE_COMMAND(hash_scan);
+/* command_set.c, command_set_combine.c */
+KV_DECLARE_COMMAND(set_add);
+KV_DECLARE_COMMAND(set_remove);
+KV_DECLARE_COMMAND(set_has);
+KV_DECLARE_COMMAND(set_members);
+KV_DECLARE_COMMAND(set_len);
+KV_DECLARE_COMMAND(set_pop);
+KV_DECLARE_COMMAND(set_random);
+KV_DECLARE_COMMAND(set_combine);
 /* settings.c */
 KV_DECLARE_COMMAND(config_list);
 KV_DECLARE_COMMAND(config_get);
