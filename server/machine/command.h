@@ -97,6 +97,16 @@ KV_DECLARE_COMMAND(set_len);
 KV_DECLARE_COMMAND(set_pop);
 KV_DECLARE_COMMAND(set_random);
 KV_DECLARE_COMMAND(set_combine);
+/* command_zset.c, command_zset_range.c, command_zset_combine.c */
+KV_DECLARE_COMMAND(zset_add);
+KV_DECLARE_COMMAND(zset_remove);
+KV_DECLARE_COMMAND(zset_score);
+KV_DECLARE_COMMAND(zset_rank);
+KV_DECLARE_COMMAND(zset_range);
+KV_DECLARE_COMMAND(zset_count);
+KV_DECLARE_COMMAND(zset_pop);
+KV_DECLARE_COMMAND(zset_remove_range);
+KV_DECLARE_COMMAND(zset_combine);
 /* settings.c */
 KV_DECLARE_COMMAND(config_list);
 KV_DECLARE_COMMAND(config_get);

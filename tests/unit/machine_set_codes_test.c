@@ -26,40 +26,6 @@ static int close_rig(void **state)
     return 0;
 }
 
-/* Asserts the code, and that nothing changed. */
-static void refuse(Kv__Request *request, Kv__Code code)
-{
-    uint64_t hash = kv_machine_state_hash(rig.machine);
-    int64_t revision = kv_machine_revision(rig.machine);
-
-    machine_rig_expect(&rig, request, code);
-    assert_int_equal(kv_machine_state_hash(rig.machine), hash);
-    assert_int_equal(kv_machine_revision(rig.machine), revision);
-}
-
-static void put_string(const char *key)
-{
-    Kv__Put put = KV__PUT__INIT;
-    Kv__Request request = KV__REQUEST__INIT;
-
-    put.key = machine_rig_bytes(key);
-    request.command_case = KV__REQUEST__COMMAND_PUT;
-    request.put = &put;
-    machine_rig_expect(&rig, &request, KV__CODE__OK);
-}
-
-static void set_setting(const char *name, uint64_t value)
-{
-    Kv__ConfigSet command = KV__CONFIG_SET__INIT;
-    Kv__Request request = KV__REQUEST__INIT;
-
-    command.name = (char *)(uintptr_t)name;
-    command.value = value;
-    request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
-    request.config_set = &command;
-    machine_rig_expect(&rig, &request, KV__CODE__OK);
-}
-
 /* Members "m0000" and on. */
 static void add_members(const char *key, unsigned n)
 {
@@ -94,29 +60,29 @@ static void names_are_checked(void **state)
     request.set_add = &add;
     add.members = removal.members = has.members = members;
     add.n_members = 2;
-    refuse(&request, KV__CODE__INVALID); /* no key */
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID); /* no key */
     add.key = removal.key = has.key = machine_rig_bytes("s");
-    refuse(&request, KV__CODE__INVALID); /* twice */
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID); /* twice */
     add.n_members = 0;
-    refuse(&request, KV__CODE__INVALID);
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID);
     add.n_members = 1;
     members[0].len = 0;
-    refuse(&request, KV__CODE__INVALID);
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID);
     members[0] = (ProtobufCBinaryData){sizeof long_name, long_name};
-    refuse(&request, KV__CODE__TOO_LARGE);
+    machine_rig_refuse(&rig, &request, KV__CODE__TOO_LARGE);
     add.key = members[0];
-    refuse(&request, KV__CODE__TOO_LARGE);
+    machine_rig_refuse(&rig, &request, KV__CODE__TOO_LARGE);
 
     request.command_case = KV__REQUEST__COMMAND_SET_REMOVE;
     request.set_remove = &removal;
     members[0] = members[1];
     removal.n_members = 2;
-    refuse(&request, KV__CODE__INVALID);
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID);
     request.command_case = KV__REQUEST__COMMAND_SET_HAS;
     request.set_has = &has;
-    refuse(&request, KV__CODE__INVALID); /* none */
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID); /* none */
     has.n_members = 2;
-    refuse(&request, KV__CODE__OK); /* a question may be asked twice */
+    machine_rig_refuse(&rig, &request, KV__CODE__OK); /* a question may be asked twice */
 }
 
 static void other_types_stay_as_they_are(void **state)
@@ -147,7 +113,7 @@ static void other_types_stay_as_they_are(void **state)
     ProtobufCBinaryData key = machine_rig_bytes("text");
 
     (void)state;
-    put_string("text");
+    machine_rig_put_string(&rig, "text");
     add.key = removal.key = has.key = members.key = len.key = pop.key = random.key = key;
     add.members = removal.members = has.members = &member;
     add.n_members = removal.n_members = has.n_members = 1;
@@ -156,7 +122,7 @@ static void other_types_stay_as_they_are(void **state)
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         request.command_case = commands[i].command;
         request.set_add = commands[i].body;
-        refuse(&request, KV__CODE__WRONG_TYPE);
+        machine_rig_refuse(&rig, &request, KV__CODE__WRONG_TYPE);
     }
 }
 
@@ -170,23 +136,23 @@ static void combinations_are_checked(void **state)
     (void)state;
     request.command_case = KV__REQUEST__COMMAND_SET_COMBINE;
     request.set_combine = &command;
-    refuse(&request, KV__CODE__INVALID); /* no keys */
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID); /* no keys */
     command.keys = keys;
     command.n_keys = 2;
-    refuse(&request, KV__CODE__INVALID); /* an empty one */
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID); /* an empty one */
     command.n_keys = 1;
     command.combination = (Kv__Combination)3;
-    refuse(&request, KV__CODE__INVALID);
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID);
     command.combination = KV__COMBINATION__COMBINE_UNION;
     command.at_revision = 1000;
-    refuse(&request, KV__CODE__FUTURE_REVISION);
+    machine_rig_refuse(&rig, &request, KV__CODE__FUTURE_REVISION);
     command.at_revision = -1;
-    refuse(&request, KV__CODE__INVALID);
+    machine_rig_refuse(&rig, &request, KV__CODE__INVALID);
     command.at_revision = 0;
     command.store = (ProtobufCBinaryData){sizeof long_name, long_name};
-    refuse(&request, KV__CODE__TOO_LARGE);
+    machine_rig_refuse(&rig, &request, KV__CODE__TOO_LARGE);
     command.store = machine_rig_bytes("nothing");
-    refuse(&request, KV__CODE__OK); /* nothing in place of nothing */
+    machine_rig_refuse(&rig, &request, KV__CODE__OK); /* nothing in place of nothing */
 }
 
 /* A store takes the place of any type, and of nothing deletes it. */
@@ -200,8 +166,8 @@ static void stores_overwrite(void **state)
 
     (void)state;
     add_members("s", 3);
-    put_string("text");
-    put_string("gone");
+    machine_rig_put_string(&rig, "text");
+    machine_rig_put_string(&rig, "gone");
     request.command_case = KV__REQUEST__COMMAND_SET_COMBINE;
     request.set_combine = &command;
     command.keys = &key;
@@ -233,23 +199,23 @@ static void work_and_replies_are_limited(void **state)
     ProtobufCBinaryData key = machine_rig_bytes("s");
 
     (void)state;
-    set_setting("work-limit", 100);
+    machine_rig_set(&rig, "work-limit", 100);
     add_members("s", 101);
     request.command_case = KV__REQUEST__COMMAND_SET_POP;
     request.set_pop = &pop;
     pop.key = random.key = combine.store = key;
     pop.count = random.count = 101;
-    refuse(&request, KV__CODE__TOO_LARGE);
+    machine_rig_refuse(&rig, &request, KV__CODE__TOO_LARGE);
     request.command_case = KV__REQUEST__COMMAND_SET_RANDOM;
     request.set_random = &random;
-    refuse(&request, KV__CODE__TOO_LARGE);
+    machine_rig_refuse(&rig, &request, KV__CODE__TOO_LARGE);
     request.command_case = KV__REQUEST__COMMAND_SET_COMBINE;
     request.set_combine = &combine;
     combine.keys = &key;
     combine.n_keys = 1;
-    refuse(&request, KV__CODE__TOO_LARGE);
+    machine_rig_refuse(&rig, &request, KV__CODE__TOO_LARGE);
 
-    set_setting("reply-limit", 64 * KV_KIB);
+    machine_rig_set(&rig, "reply-limit", 64 * KV_KIB);
     for (unsigned i = 0; i < 20; i++) {
         members[i][0] = (uint8_t)i;
         bytes[i] = (ProtobufCBinaryData){KV_KEY_BYTES_MAX, members[i]};
@@ -263,11 +229,11 @@ static void work_and_replies_are_limited(void **state)
     pop.count = 20;
     request.command_case = KV__REQUEST__COMMAND_SET_POP;
     request.set_pop = &pop;
-    refuse(&request, KV__CODE__TOO_LARGE);
+    machine_rig_refuse(&rig, &request, KV__CODE__TOO_LARGE);
     request.command_case = KV__REQUEST__COMMAND_SET_COMBINE;
     request.set_combine = &combine;
     combine.store.len = 0;
-    refuse(&request, KV__CODE__TOO_LARGE);
+    machine_rig_refuse(&rig, &request, KV__CODE__TOO_LARGE);
     pop.count = 10;
     request.command_case = KV__REQUEST__COMMAND_SET_POP;
     request.set_pop = &pop;
