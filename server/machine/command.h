@@ -24,6 +24,9 @@ struct kv_command {
 };
 /* NULL: not there. */
 const struct kv_command *kv_command_find(const Kv__Request *request);
+/* The row's class, but for commands that only read unless they are to store what they find. */
+enum kv_command_class kv_command_class_of(const struct kv_command *command,
+                                          const Kv__Request *request);
 
 /* --- command_check.c: what can be told of a request without the state --- */
 int kv_check_key(ProtobufCBinaryData key, struct kv_error *ret_error) KV_MUST_CHECK;
@@ -43,6 +46,14 @@ int kv_check_names(const ProtobufCBinaryData *names,
 /* first..last, both included, negative ones from the end, as [*ret_from, *ret_to) of size. */
 void kv_clamp_range(
     uint64_t size, int64_t first, int64_t last, uint64_t *ret_from, uint64_t *ret_to);
+/* What a set or sorted set is made of. */
+struct kv_sources {
+    Kv__Combination combination;
+    const ProtobufCBinaryData *keys;
+    size_t n_keys;
+    ProtobufCBinaryData store; /* empty: nowhere */
+};
+int kv_check_sources(const struct kv_sources *sources, struct kv_error *ret_error) KV_MUST_CHECK;
 
 /* --- validation and handlers, by type --- */
 #define KV_DECLARE_COMMAND(name)                                       \
@@ -91,6 +102,25 @@ KV_DECLARE_COMMAND(list_insert);
 KV_DECLARE_COMMAND(list_remove);
 KV_DECLARE_COMMAND(list_trim);
 KV_DECLARE_COMMAND(list_move);
+/* command_set.c, command_set_combine.c */
+KV_DECLARE_COMMAND(set_add);
+KV_DECLARE_COMMAND(set_remove);
+KV_DECLARE_COMMAND(set_has);
+KV_DECLARE_COMMAND(set_members);
+KV_DECLARE_COMMAND(set_len);
+KV_DECLARE_COMMAND(set_pop);
+KV_DECLARE_COMMAND(set_random);
+KV_DECLARE_COMMAND(set_combine);
+/* command_zset.c, command_zset_range.c, command_zset_combine.c */
+KV_DECLARE_COMMAND(zset_add);
+KV_DECLARE_COMMAND(zset_remove);
+KV_DECLARE_COMMAND(zset_score);
+KV_DECLARE_COMMAND(zset_rank);
+KV_DECLARE_COMMAND(zset_range);
+KV_DECLARE_COMMAND(zset_count);
+KV_DECLARE_COMMAND(zset_pop);
+KV_DECLARE_COMMAND(zset_remove_range);
+KV_DECLARE_COMMAND(zset_combine);
 /* settings.c */
 KV_DECLARE_COMMAND(config_list);
 KV_DECLARE_COMMAND(config_get);

@@ -122,9 +122,11 @@ void kv_machine_answer(struct kv_machine *machine,
     kv_arena_reset(&machine->arena);
     kv_machine_reset_scratch(machine);
     machine->work = 0;
+    machine->reading = cls == KV_COMMAND_READ;
     kv_answer_init(&answer);
     status = kv_command_validate(request, &machine->settings, &answer.error);
-    if (status == 0 && (!command || command->cls != cls || !command->run)) {
+    if (status == 0 &&
+        (!command || kv_command_class_of(command, request) != cls || !command->run)) {
         status = kv_error_set(&answer.error, KV_INVALID, "the command does not belong here");
     }
     if (status == 0) {

@@ -33,6 +33,8 @@ struct kv_machine {
     bool changed; /* by the command being executed */
     bool entry_changed;
     uint64_t work;            /* elements that this command has touched */
+    bool reading;             /* outside the log: an answer may differ from other nodes' */
+    uint64_t random_reads;    /* so that each chooses anew */
     uint64_t operation;       /* number of the running operation within its entry, from 0 */
     size_t reclaim_per_entry; /* tests lower it */
     struct kv_dropped dropped;
