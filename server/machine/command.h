@@ -62,6 +62,11 @@ KV_DECLARE_COMMAND(set_range);
 KV_DECLARE_COMMAND(delete);
 KV_DECLARE_COMMAND(exists);
 KV_DECLARE_COMMAND(count);
+/* command_rename.c */
+KV_DECLARE_COMMAND(type);
+KV_DECLARE_COMMAND(rename);
+KV_DECLARE_COMMAND(copy);
+KV_DECLARE_COMMAND(touch);
 /* command_range.c */
 KV_DECLARE_COMMAND(range);
 /* command_counter.c */

@@ -114,6 +114,7 @@ static void answer(struct kv_machine *machine,
     kv_arena_reset(&machine->arena);
     kv_machine_reset_scratch(machine);
     machine->work = 0;
+    machine->written_bytes = 0;
     kv_answer_init(&answer);
     status = kv_command_validate(request, &machine->settings, &answer.error);
     if (status == 0 && (!command || command->cls != cls || !command->run)) {
