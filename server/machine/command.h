@@ -82,6 +82,10 @@ KV_DECLARE_COMMAND(hash_exists);
 KV_DECLARE_COMMAND(hash_len);
 KV_DECLARE_COMMAND(hash_add);
 KV_DECLARE_COMMAND(hash_scan);
+/* command_limiter.c */
+KV_DECLARE_COMMAND(limiter_acquire);
+/* Bytes that no machine made are refused. */
+bool kv_limiter_is_sound(struct kv_slice value);
 /* settings.c */
 KV_DECLARE_COMMAND(config_list);
 KV_DECLARE_COMMAND(config_get);

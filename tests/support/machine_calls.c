@@ -260,6 +260,17 @@ Kv__Request *call_hash_len(struct kv_arena *arena, const char *key)
     return request;
 }
 
+Kv__Request *call_acquire(struct kv_arena *arena, const char *key, const uint64_t numbers[4])
+{
+    CALL(arena, LIMITER_ACQUIRE, limiter_acquire, LimiterAcquire, limiter_acquire);
+    command->key = text_bytes(key);
+    command->rate = numbers[0];
+    command->period_ms = numbers[1];
+    command->burst = numbers[2];
+    command->n = numbers[3];
+    return request;
+}
+
 Kv__Request *call_config_set(struct kv_arena *arena, const char *name, uint64_t value)
 {
     CALL(arena, CONFIG_SET, config_set, ConfigSet, config_set);

@@ -37,6 +37,8 @@ Kv__Request *call_hash_delete(struct kv_arena *arena, const char *key, unsigned 
 Kv__Request *call_hash_get_all(struct kv_arena *arena, const char *key, int64_t at_revision);
 Kv__Request *call_hash_add(struct kv_arena *arena, const char *key, unsigned field, int64_t delta);
 Kv__Request *call_hash_len(struct kv_arena *arena, const char *key);
+/* The numbers: rate, period_ms, burst, n. */
+Kv__Request *call_acquire(struct kv_arena *arena, const char *key, const uint64_t numbers[4]);
 Kv__Request *call_config_set(struct kv_arena *arena, const char *name, uint64_t value);
 
 #endif

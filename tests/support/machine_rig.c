@@ -64,7 +64,9 @@ Kv__Reply *machine_rig_write(struct machine_rig *rig, Kv__Request *request)
 {
     Kv__Reply *reply = NULL;
 
-    rig->cluster_time_ms += (int64_t)machine_rig_random(rig, 3);
+    if (!rig->is_still) {
+        rig->cluster_time_ms += (int64_t)machine_rig_random(rig, 3);
+    }
     apply(rig, request, &reply);
     assert_non_null(reply);
     return reply;

@@ -10,7 +10,8 @@ struct machine_rig {
     uint64_t log_index;
     int64_t cluster_time_ms;
     uint64_t random_state;
-    bool checks; /* the invariants after each write */
+    bool checks;   /* the invariants after each write */
+    bool is_still; /* no time passes by itself */
 };
 
 void machine_rig_open(struct machine_rig *rig, uint64_t seed);
