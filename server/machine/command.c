@@ -100,6 +100,7 @@ static const struct kv_command commands[] = {
      true,
      kv_validate_limiter_acquire,
      kv_run_limiter_acquire},
+    {KV__REQUEST__COMMAND_TXN, KV_COMMAND_WRITE, true, true, kv_validate_txn, kv_run_txn},
     {KV__REQUEST__COMMAND_CONFIG_LIST, KV_COMMAND_READ, false, false, NULL, kv_run_config_list},
     {KV__REQUEST__COMMAND_CONFIG_GET,
      KV_COMMAND_READ,
@@ -129,6 +130,15 @@ const struct kv_command *kv_command_find(const Kv__Request *request)
     return NULL;
 }
 
+enum kv_command_class kv_command_class_of(const struct kv_command *command,
+                                          const Kv__Request *request)
+{
+    if (command->command == KV__REQUEST__COMMAND_TXN && !kv_txn_writes(request->txn)) {
+        return KV_COMMAND_READ;
+    }
+    return command->cls;
+}
+
 enum kv_command_class kv_command_classify(const Kv__Request *request)
 {
     const struct kv_command *command = kv_command_find(request);
@@ -142,13 +152,16 @@ enum kv_command_class kv_command_classify(const Kv__Request *request)
     if (request->command_case == KV__REQUEST__COMMAND_RANGE && request->range->stream) {
         return KV_COMMAND_STREAM;
     }
-    return command->cls;
+    return kv_command_class_of(command, request);
 }
 
 bool kv_command_grows(const Kv__Request *request)
 {
     const struct kv_command *command = kv_command_find(request);
 
+    if (request->command_case == KV__REQUEST__COMMAND_TXN) {
+        return kv_txn_grows(request->txn);
+    }
     return command && command->grows;
 }
 

@@ -22,6 +22,9 @@ struct kv_command {
      * taken back by the caller. */
     kv_run_fn run;
 };
+/* The row's class, but that of a transaction is that of its operations. */
+enum kv_command_class kv_command_class_of(const struct kv_command *command,
+                                          const Kv__Request *request);
 /* NULL: not there. */
 const struct kv_command *kv_command_find(const Kv__Request *request);
 
@@ -86,6 +89,18 @@ KV_DECLARE_COMMAND(hash_scan);
 KV_DECLARE_COMMAND(limiter_acquire);
 /* Bytes that no machine made are refused. */
 bool kv_limiter_is_sound(struct kv_slice value);
+/* command_txn.c */
+KV_DECLARE_COMMAND(txn);
+/* Has either branch, at any depth, such a command? */
+bool kv_txn_writes(const Kv__Txn *txn);
+bool kv_txn_grows(const Kv__Txn *txn);
+/* compare.c */
+int kv_check_compare(const Kv__Compare *compare, struct kv_error *ret_error) KV_MUST_CHECK;
+/* Of the state as it is now. KV_TOO_LARGE: the work limit. */
+int kv_compare(struct kv_machine *machine,
+               const Kv__Compare *compare,
+               struct kv_answer *answer,
+               bool *ret_holds) KV_MUST_CHECK;
 /* settings.c */
 KV_DECLARE_COMMAND(config_list);
 KV_DECLARE_COMMAND(config_get);

@@ -117,7 +117,8 @@ static void answer(struct kv_machine *machine,
     machine->written_bytes = 0;
     kv_answer_init(&answer);
     status = kv_command_validate(request, &machine->settings, &answer.error);
-    if (status == 0 && (!command || command->cls != cls || !command->run)) {
+    if (status == 0 &&
+        (!command || !command->run || kv_command_class_of(command, request) != cls)) {
         status = kv_error_set(&answer.error, KV_INVALID, "the command does not belong here");
     }
     if (status == 0) {

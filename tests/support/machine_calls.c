@@ -278,3 +278,56 @@ Kv__Request *call_config_set(struct kv_arena *arena, const char *name, uint64_t 
     command->value = value;
     return request;
 }
+
+Kv__Request *call_txn(struct kv_arena *arena)
+{
+    CALL(arena, TXN, txn, Txn, txn);
+    return request;
+}
+
+/* A list that grows by one; what it was stays in the arena. */
+static void *list_grow(struct kv_arena *arena, void *list, size_t n)
+{
+    void **larger = list;
+
+    if ((n & (n - 1)) == 0) {
+        larger = allocate(arena, (n ? 2 * n : 1) * sizeof(void *));
+        if (n > 0) {
+            memcpy(larger, list, n * sizeof(void *));
+        }
+    }
+    return larger;
+}
+
+Kv__Request *call_then(struct kv_arena *arena, Kv__Request *txn, Kv__Request *operation)
+{
+    txn->txn->then = list_grow(arena, txn->txn->then, txn->txn->n_then);
+    txn->txn->then[txn->txn->n_then++] = operation;
+    return txn;
+}
+
+Kv__Request *call_otherwise(struct kv_arena *arena, Kv__Request *txn, Kv__Request *operation)
+{
+    txn->txn->otherwise = list_grow(arena, txn->txn->otherwise, txn->txn->n_otherwise);
+    txn->txn->otherwise[txn->txn->n_otherwise++] = operation;
+    return txn;
+}
+
+Kv__Request *call_if(struct kv_arena *arena, Kv__Request *txn, Kv__Compare *compare)
+{
+    txn->txn->compares = list_grow(arena, txn->txn->compares, txn->txn->n_compares);
+    txn->txn->compares[txn->txn->n_compares++] = compare;
+    return txn;
+}
+
+Kv__Compare *call_compare(struct kv_arena *arena, const char *key, Kv__Comparison comparison)
+{
+    Kv__Compare *compare = allocate(arena, sizeof *compare);
+
+    kv__compare__init(compare);
+    compare->range = allocate(arena, sizeof *compare->range);
+    kv__key_range__init(compare->range);
+    compare->range->start = text_bytes(key);
+    compare->comparison = comparison;
+    return compare;
+}

@@ -41,4 +41,13 @@ Kv__Request *call_hash_len(struct kv_arena *arena, const char *key);
 Kv__Request *call_acquire(struct kv_arena *arena, const char *key, const uint64_t numbers[4]);
 Kv__Request *call_config_set(struct kv_arena *arena, const char *name, uint64_t value);
 
+/* Without compares and operations. */
+Kv__Request *call_txn(struct kv_arena *arena);
+/* Each returns the transaction. */
+Kv__Request *call_then(struct kv_arena *arena, Kv__Request *txn, Kv__Request *operation);
+Kv__Request *call_otherwise(struct kv_arena *arena, Kv__Request *txn, Kv__Request *operation);
+Kv__Request *call_if(struct kv_arena *arena, Kv__Request *txn, Kv__Compare *compare);
+/* Of one key; the operand is to be set. */
+Kv__Compare *call_compare(struct kv_arena *arena, const char *key, Kv__Comparison comparison);
+
 #endif

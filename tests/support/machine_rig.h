@@ -25,6 +25,8 @@ Kv__Reply *machine_rig_read(struct machine_rig *rig, Kv__Request *request);
 void machine_rig_expect(struct machine_rig *rig, Kv__Request *request, Kv__Code code);
 /* Asserts that the state written and loaded again is the same, and goes on with the copy. */
 void machine_rig_reload(struct machine_rig *rig);
+/* Another rig whose machine was loaded from a snapshot of this one's. */
+void machine_rig_copy(struct machine_rig *rig, struct machine_rig *ret_copy);
 /* An empty entry at a later time. */
 void machine_rig_pass_time(struct machine_rig *rig, int64_t ms);
 
