@@ -24,6 +24,10 @@ static const struct kv_command commands[] = {
     {KV__REQUEST__COMMAND_EXISTS, KV_COMMAND_READ, false, true, kv_validate_exists, kv_run_exists},
     {KV__REQUEST__COMMAND_COUNT, KV_COMMAND_READ, false, true, kv_validate_count, kv_run_count},
     {KV__REQUEST__COMMAND_RANGE, KV_COMMAND_READ, false, true, kv_validate_range, kv_run_range},
+    {KV__REQUEST__COMMAND_TYPE, KV_COMMAND_READ, false, true, kv_validate_type, kv_run_type},
+    {KV__REQUEST__COMMAND_RENAME, KV_COMMAND_WRITE, true, true, kv_validate_rename, kv_run_rename},
+    {KV__REQUEST__COMMAND_COPY, KV_COMMAND_WRITE, true, true, kv_validate_copy, kv_run_copy},
+    {KV__REQUEST__COMMAND_TOUCH, KV_COMMAND_WRITE, true, true, kv_validate_touch, kv_run_touch},
     {KV__REQUEST__COMMAND_COUNTER_ADD,
      KV_COMMAND_WRITE,
      true,
@@ -252,6 +256,13 @@ static const struct kv_command commands[] = {
      true,
      kv_validate_zset_combine,
      kv_run_zset_combine},
+    {KV__REQUEST__COMMAND_LIMITER_ACQUIRE,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_limiter_acquire,
+     kv_run_limiter_acquire},
+    {KV__REQUEST__COMMAND_TXN, KV_COMMAND_WRITE, true, true, kv_validate_txn, kv_run_txn},
     {KV__REQUEST__COMMAND_CONFIG_LIST, KV_COMMAND_READ, false, false, NULL, kv_run_config_list},
     {KV__REQUEST__COMMAND_CONFIG_GET,
      KV_COMMAND_READ,
@@ -303,6 +314,9 @@ enum kv_command_class kv_command_class_of(const struct kv_command *command,
     if (request->command_case == KV__REQUEST__COMMAND_ZSET_COMBINE) {
         return request->zset_combine->store.len > 0 ? KV_COMMAND_WRITE : KV_COMMAND_READ;
     }
+    if (command->command == KV__REQUEST__COMMAND_TXN && !kv_txn_writes(request->txn)) {
+        return KV_COMMAND_READ;
+    }
     return command->cls;
 }
 
@@ -326,6 +340,9 @@ bool kv_command_grows(const Kv__Request *request)
 {
     const struct kv_command *command = kv_command_find(request);
 
+    if (request->command_case == KV__REQUEST__COMMAND_TXN) {
+        return kv_txn_grows(request->txn);
+    }
     return command && command->grows;
 }
 

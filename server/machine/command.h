@@ -24,7 +24,8 @@ struct kv_command {
 };
 /* NULL: not there. */
 const struct kv_command *kv_command_find(const Kv__Request *request);
-/* The row's class, but for commands that only read unless they are to store what they find. */
+/* The row's class, but for commands that only read unless they are to store what they find, and
+ * transactions, which are what their operations are. */
 enum kv_command_class kv_command_class_of(const struct kv_command *command,
                                           const Kv__Request *request);
 
@@ -76,6 +77,11 @@ KV_DECLARE_COMMAND(set_range);
 KV_DECLARE_COMMAND(delete);
 KV_DECLARE_COMMAND(exists);
 KV_DECLARE_COMMAND(count);
+/* command_rename.c */
+KV_DECLARE_COMMAND(type);
+KV_DECLARE_COMMAND(rename);
+KV_DECLARE_COMMAND(copy);
+KV_DECLARE_COMMAND(touch);
 /* command_range.c */
 KV_DECLARE_COMMAND(range);
 /* command_counter.c */
@@ -121,6 +127,22 @@ KV_DECLARE_COMMAND(zset_count);
 KV_DECLARE_COMMAND(zset_pop);
 KV_DECLARE_COMMAND(zset_remove_range);
 KV_DECLARE_COMMAND(zset_combine);
+/* command_limiter.c */
+KV_DECLARE_COMMAND(limiter_acquire);
+/* Bytes that no machine made are refused. */
+bool kv_limiter_is_sound(struct kv_slice value);
+/* command_txn.c */
+KV_DECLARE_COMMAND(txn);
+/* Has either branch, at any depth, such a command? */
+bool kv_txn_writes(const Kv__Txn *txn);
+bool kv_txn_grows(const Kv__Txn *txn);
+/* compare.c */
+int kv_check_compare(const Kv__Compare *compare, struct kv_error *ret_error) KV_MUST_CHECK;
+/* Of the state as it is now. KV_TOO_LARGE: the work limit. */
+int kv_compare(struct kv_machine *machine,
+               const Kv__Compare *compare,
+               struct kv_answer *answer,
+               bool *ret_holds) KV_MUST_CHECK;
 /* settings.c */
 KV_DECLARE_COMMAND(config_list);
 KV_DECLARE_COMMAND(config_get);
