@@ -267,14 +267,7 @@ struct sim *sim_new(const struct sim_options *options)
     history_init(&sim->history);
     KV_ASSERT(kv_history_open(RECORDED_MAX, RECORDED_BYTES_MAX, &sim->recorded) == 0);
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
-        size_t size = strlen(sim->endpoints);
-
         snprintf(sim->addresses[i - 1], sizeof sim->addresses[0], "node%u:4700", i);
-        snprintf(sim->endpoints + size,
-                 sizeof sim->endpoints - size,
-                 "%s%s",
-                 size ? "," : "",
-                 sim->addresses[i - 1]);
         sim->members[i - 1] = (struct kv_node_member){i, sim->addresses[i - 1]};
     }
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {

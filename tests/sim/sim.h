@@ -83,6 +83,11 @@ struct sim_profile {
     unsigned n_keys, value_max;
     unsigned write_percent, hot_percent, rare_permille;
     unsigned deadline_ms;
+    unsigned n_readers;      /* the first so many clients only read, and stay where they are */
+    unsigned leader_percent; /* of faults of one node: they strike the leader */
+    unsigned slow_percent;   /* of partitions: a leader that is cut off has a slow clock */
+    unsigned restart_ms;     /* mean time until a process starts again */
+    bool slow_log_alone;     /* slow and stalled disks: other jobs than the log's go on */
     bool stay, compress;
     bool repeats; /* some puts may be done twice; what the search allows is once */
 };
@@ -125,8 +130,9 @@ enum sim_stream {
     SIM_RANDOM_DISK,
     SIM_RANDOM_NODE,
     SIM_RANDOM_LOAD,
-    SIM_RANDOM_FAULT, /* and one per kind of fault */
-    SIM_RANDOM_STREAMS = SIM_RANDOM_FAULT + SIM_FAULTS
+    SIM_RANDOM_FAULT,                                 /* and one per kind of fault */
+    SIM_RANDOM_SWARM = SIM_RANDOM_FAULT + SIM_FAULTS, /* who is struck, who only reads */
+    SIM_RANDOM_STREAMS
 };
 
 /* ---------------------------------------------------------------- nodes */
@@ -260,7 +266,6 @@ struct sim {
     uint64_t slow_bytes_per_ms; /* of slow links */
     struct kv_node_member members[SIM_NODES_MAX];
     char addresses[SIM_NODES_MAX][32];
-    char endpoints[SIM_NODES_MAX * 32];
     struct sim_client clients[SIM_CLIENTS_MAX];
     struct sim_conn **conns; /* by number - 1 */
     size_t n_conns, conns_capacity;
