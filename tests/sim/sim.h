@@ -251,7 +251,7 @@ struct sim_counts {
 struct sim {
     struct sim_options options;
     struct sim_profile profile;
-    uint64_t now_ns, end_ns;
+    uint64_t start_ns, now_ns, end_ns;
     bool has_healed;
     bool load_ended;
     bool is_over;
@@ -325,6 +325,8 @@ void sim_watch_message(struct sim_node *node, struct kv_slice message);
 
 /* sim_snapshots.c */
 void sim_snapshots_look(struct sim_node *node);
+/* The part of a snapshot that is being fetched, if there is one: what it notes is there. */
+void sim_snapshots_look_at_part(struct sim_node *node);
 void sim_snapshots_on_install(void *arg, void *restore, uint64_t index);
 /* All nodes hold the same, former versions of keys too. */
 void sim_snapshots_check_end(struct sim *sim);

@@ -302,7 +302,7 @@ static void fill_disk(struct sim_node *node)
     uint64_t left = pick(sim, SIM_FULL_DISK, 3 * sim->profile.segment_bytes);
 
     fake_disk_set_size(node->disk, used + left + 1);
-    node->is_full = true;
+    node->is_full = sim->checkers.nodes[node->id].was_full = true;
     sim_note(sim, node->id, "its disk has %" PRIu64 " bytes left", left);
 }
 

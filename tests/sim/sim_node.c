@@ -179,6 +179,9 @@ void sim_node_run_job(struct sim_node *node, struct sim_event *event)
     }
     before_job(node, event->lane, job);
     job->run(job);
+    if (event->lane == SNAPSHOT_WORKER && node->node->replica->fetch.phase != KV_FETCH_NONE) {
+        sim_snapshots_look_at_part(node);
+    }
     if (fake_disk_is_cut(node->disk)) {
         sim_note(sim, node->id, "ends in the middle of a job");
         sim_node_end(node, node->power_fails_at_cut ? SIM_END_POWER : SIM_END_KILLED);
