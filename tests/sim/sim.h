@@ -132,6 +132,7 @@ enum sim_stream {
     SIM_RANDOM_LOAD,
     SIM_RANDOM_FAULT,                                 /* and one per kind of fault */
     SIM_RANDOM_SWARM = SIM_RANDOM_FAULT + SIM_FAULTS, /* who is struck, who only reads */
+    SIM_RANDOM_KEYS,                                  /* how many there are */
     SIM_RANDOM_STREAMS
 };
 

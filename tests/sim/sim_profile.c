@@ -132,6 +132,10 @@ static void choose_load(struct sim *sim)
     profile->think_ms = (unsigned)pick(sim, 20, pick(sim, 0, 3) ? 400 : 2000);
     profile->pipeline = (unsigned)pick(sim, 1, pick(sim, 0, 2) ? 3 : 16);
     profile->n_keys = (unsigned)pick(sim, 3, 60);
+    if (sim_random(sim, SIM_RANDOM_KEYS, 10) == 0) {
+        /* A tree of some height, that grows and shrinks. */
+        profile->n_keys = 200 + (unsigned)sim_random(sim, SIM_RANDOM_KEYS, 1500);
+    }
     profile->value_max = (unsigned)(pick(sim, 0, 5) ? pick(sim, 16, 300) : pick(sim, 1000, 12000));
     profile->write_percent = (unsigned)pick(sim, 20, 90);
     profile->hot_percent = (unsigned)pick(sim, 0, 80);
