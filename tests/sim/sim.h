@@ -89,7 +89,8 @@ struct sim_profile {
     unsigned restart_ms;     /* mean time until a process starts again */
     bool slow_log_alone;     /* slow and stalled disks: other jobs than the log's go on */
     bool stay, compress;
-    bool repeats; /* some puts may be done twice; what the search allows is once */
+    unsigned session_ttl_ms; /* 0: writes are not exactly-once */
+    bool repeats;            /* some puts may be done twice; what the search allows is once */
 };
 extern const char *const sim_profile_names[];
 

@@ -184,6 +184,15 @@ static void choose_swarm(struct sim *sim)
     profile->slow_log_alone = sim_random(sim, SIM_RANDOM_SWARM, 2);
 }
 
+/* Short ones, too, so that some end while their client cannot reach anybody. Thrown by nothing but
+ * the seed, which leaves all else as it is without. */
+static void choose_sessions(struct sim *sim)
+{
+    static const unsigned ttls_ms[] = {0, 1000, 3000, 60000};
+
+    sim->profile.session_ttl_ms = ttls_ms[sim->options.seed % 4];
+}
+
 void sim_profile_choose(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -197,6 +206,7 @@ void sim_profile_choose(struct sim *sim)
     choose_world(sim);
     choose_load(sim);
     choose_snapshots(sim);
+    choose_sessions(sim);
     choose_faults(sim);
     choose_swarm(sim);
     if (sim->options.n_nodes) {
