@@ -394,6 +394,30 @@ send_piece(uint64_t from_id, const struct kv_snapshot_descriptor *descriptor, st
     replica_rig_receive_other(&rig, from_id, &message, bytes);
 }
 
+static void guard_1_an_older_leaders_snapshot_is_not_fetched(void **state)
+{
+    const struct kv_snapshot_descriptor descriptor = {
+        .index = 50, .term = 4, .configuration_index = 1, .size_bytes = 1000, .hash = 1};
+    const Kv__AppendEntriesResult *result;
+
+    (void)state;
+    append_commands(2, 5, 1, 1, 2, 1);
+    replica_rig_settle(&rig);
+    replica_rig_forget(&rig);
+    offer_snapshot(3,
+                   4,
+                   &descriptor,
+                   kv_slice_of(rig.replica->applied_configuration.data,
+                               rig.replica->applied_configuration.size));
+    replica_rig_settle(&rig);
+    result = append_result_to(3);
+    assert_non_null(result);
+    assert_int_equal(result->term, 5);
+    assert_int_equal(result->rejected, 0);
+    assert_int_equal(result->last_log_index, 0);
+    assert_null(replica_rig_sent(&rig, 3, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
+}
+
 /* Until the boundary of the one that is installed is on disk, another is not even begun. */
 static void guard_11_one_install_at_a_time(void **state)
 {
@@ -729,6 +753,7 @@ int main(void)
         CASE(guard_8_an_only_voter_starts_in_a_new_term),
         CASE(guard_9_insane_messages_change_nothing),
         CASE(guard_10_a_leader_minds_no_votes),
+        CASE(guard_1_an_older_leaders_snapshot_is_not_fetched),
         CASE(guard_11_one_install_at_a_time),
         CASE(guard_12_a_pre_vote_is_refused_with_the_higher_term),
         CASE(guard_13_a_late_rejection_moves_nothing_back),
