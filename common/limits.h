@@ -15,6 +15,9 @@
 #define KV_REPLY_BYTES_DEFAULT (16 * KV_MIB) /* setting reply-limit: one frame */
 #define KV_REVISION_FIRST 1                  /* of the empty store */
 #define KV_HISTORY_MARKS_MAX 65536u /* where history can end: 100 ms apart for 109 minutes */
+#define KV_INLINE_ELEMENTS_MAX 128u /* of a small collection: looking through takes about 0.3 us */
+#define KV_INLINE_BYTES_MAX 2048u   /* and all of it is copied by each change */
+#define KV_REPLY_MEMORY_BYTES_MAX (1024 * KV_MIB) /* of one reply being built, as structs */
 #define KV_SNAPSHOT_ITEM_BYTES_MAX (9 * KV_MIB) /* the largest record with its head */
 #define KV_RECLAIM_PER_ENTRY 512u /* pieces of memory freed after one entry: about 1 ms */
 
@@ -185,6 +188,8 @@ _Static_assert(KV_SNAPSHOT_PIECE_BYTES < KV_PEER_MESSAGE_BYTES_MAX, "a piece fit
 _Static_assert(KV_WAL_SEQUENCE_SKIP * 48 > 4 * KV_WAL_QUEUE_BYTES_MAX,
                "a start leaves out more record numbers than the log's queue can hold");
 _Static_assert(KV_VALUE_BYTES_MAX * 2 <= KV_REQUEST_BYTES_MAX, "two largest values fit a request");
+_Static_assert(KV_INLINE_ELEMENTS_MAX <= 255 && KV_INLINE_BYTES_MAX < 128 * 128,
+               "numbers and sizes of the inline form fit their bytes");
 _Static_assert(KV_BATCH_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a batch fits the window");
 _Static_assert(KV_ENTRY_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a largest entry fits the window");
 _Static_assert(KV_HEARTBEAT_TIMEOUT_MS * 3 <= KV_ELECTION_TIMEOUT_MS, "two heartbeats may be lost");

@@ -2,7 +2,7 @@
  * is dead at its deadline, even while it waits for its turn to be removed. */
 #include "common/assert.h"
 #include "common/reached.h"
-#include "server/machine/machine_internal.h"
+#include "server/machine/command.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Replicated settings: one row each. */
-#include "server/machine/machine_internal.h"
+#include "server/machine/command.h"
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -180,6 +180,22 @@ fill_entry(struct kv_machine *machine, const struct setting *setting, Kv__Config
     entry->max = setting->max;
     entry->unit = (char *)(uintptr_t)setting->unit;
     entry->help = (char *)(uintptr_t)setting->help;
+}
+
+int kv_validate_config_get(const Kv__Request *request,
+                           const struct kv_machine_settings *settings,
+                           struct kv_error *ret_error)
+{
+    (void)settings;
+    return kv_settings_check_name(request->config_get->name, ret_error);
+}
+
+int kv_validate_config_set(const Kv__Request *request,
+                           const struct kv_machine_settings *settings,
+                           struct kv_error *ret_error)
+{
+    (void)settings;
+    return kv_settings_check(request->config_set->name, request->config_set->value, ret_error);
 }
 
 int kv_run_config_list(struct kv_machine *machine,
