@@ -41,10 +41,10 @@ void kv_machine_close(struct kv_machine *machine)
     kv_tree_deinit(&machine->tree);
     kv_tree_deinit(&machine->elements);
     kv_tree_deinit(&machine->scores);
-    kv_dropped_deinit(&machine->dropped);
-    kv_arena_deinit(&machine->arena);
     kv_sessions_deinit(&machine->sessions);
     (void)XXH3_freeState(machine->command_hash);
+    kv_dropped_deinit(&machine->dropped);
+    kv_arena_deinit(&machine->arena);
     free(machine->records);
     free(machine);
 }

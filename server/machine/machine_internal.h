@@ -32,12 +32,12 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
-    uint64_t work;              /* elements that this command has touched */
-    uint64_t operation;         /* number of the running operation within its entry, from 0 */
-    size_t reclaim_per_entry;   /* tests lower it */
-    XXH3_state_t *command_hash; /* scratch */
+    uint64_t work;            /* elements that this command has touched */
+    uint64_t operation;       /* number of the running operation within its entry, from 0 */
+    size_t reclaim_per_entry; /* tests lower it */
     struct kv_dropped dropped;
-    struct kv_arena arena; /* for the reply being built */
+    XXH3_state_t *command_hash; /* scratch */
+    struct kv_arena arena;      /* for the reply being built */
     /* Scratch for replies of several keys, in the arena. */
     Kv__KeyValue *kvs;
     Kv__KeyValue **kv_pointers;
@@ -93,6 +93,25 @@ struct kv_answer {
     Kv__ConfigEntry entries[16];
     Kv__ConfigEntry *entry_pointers[16];
 };
+
+/* --- machine.c --- */
+/* Runs a command and gives its reply, whatever becomes of it. */
+void kv_machine_answer(struct kv_machine *machine,
+                       const Kv__Request *request,
+                       enum kv_command_class cls,
+                       kv_machine_reply_fn fn,
+                       void *arg);
+
+/* --- command_session.c --- */
+/* What can be told of a stamp without the state. */
+int kv_stamp_validate(const Kv__Request *request,
+                      enum kv_command_class cls,
+                      struct kv_error *ret_error) KV_MUST_CHECK;
+/* A write with a stamp: runs it, or gives the answer of the time when it was run. */
+void kv_execute_stamped(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        kv_machine_reply_fn fn,
+                        void *arg);
 
 /* --- keyspace.c: records by key and revision, and changes --- */
 static inline struct kv_slice kv_slice_of_proto(ProtobufCBinaryData data)

@@ -39,11 +39,12 @@ struct kv_machine_view {
     struct kv_sessions_copy sessions;
     /* Where the reader is; the reader's alone. */
     enum step step;
-    size_t at; /* setting or mark */
-    size_t session_at, session_next;
+    size_t at;                    /* setting or mark */
     struct kv_tree_cursor cursor; /* of keys, then of elements */
     uint64_t *ids; /* of the large collections of the base; sorted for their elements */
     size_t n_ids, ids_capacity, id_at;
+    size_t session_at;
+    size_t session_next;
     struct kv_history_reader events;
     struct kv_snapshot_totals totals; /* of the state from the start, the rest as it goes */
     XXH3_state_t *hash;
