@@ -11,6 +11,8 @@
 #include <string.h>
 
 enum { WORD_BITS = 64, RENEW_SHARE = 3 };
+/* What the server may take for a last word that nobody waits for. */
+#define FAREWELL_NS (1000 * KV_NS_PER_MS)
 
 static bool is_current(const struct kv_session *session, const struct kv_request *request)
 {
@@ -154,6 +156,28 @@ void kv_once_on_timer(struct kv_session *session, uint64_t now_ns)
     request.session_renew = &renew;
     once->renewing =
         submit(session, now_ns + once->ttl_ns / RENEW_SHARE, &request, on_renewed) == 0;
+}
+
+static void on_closed(void *arg, const struct kv_session_answer *answer)
+{
+    struct kv_session *session = arg;
+
+    (void)answer;
+    session->once.n_internal--;
+}
+
+void kv_session_farewell(struct kv_session *session, uint64_t now_ns)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__SessionClose close = KV__SESSION_CLOSE__INIT;
+
+    close.session_id = session->once.session_id;
+    request.command_case = KV__REQUEST__COMMAND_SESSION_CLOSE;
+    request.session_close = &close;
+    if (session->once.state == KV_ONCE_OPEN && session->current != KV_SESSION_NONE &&
+        submit(session, now_ns + FAREWELL_NS, &request, on_closed) == 0) {
+        kv_session_steer(session, now_ns);
+    }
 }
 
 /* ---------------------------------------------------------------- stamps */

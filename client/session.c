@@ -60,27 +60,6 @@ void kv_request_list_remove(struct kv_request *request)
 
 /* ---------------------------------------------------------------- small things */
 
-bool kv_session_is_repeatable(const Kv__Request *request)
-{
-    switch (request->command_case) {
-    case KV__REQUEST__COMMAND_GET:
-    case KV__REQUEST__COMMAND_STRLEN:
-    case KV__REQUEST__COMMAND_GET_RANGE:
-    case KV__REQUEST__COMMAND_EXISTS:
-    case KV__REQUEST__COMMAND_COUNT:
-    case KV__REQUEST__COMMAND_RANGE:
-    case KV__REQUEST__COMMAND_CONFIG_LIST:
-    case KV__REQUEST__COMMAND_CONFIG_GET:
-    case KV__REQUEST__COMMAND_STATUS:
-    case KV__REQUEST__COMMAND_MEMBER_LIST:
-    case KV__REQUEST__COMMAND_LEADER_TRANSFER:
-    case KV__REQUEST__COMMAND_SNAPSHOT_NOW:
-        return true;
-    default:
-        return false;
-    }
-}
-
 void kv_session_wake_at(struct kv_session *session, uint64_t at_ns)
 {
     if (at_ns < session->wake_ns) {

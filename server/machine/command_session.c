@@ -394,14 +394,14 @@ void kv_execute_stamped(struct kv_machine *machine,
         reply_error(machine, request, &error, fn, arg);
         return;
     }
+    /* All before the answer, with which the request may go. */
     kv_sessions_renew(&machine->sessions, one, machine->cluster_time_ms);
+    kv_sessions_acknowledge(&machine->sessions, one, stamp->acknowledged_through);
     if (recorded) {
         KV_REACHED("session-retry");
         reply_recorded(request, recorded, fn, arg);
-        kv_sessions_acknowledge(&machine->sessions, one, stamp->acknowledged_through);
         return;
     }
-    kv_sessions_acknowledge(&machine->sessions, one, stamp->acknowledged_through);
     recording.one = one;
     kv_machine_answer(machine, request, KV_COMMAND_WRITE, record, &recording);
 }

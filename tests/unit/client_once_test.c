@@ -418,6 +418,23 @@ static void a_client_that_is_closed_ends_all(void **state)
     assert_int_equal(sent.status, KV_OUTCOME_UNKNOWN);
 }
 
+static void who_leaves_says_so(void **state)
+{
+    struct play *play = once_ready("a");
+
+    (void)state;
+    kv_session_farewell(play->session, play->now_ns);
+    drive(play);
+    (void)take_command(play, A, KV__REQUEST__COMMAND_SESSION_CLOSE);
+    assert_int_equal(kv_session_pending(play->session), 0);
+    play_close(play);
+    play = once_open("a");
+    kv_session_farewell(play->session, play->now_ns);
+    drive(play);
+    assert_false(play->connect[A]);
+    play_close(play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -435,6 +452,7 @@ int main(void)
         cmocka_unit_test(a_cluster_without_sessions_is_served_as_before),
         cmocka_unit_test(without_room_for_a_session_writes_say_so),
         cmocka_unit_test(a_client_that_is_closed_ends_all),
+        cmocka_unit_test(who_leaves_says_so),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -552,12 +552,13 @@ static void damaged_sessions_are_refused(void **state)
     kv_buf_init(&bytes, 1 << 24);
     read_view(&bytes);
     for (size_t i = 0; i < bytes.size; i++) {
+        uint8_t bit = (uint8_t)(1u << i % 8);
         int status;
 
-        bytes.data[i] ^= 1u << i % 8;
+        bytes.data[i] ^= bit;
         status = load(kv_slice_of(bytes.data, bytes.size), &loaded, &error);
         assert_true(status == KV_CORRUPT || status == KV_UNSUPPORTED);
-        bytes.data[i] ^= 1u << i % 8;
+        bytes.data[i] ^= bit;
     }
     assert_int_equal(load(kv_slice_of(bytes.data, bytes.size), &loaded, &error), 0);
     kv_machine_close(loaded);
