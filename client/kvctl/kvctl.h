@@ -99,6 +99,7 @@ struct kvctl_command {
     uint64_t options;  /* KVCTL_BIT of those beyond the global ones */
     bool writes;
     bool offline; /* needs no client */
+    bool session; /* needs a session in the cluster: it waits, or is many commands */
     const char *summary;
     const char *details; /* may be "" */
     const char *example;

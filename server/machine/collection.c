@@ -288,7 +288,8 @@ const struct kv_record *kv_element_next(struct kv_element_cursor *cursor, uint64
         } else {
             kv_tree_next(&cursor->tree);
         }
-        if (n_visited) {
+        /* How many of the dead are still there must decide nothing (M10). */
+        if (n_visited && !kv_keyspace_is_dead(collection->machine, newest)) {
             (*n_visited)++;
         }
         record = at_revision(collection, newest);

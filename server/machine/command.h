@@ -81,6 +81,16 @@ KV_DECLARE_COMMAND(hash_scan);
 KV_DECLARE_COMMAND(config_list);
 KV_DECLARE_COMMAND(config_get);
 KV_DECLARE_COMMAND(config_set);
+/* command_session.c */
+int kv_run_session_open(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        struct kv_answer *answer);
+int kv_run_session_renew(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+int kv_run_session_close(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
 
 /* The answer's result is this one. */
 #define KV_ANSWER(answer, RESULT, field, member)               \
