@@ -60,7 +60,10 @@ void kv_request_list_remove(struct kv_request *request)
 
 /* ---------------------------------------------------------------- small things */
 
-bool kv_session_is_repeatable(const Kv__Request *request)
+/* Transactions are nested four deep; what is deeper is refused by the server anyway. */
+enum { TXN_DEPTH_MAX = 4 };
+
+static bool is_plain_read(const Kv__Request *request)
 {
     switch (request->command_case) {
     case KV__REQUEST__COMMAND_GET:
@@ -69,6 +72,59 @@ bool kv_session_is_repeatable(const Kv__Request *request)
     case KV__REQUEST__COMMAND_EXISTS:
     case KV__REQUEST__COMMAND_COUNT:
     case KV__REQUEST__COMMAND_RANGE:
+    case KV__REQUEST__COMMAND_TYPE:
+    case KV__REQUEST__COMMAND_KEY_HISTORY:
+    case KV__REQUEST__COMMAND_COUNTER_GET:
+    case KV__REQUEST__COMMAND_HASH_GET:
+    case KV__REQUEST__COMMAND_HASH_GET_ALL:
+    case KV__REQUEST__COMMAND_HASH_EXISTS:
+    case KV__REQUEST__COMMAND_HASH_LEN:
+    case KV__REQUEST__COMMAND_HASH_SCAN:
+    case KV__REQUEST__COMMAND_LIST_RANGE:
+    case KV__REQUEST__COMMAND_LIST_INDEX:
+    case KV__REQUEST__COMMAND_LIST_LEN:
+    case KV__REQUEST__COMMAND_SET_HAS:
+    case KV__REQUEST__COMMAND_SET_MEMBERS:
+    case KV__REQUEST__COMMAND_SET_LEN:
+    case KV__REQUEST__COMMAND_SET_RANDOM:
+    case KV__REQUEST__COMMAND_ZSET_SCORE:
+    case KV__REQUEST__COMMAND_ZSET_RANK:
+    case KV__REQUEST__COMMAND_ZSET_RANGE:
+    case KV__REQUEST__COMMAND_ZSET_COUNT:
+        return true;
+    case KV__REQUEST__COMMAND_SET_COMBINE:
+        return request->set_combine->store.len == 0;
+    case KV__REQUEST__COMMAND_ZSET_COMBINE:
+        return request->zset_combine->store.len == 0;
+    default:
+        return false;
+    }
+}
+
+/* A transaction whose branches, and those within, only read. */
+static bool is_read_txn(const Kv__Txn *txn, unsigned depth)
+{
+    for (size_t i = 0; i < txn->n_then + txn->n_otherwise; i++) {
+        const Kv__Request *operation =
+            i < txn->n_then ? txn->then[i] : txn->otherwise[i - txn->n_then];
+
+        if (operation->command_case == KV__REQUEST__COMMAND_TXN
+                ? depth == TXN_DEPTH_MAX || !is_read_txn(operation->txn, depth + 1)
+                : !is_plain_read(operation)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool kv_session_is_repeatable(const Kv__Request *request)
+{
+    if (is_plain_read(request)) {
+        return true;
+    }
+    switch (request->command_case) {
+    case KV__REQUEST__COMMAND_TXN:
+        return is_read_txn(request->txn, 1);
     case KV__REQUEST__COMMAND_CONFIG_LIST:
     case KV__REQUEST__COMMAND_CONFIG_GET:
     case KV__REQUEST__COMMAND_STATUS:
