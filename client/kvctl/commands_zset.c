@@ -500,8 +500,6 @@ static int fill_combine(struct kvctl_call *call, Kv__Combination combination)
 static int fill_store(struct kvctl_call *call, Kv__Combination combination)
 {
     Kv__ZSetCombine *command = kvctl_begin(call, KV__REQUEST__COMMAND_ZSET_COMBINE);
-    Kv__ZSetCount *count = kvctl_alloc(call, sizeof *count);
-    int code;
 
     command->combination = combination;
     command->store = kvctl_word(call, 0);
@@ -509,12 +507,7 @@ static int fill_store(struct kvctl_call *call, Kv__Combination combination)
     if (command->store.len == 0) {
         return kvctl_usage(call->kvctl, "%s: TOKEY is empty", call->args->command->name);
     }
-    code = fill_combination(call, command);
-    kv__zset_count__init(count);
-    count->key = command->store;
-    count->span = whole(call);
-    kvctl_count_stored(call, KV__REQUEST__COMMAND_ZSET_COUNT, count);
-    return code;
+    return fill_combination(call, command);
 }
 
 static int fill_zunion(struct kvctl_call *call)
@@ -525,6 +518,16 @@ static int fill_zunion(struct kvctl_call *call)
 static int fill_zinter(struct kvctl_call *call)
 {
     return fill_combine(call, KV__COMBINATION__COMBINE_INTERSECTION);
+}
+
+static int fill_zdiff(struct kvctl_call *call)
+{
+    return fill_combine(call, KV__COMBINATION__COMBINE_DIFFERENCE);
+}
+
+static int fill_zdiffstore(struct kvctl_call *call)
+{
+    return fill_store(call, KV__COMBINATION__COMBINE_DIFFERENCE);
 }
 
 static int fill_zunionstore(struct kvctl_call *call)
@@ -689,6 +692,15 @@ static const struct kvctl_command zset_commands[] = {
      .example = "kvctl zinter week:1 week:2 --aggregate max --scores",
      .fill = fill_zinter,
      .print = print_members},
+    {.name = "zdiff",
+     .arguments = "KEY...",
+     .min_arguments = 1,
+     .max_arguments = -1,
+     .options = B(KVCTL_SCORES),
+     .summary = "print what is in the first sorted set and in none of the others",
+     .example = "kvctl zdiff week:2 week:1",
+     .fill = fill_zdiff,
+     .print = print_members},
     {.name = "zunionstore",
      .arguments = "TOKEY KEY...",
      .min_arguments = 2,
@@ -710,6 +722,16 @@ static const struct kvctl_command zset_commands[] = {
      .details = STORE_HELP,
      .example = "kvctl zinterstore regulars week:1 week:2 --aggregate min",
      .fill = fill_zinterstore,
+     .print = kvctl_show_stored},
+    {.name = "zdiffstore",
+     .arguments = "TOKEY KEY...",
+     .min_arguments = 2,
+     .max_arguments = -1,
+     .writes = true,
+     .summary = "store what is in the first sorted set and in none of the others",
+     .details = STORE_HELP,
+     .example = "kvctl zdiffstore newcomers week:2 week:1",
+     .fill = fill_zdiffstore,
      .print = kvctl_show_stored},
 };
 const struct kvctl_group kvctl_zset_group = {
