@@ -6,6 +6,7 @@
 #include "common/arena.h"
 #include "common/limits.h"
 #include "proto/frame.h"
+#include "raft/wakeup.h"
 #include "server/net/decode.h"
 #include "server/net/ring.h"
 #include "server/net/server.h"
@@ -121,8 +122,8 @@ struct kv_net_thread {
     int listen_fd; /* -1: libuv has it */
     uv_loop_t loop;
     uv_tcp_t listener;
-    uv_async_t wake;      /* core -> thread */
-    uv_prepare_t prepare; /* end of a turn */
+    struct kv_wakeup wake; /* core -> thread */
+    uv_prepare_t prepare;  /* end of a turn */
     uv_timer_t timer;
     bool loop_open;
     bool running;
@@ -156,7 +157,7 @@ struct kv_server {
     struct kv_node *node;
     struct kv_net_thread *threads;
     unsigned n_threads;
-    uv_async_t wake; /* threads -> core */
+    struct kv_wakeup wake; /* threads -> core */
     int port;
     uv_mutex_t lock; /* of status and goodbye_address */
     struct kv_node_status status;

@@ -57,15 +57,15 @@ static void finish_stop(struct kv_server *server)
     }
     server->stopped = true;
     server->node = NULL;
-    uv_close((uv_handle_t *)&server->wake, NULL);
+    kv_wakeup_close(&server->wake, NULL);
     if (server->stopped_cb) {
         server->stopped_cb(server->stopped_arg);
     }
 }
 
-static void on_wake(uv_async_t *async)
+static void on_wake(void *arg)
 {
-    struct kv_server *server = async->data;
+    struct kv_server *server = arg;
 
     if (server->node) {
         take_batches(server);
@@ -198,7 +198,7 @@ void kv_server_flush(struct kv_server *server)
         if (thread->filling && thread->running &&
             kv_ring_put(&thread->from_core, thread->filling)) {
             thread->filling = NULL;
-            uv_async_send(&thread->wake);
+            kv_wakeup_send(&thread->wake);
         }
     }
 }
@@ -242,6 +242,7 @@ static struct kv_server *new_server(const struct kv_server_options *options)
         server->threads[i].server = server;
         server->threads[i].number = i;
         server->threads[i].listen_fd = -1;
+        server->threads[i].wake.fd = -1;
     }
     uv_mutex_init(&server->lock);
     atomic_init(&server->status_version, 1);
@@ -271,14 +272,13 @@ int kv_server_open(const struct kv_server_options *options,
     for (unsigned i = 0; i < server->n_threads && status == 0; i++) {
         server->threads[i].listen_fd = fds[i];
     }
-    if (status == 0 && uv_async_init(options->loop, &server->wake, on_wake) != 0) {
+    if (status == 0 && kv_wakeup_init(&server->wake, options->loop, on_wake, server) != 0) {
         status = kv_error_set(ret_error, KV_IO, "cannot make a wake-up for the client side");
     }
     if (status != 0) {
         kv_server_free(server);
         return status;
     }
-    server->wake.data = server;
     *ret_server = server;
     return 0;
 }
@@ -309,7 +309,7 @@ void kv_server_leave(struct kv_server *server, const char *leader_address)
     uv_mutex_unlock(&server->lock);
     for (unsigned i = 0; i < server->n_threads; i++) {
         if (server->threads[i].running && !atomic_exchange(&server->threads[i].leave, true)) {
-            uv_async_send(&server->threads[i].wake);
+            kv_wakeup_send(&server->threads[i].wake);
         }
     }
 }

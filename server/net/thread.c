@@ -28,7 +28,7 @@ static void send_batch(struct kv_net_thread *thread)
     thread->stalled = !kv_ring_put(&thread->to_core, batch);
     if (!thread->stalled) {
         thread->batch = NULL;
-        uv_async_send(&thread->server->wake);
+        kv_wakeup_send(&thread->server->wake);
     }
 }
 
@@ -168,9 +168,9 @@ void kv_net_thread_tick_fast(struct kv_net_thread *thread)
     uv_timer_again(&thread->timer);
 }
 
-static void on_wake(uv_async_t *async)
+static void on_wake(void *arg)
 {
-    struct kv_net_thread *thread = async->data;
+    struct kv_net_thread *thread = arg;
 
     take_answers(thread);
     resume_answered(thread);
@@ -272,7 +272,7 @@ static void run(void *arg)
 
     uv_run(&thread->loop, UV_RUN_DEFAULT);
     atomic_store(&thread->ended, true);
-    uv_async_send(&thread->server->wake);
+    kv_wakeup_send(&thread->server->wake);
 }
 
 static int make_rings(struct kv_net_thread *thread)
@@ -287,7 +287,7 @@ static int make_handles(struct kv_net_thread *thread, int fd)
 {
     int rv;
 
-    thread->listener.data = thread->wake.data = thread->prepare.data = thread->timer.data = thread;
+    thread->listener.data = thread->prepare.data = thread->timer.data = thread;
     rv = uv_tcp_init(&thread->loop, &thread->listener);
     rv = rv ? rv : uv_tcp_open(&thread->listener, fd);
     if (rv != 0) {
@@ -296,7 +296,7 @@ static int make_handles(struct kv_net_thread *thread, int fd)
     }
     rv = uv_prepare_init(&thread->loop, &thread->prepare);
     rv = rv ? rv : uv_timer_init(&thread->loop, &thread->timer);
-    rv = rv ? rv : uv_async_init(&thread->loop, &thread->wake, on_wake);
+    rv = rv ? rv : kv_wakeup_init(&thread->wake, &thread->loop, on_wake, thread);
     rv = rv ? rv : uv_prepare_start(&thread->prepare, on_prepare);
     rv = rv ? rv : uv_timer_start(&thread->timer, on_timer, TICK_MS, TICK_MS);
     rv = rv ? rv : uv_listen((uv_stream_t *)&thread->listener, BACKLOG, on_connection);
@@ -324,7 +324,7 @@ void kv_net_thread_stop(struct kv_net_thread *thread)
 {
     if (thread->running) {
         atomic_store(&thread->stop, true);
-        uv_async_send(&thread->wake);
+        kv_wakeup_send(&thread->wake);
     }
 }
 
@@ -343,7 +343,9 @@ void kv_net_thread_join(struct kv_net_thread *thread)
         thread->running = false;
     }
     if (thread->loop_open) {
-        /* Of one that could not be started. */
+        if (thread->wake.fd >= 0) {
+            kv_wakeup_close(&thread->wake, NULL);
+        }
         uv_walk(&thread->loop, close_handle, NULL);
         uv_run(&thread->loop, UV_RUN_DEFAULT);
         KV_ASSERT(uv_loop_close(&thread->loop) == 0);

@@ -605,6 +605,11 @@ static void a_commit_notice_speaks_of_what_the_peer_has(void **state)
     /* All is on its way to node 3, which has stored a part of it. */
     replica_rig_forget(&rig);
     answer_append(3, 0, last - 2);
+    /* More entries may follow, and tell it. */
+    assert_null(replica_rig_sent(&rig, 3, APPEND));
+    assert_in_range(
+        kv_replica_deadline_ms(rig.replica), 1, rig.now_ns / 1000000 + KV_COMMIT_NOTICE_MS);
+    replica_rig_wait(&rig, KV_COMMIT_NOTICE_MS);
     assert_non_null(replica_rig_sent(&rig, 3, APPEND));
     notice = replica_rig_sent(&rig, 3, APPEND)->append_entries;
     assert_int_equal(notice->n_entries, 0);
