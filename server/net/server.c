@@ -45,6 +45,14 @@ static void take_batches(struct kv_server *server)
     }
 }
 
+void kv_server_gather(struct kv_server *server)
+{
+    if (server->is_single && server->node && server->threads[0].running) {
+        kv_net_thread_gather(&server->threads[0]);
+        take_batches(server);
+    }
+}
+
 static void finish_stop(struct kv_server *server)
 {
     for (unsigned i = 0; i < server->n_threads; i++) {
@@ -198,7 +206,11 @@ void kv_server_flush(struct kv_server *server)
         if (thread->filling && thread->running &&
             kv_ring_put(&thread->from_core, thread->filling)) {
             thread->filling = NULL;
-            kv_wakeup_send(&thread->wake);
+            if (server->is_single) {
+                kv_net_thread_deliver(thread);
+            } else {
+                kv_wakeup_send(&thread->wake);
+            }
         }
     }
 }
@@ -221,6 +233,8 @@ static struct kv_server *new_server(const struct kv_server_options *options)
         return NULL;
     }
     server->options = *options;
+    server->is_single = options->n_threads == 0;
+    server->n_threads = server->is_single ? 1 : options->n_threads;
     if (options->hello_timeout_ms == 0) {
         server->options.hello_timeout_ms = KV_HELLO_TIMEOUT_MS;
     }
@@ -231,13 +245,12 @@ static struct kv_server *new_server(const struct kv_server_options *options)
         server->options.linger_ms = KV_LINGER_MS;
     }
     server->threads =
-        aligned_alloc(KV_RING_LINE_BYTES, options->n_threads * sizeof *server->threads);
+        aligned_alloc(KV_RING_LINE_BYTES, server->n_threads * sizeof *server->threads);
     if (!server->threads) {
         free(server);
         return NULL;
     }
-    memset(server->threads, 0, options->n_threads * sizeof *server->threads);
-    server->n_threads = options->n_threads;
+    memset(server->threads, 0, server->n_threads * sizeof *server->threads);
     for (unsigned i = 0; i < server->n_threads; i++) {
         server->threads[i].server = server;
         server->threads[i].number = i;
@@ -257,7 +270,7 @@ int kv_server_open(const struct kv_server_options *options,
     int fds[KV_NET_THREADS_MAX];
     int status;
 
-    KV_ASSERT(options->n_threads >= 1 && options->n_threads <= KV_NET_THREADS_MAX);
+    KV_ASSERT(options->n_threads <= KV_NET_THREADS_MAX);
     server = new_server(options);
     if (!server) {
         return kv_error_set(ret_error, KV_NO_MEMORY, "no memory for the client side");
@@ -265,7 +278,7 @@ int kv_server_open(const struct kv_server_options *options,
     status = kv_listen_bind(options->listen,
                             "clients",
                             "client-listen",
-                            options->n_threads,
+                            server->n_threads,
                             fds,
                             &server->port,
                             ret_error);
