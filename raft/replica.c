@@ -393,6 +393,7 @@ void kv_replica_on_time(struct kv_replica *r)
     if (r->dead) {
         return;
     }
+    r->on_time_ms = now;
     if (now >= r->last_tick_ms + TICK_MS) {
         r->last_tick_ms = now;
         kv_wal_tick(r->wal, now);
@@ -423,7 +424,7 @@ uint64_t kv_replica_deadline_ms(const struct kv_replica *r)
     uint64_t deadline = r->last_tick_ms + TICK_MS;
 
     if (r->started && !r->dead) {
-        uint64_t core = kv_guard_20_deadline(kv_replica_election_deadline_ms(r), r->last_now_ms);
+        uint64_t core = kv_guard_20_deadline(kv_replica_election_deadline_ms(r), r->on_time_ms);
         uint64_t reads = kv_replica_reads_deadline_ms(r);
 
         deadline = core < deadline ? core : deadline;

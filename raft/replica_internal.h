@@ -213,7 +213,8 @@ struct kv_replica {
     enum kv_room room; /* of our own disk */
 
     uint64_t last_now_ms;
-    uint64_t notice_ms; /* when some peer is to be told the commit index; UINT64_MAX: none is */
+    uint64_t on_time_ms; /* of the last kv_replica_on_time: turns must not put the timer off */
+    uint64_t notice_ms;  /* when some peer is to be told the commit index; UINT64_MAX: none is */
     uint64_t last_tick_ms;
     uint64_t resent_ms;
     uint64_t elections;

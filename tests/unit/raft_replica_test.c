@@ -457,6 +457,22 @@ static void guard_20_time_never_runs_back_and_the_timer_never_spins(void **state
     assert_true(kv_replica_deadline_ms(rig.replica) > before + 5000);
 }
 
+/* Turns of the loop that come between a timeout and its timer. */
+static void guard_20_turns_do_not_put_the_timer_off(void **state)
+{
+    uint64_t deadline;
+
+    (void)state;
+    replica_rig_lead(&rig);
+    replica_rig_settle(&rig);
+    deadline = kv_replica_deadline_ms(rig.replica);
+    for (int i = 0; i < 10; i++) {
+        rig.now_ns += 100000000;
+        kv_replica_turn(rig.replica);
+        assert_true(kv_replica_deadline_ms(rig.replica) <= deadline);
+    }
+}
+
 /* ---------------------------------------------------------------- the term gate */
 
 static void a_vote_is_given_only_when_it_is_on_disk(void **state)
@@ -666,6 +682,7 @@ int main(void)
         CASE(guard_18_a_leader_alone_proposes_no_more_than_the_window),
         CASE(guard_19_a_new_connection_begins_with_nothing_old),
         CASE(guard_20_time_never_runs_back_and_the_timer_never_spins),
+        CASE(guard_20_turns_do_not_put_the_timer_off),
         CASE(a_vote_is_given_only_when_it_is_on_disk),
         CASE(a_vote_is_not_given_twice_after_a_restart),
         CASE(entries_are_acknowledged_only_when_their_own_write_is_synced),
