@@ -59,6 +59,22 @@ static inline void kv_put_u64(uint8_t *p, uint64_t v)
         p[i] = (uint8_t)(v >> (8 * i));
     }
 }
+/* Big endian: the bytes are in the order of the numbers. */
+static inline void kv_put_u64_be(uint8_t *p, uint64_t v)
+{
+    for (int i = 0; i < 8; i++) {
+        p[i] = (uint8_t)(v >> (56 - 8 * i));
+    }
+}
+static inline uint64_t kv_get_u64_be(const uint8_t *p)
+{
+    uint64_t v = 0;
+
+    for (int i = 0; i < 8; i++) {
+        v = v << 8 | p[i];
+    }
+    return v;
+}
 static inline uint16_t kv_get_u16(const uint8_t *p)
 {
     return (uint16_t)(p[0] | p[1] << 8);

@@ -1,17 +1,50 @@
 /* Commands on keys of any type: delete, exists, count. */
-#include "server/machine/machine_internal.h"
+#include "server/machine/command.h"
 
 #include <inttypes.h>
 
-static int too_much_work(const struct kv_machine *machine, struct kv_answer *answer)
+int kv_validate_delete(const Kv__Request *request,
+                       const struct kv_machine_settings *settings,
+                       struct kv_error *ret_error)
 {
-    answer->hint.limit = (char *)(uintptr_t) "work-limit";
-    answer->hint.limit_value = machine->settings.work_elements;
-    return kv_error_set(&answer->error,
-                        KV_TOO_LARGE,
-                        "the command would touch more than %" PRIu64
-                        " keys (setting work-limit): do it in pieces",
-                        machine->settings.work_elements);
+    const Kv__Delete *command = request->delete_;
+    int status = 0;
+
+    (void)settings;
+    if (command->n_keys == 0 && command->n_ranges == 0) {
+        return kv_error_set(ret_error, KV_INVALID, "delete names neither keys nor ranges");
+    }
+    for (size_t i = 0; i < command->n_keys && status == 0; i++) {
+        status = kv_check_key(command->keys[i], ret_error);
+    }
+    for (size_t i = 0; i < command->n_ranges && status == 0; i++) {
+        status = kv_check_range(command->ranges[i], ret_error);
+    }
+    return status;
+}
+
+int kv_validate_exists(const Kv__Request *request,
+                       const struct kv_machine_settings *settings,
+                       struct kv_error *ret_error)
+{
+    int status = 0;
+
+    (void)settings;
+    if (request->exists->n_keys == 0) {
+        return kv_error_set(ret_error, KV_INVALID, "exists names no keys");
+    }
+    for (size_t i = 0; i < request->exists->n_keys && status == 0; i++) {
+        status = kv_check_key(request->exists->keys[i], ret_error);
+    }
+    return status;
+}
+
+int kv_validate_count(const Kv__Request *request,
+                      const struct kv_machine_settings *settings,
+                      struct kv_error *ret_error)
+{
+    (void)settings;
+    return kv_check_range(request->count->range, ret_error);
 }
 
 /* Gathers the live records of a range into machine->records behind the first *n. */
@@ -22,7 +55,7 @@ static int gather_range(struct kv_machine *machine,
 {
     struct kv_tree_cursor cursor;
     struct kv_bounds bounds;
-    uint64_t visited = 0;
+    int status;
 
     kv_bounds_of(range, &bounds);
     kv_tree_seek(&machine->tree, bounds.start, &cursor);
@@ -34,9 +67,9 @@ static int gather_range(struct kv_machine *machine,
         if (record->tombstone) {
             continue;
         }
-        if (++visited + *n > machine->settings.work_elements + *n ||
-            *n >= machine->settings.work_elements) {
-            return too_much_work(machine, answer);
+        status = kv_machine_work(machine, 1, answer);
+        if (status != 0) {
+            return status;
         }
         kv_machine_reserve_records(machine, *n + 1);
         machine->records[(*n)++] = record;
@@ -52,13 +85,11 @@ static int gather_victims(struct kv_machine *machine,
     size_t n = 0;
     int status = 0;
 
-    for (size_t i = 0; i < command->n_keys; i++) {
+    for (size_t i = 0; i < command->n_keys && status == 0; i++) {
         struct kv_record *record = kv_keyspace_get(machine, kv_slice_of_proto(command->keys[i]));
 
-        if (n >= machine->settings.work_elements) {
-            return too_much_work(machine, answer);
-        }
-        if (record) {
+        status = kv_machine_work(machine, 1, answer);
+        if (status == 0 && record) {
             kv_machine_reserve_records(machine, n + 1);
             machine->records[n++] = record;
         }
@@ -129,16 +160,15 @@ int kv_run_exists(struct kv_machine *machine, const Kv__Request *request, struct
     const Kv__Exists *command = request->exists;
     int status = kv_keyspace_check_revision(machine, command->at_revision, answer);
 
+    if (status == 0) {
+        status = kv_machine_work(machine, command->n_keys, answer);
+    }
     if (status != 0) {
         return status;
     }
-    if (command->n_keys > machine->settings.work_elements) {
-        return too_much_work(machine, answer);
-    }
     kv__exists_result__init(&answer->result.exists);
-    /* The scratch of key-values serves as memory for the booleans. */
-    kv_machine_reserve_kvs(machine, command->n_keys);
-    answer->result.exists.present = (protobuf_c_boolean *)machine->kvs;
+    answer->result.exists.present =
+        kv_reply_alloc(machine, command->n_keys * sizeof(protobuf_c_boolean));
     answer->result.exists.n_present = command->n_keys;
     for (size_t i = 0; i < command->n_keys; i++) {
         bool present = kv_keyspace_get_at(machine,
@@ -154,15 +184,15 @@ int kv_run_exists(struct kv_machine *machine, const Kv__Request *request, struct
 }
 
 /* Keys that lived in the range at a revision; costs its size. */
-static int count_at(const struct kv_machine *machine,
+static int count_at(struct kv_machine *machine,
                     const struct kv_bounds *bounds,
                     int64_t revision,
                     uint64_t *ret_count,
                     struct kv_answer *answer)
 {
     struct kv_tree_cursor cursor;
-    uint64_t visited = 0;
     uint64_t count = 0;
+    int status;
 
     kv_tree_seek(&machine->tree, bounds->start, &cursor);
     for (const struct kv_record *record; (record = kv_tree_cursor_get(&cursor));
@@ -173,8 +203,9 @@ static int count_at(const struct kv_machine *machine,
         if (kv_keyspace_is_dead(machine, record)) {
             continue;
         }
-        if (++visited > machine->settings.work_elements) {
-            return too_much_work(machine, answer);
+        status = kv_machine_work(machine, 1, answer);
+        if (status != 0) {
+            return status;
         }
         count += kv_record_at(record, revision) != NULL;
     }
@@ -193,7 +224,7 @@ int kv_run_count(struct kv_machine *machine, const Kv__Request *request, struct 
         return status;
     }
     kv_bounds_of(command->range, &bounds);
-    if (command->at_revision != 0 && command->at_revision != machine->revision) {
+    if (command->at_revision != 0 && !kv_revision_is_now(machine, command->at_revision)) {
         status = count_at(machine, &bounds, command->at_revision, &count, answer);
     } else if (!bounds.has_end || kv_slice_compare(bounds.start, bounds.end) < 0) {
         count = (bounds.has_end ? kv_tree_rank(&machine->tree, bounds.end)

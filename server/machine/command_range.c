@@ -1,5 +1,5 @@
 /* Ranges: as one reply, and as pieces of a stream, all at one revision. */
-#include "server/machine/machine_internal.h"
+#include "server/machine/command.h"
 
 #include "common/assert.h"
 
@@ -8,6 +8,46 @@
 
 /* Bytes of a key-value on the wire besides key and value, at most. */
 enum { KEY_VALUE_OVERHEAD_BYTES = 96 };
+
+static int check_filter(int64_t min, int64_t max, const char *what, struct kv_error *ret_error)
+{
+    if (min < 0 || max < 0 || (max != 0 && min > max)) {
+        return kv_error_set(ret_error,
+                            KV_INVALID,
+                            "%s revisions from %" PRId64 " to %" PRId64 " are no range",
+                            what,
+                            min,
+                            max);
+    }
+    return 0;
+}
+
+int kv_validate_range(const Kv__Request *request,
+                      const struct kv_machine_settings *settings,
+                      struct kv_error *ret_error)
+{
+    const Kv__Range *range = request->range;
+    int status = kv_check_range(range->range, ret_error);
+
+    (void)settings;
+    if (status == 0) {
+        status = check_filter(range->min_mod_revision, range->max_mod_revision, "mod", ret_error);
+    }
+    if (status == 0) {
+        status = check_filter(
+            range->min_create_revision, range->max_create_revision, "create", ret_error);
+    }
+    if (status == 0) {
+        status = kv_check_bound(range->cursor, "the cursor", ret_error);
+    }
+    if (status == 0 && range->cursor.len > 0 && range->count_only) {
+        return kv_error_set(ret_error, KV_INVALID, "count_only takes no cursor");
+    }
+    if (status == 0 && range->stream && range->count_only) {
+        return kv_error_set(ret_error, KV_INVALID, "count_only is not streamed");
+    }
+    return status;
+}
 
 /* What to look for, and where to go on. */
 struct query {
@@ -176,7 +216,7 @@ int kv_run_range(struct kv_machine *machine, const Kv__Request *request, struct 
     int64_t revision = range->at_revision ? range->at_revision : machine->revision;
     struct query query = {
         .range = range,
-        .revision = revision == machine->revision ? 0 : revision,
+        .revision = kv_revision_is_now(machine, revision) ? 0 : revision,
         .has_position = range->cursor.len > 0,
         .position = kv_slice_of_proto(range->cursor),
         .max_keys = range->limit ? range->limit : UINT64_MAX,

@@ -1,8 +1,89 @@
 /* String commands of kv.proto. */
-#include "server/machine/machine_internal.h"
+#include "server/machine/command.h"
 
 #include <inttypes.h>
 #include <string.h>
+
+static int check_key_value(ProtobufCBinaryData key,
+                           ProtobufCBinaryData value,
+                           const struct kv_machine_settings *settings,
+                           struct kv_error *ret_error)
+{
+    int status = kv_check_key(key, ret_error);
+
+    return status ? status : kv_check_value(value, settings, ret_error);
+}
+
+int kv_validate_put(const Kv__Request *request,
+                    const struct kv_machine_settings *settings,
+                    struct kv_error *ret_error)
+{
+    const Kv__Put *put = request->put;
+
+    if (put->expiry_case == KV__PUT__EXPIRY_TTL_MS ||
+        put->expiry_case == KV__PUT__EXPIRY_LEASE_ID) {
+        return kv_error_set(
+            ret_error, KV_UNSUPPORTED, "put with a ttl or lease is not supported yet");
+    }
+    if (put->condition_case == KV__PUT__CONDITION_IF_MOD_REVISION && put->if_mod_revision < 0) {
+        return kv_error_set(
+            ret_error, KV_INVALID, "if_mod_revision %" PRId64 " is negative", put->if_mod_revision);
+    }
+    return check_key_value(put->key, put->value, settings, ret_error);
+}
+
+int kv_validate_get(const Kv__Request *request,
+                    const struct kv_machine_settings *settings,
+                    struct kv_error *ret_error)
+{
+    (void)settings;
+    return kv_check_key(request->get->key, ret_error);
+}
+
+int kv_validate_append(const Kv__Request *request,
+                       const struct kv_machine_settings *settings,
+                       struct kv_error *ret_error)
+{
+    return check_key_value(request->append->key, request->append->value, settings, ret_error);
+}
+
+int kv_validate_getset(const Kv__Request *request,
+                       const struct kv_machine_settings *settings,
+                       struct kv_error *ret_error)
+{
+    return check_key_value(request->getset->key, request->getset->value, settings, ret_error);
+}
+
+int kv_validate_getdel(const Kv__Request *request,
+                       const struct kv_machine_settings *settings,
+                       struct kv_error *ret_error)
+{
+    (void)settings;
+    return kv_check_key(request->getdel->key, ret_error);
+}
+
+int kv_validate_strlen(const Kv__Request *request,
+                       const struct kv_machine_settings *settings,
+                       struct kv_error *ret_error)
+{
+    (void)settings;
+    return kv_check_key(request->strlen->key, ret_error);
+}
+
+int kv_validate_get_range(const Kv__Request *request,
+                          const struct kv_machine_settings *settings,
+                          struct kv_error *ret_error)
+{
+    (void)settings;
+    return kv_check_key(request->get_range->key, ret_error);
+}
+
+int kv_validate_set_range(const Kv__Request *request,
+                          const struct kv_machine_settings *settings,
+                          struct kv_error *ret_error)
+{
+    return check_key_value(request->set_range->key, request->set_range->value, settings, ret_error);
+}
 
 /* The key's live record, when it is absent or a string. KV_WRONG_TYPE otherwise. */
 static int get_string(const struct kv_machine *machine,
@@ -14,10 +95,7 @@ static int get_string(const struct kv_machine *machine,
     const struct kv_record *record = kv_keyspace_get_at(machine, key, revision);
 
     if (record && record->type != KV_TYPE_STRING) {
-        return kv_error_set(&answer->error,
-                            KV_WRONG_TYPE,
-                            "the key holds a %s, not a string",
-                            kv__type__descriptor.values[record->type].name);
+        return kv_wrong_type(answer, record, KV_TYPE_STRING);
     }
     *ret_record = record;
     return 0;

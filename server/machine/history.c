@@ -44,7 +44,8 @@ static uint64_t event_cost(const struct kv_record *record)
     const struct kv_record *older = record->older;
 
     return EVENT_COST + (record->tombstone ? kv_record_cost(record) : 0) +
-           (older && !older->tombstone ? kv_record_cost(older) : 0);
+           (older && !older->tombstone ? kv_record_cost(older) : 0) +
+           (record->drops ? kv_record_large(older).bytes : 0);
 }
 
 static void append_event(struct kv_history *history, struct kv_record *record)
@@ -208,33 +209,82 @@ static void drop_first_event(struct kv_history *history, struct kv_tree *tree)
     }
 }
 
-/* Frees what only reads before this event's revision could see. Pins that were taken before see it,
- * too; one that is taken from now on looks at no `older` of this record (M11). */
-static void reclaim_event(struct kv_tree *tree, struct kv_record *record)
+struct kv_record *kv_history_take_dead(struct kv_history *history, struct kv_tree *tree)
 {
-    if (record->older) {
-        kv_tree_retire_older(tree, record);
+    struct kv_record *record = first_event(history);
+
+    if (!record || record->mod_revision > history->oldest_revision) {
+        return NULL;
     }
-    if (record->tombstone && kv_tree_find(tree, kv_record_key(record)) == record) {
-        (void)kv_tree_remove(tree, kv_record_key(record));
-        kv_tree_retire_record(tree, record);
+    drop_first_event(history, tree);
+    return record;
+}
+
+/* ---------------------------------------------------------------- going back */
+
+void kv_history_save(const struct kv_history *history, struct kv_history_point *ret_point)
+{
+    *ret_point = (struct kv_history_point){
+        .last = history->last,
+        .last_n = history->last ? history->last->n : 0,
+        .n_events = history->n_events,
+        .n_noted = history->n_noted,
+        .bytes = history->bytes,
+        .versions = history->versions,
+        .new_bytes = history->new_bytes,
+        .new_versions = history->new_versions,
+    };
+}
+
+/* Takes the newest chunks away, and the events of the one at the point that came behind it. */
+static void cut_events(struct kv_history *history, const struct kv_history_point *point)
+{
+    struct kv_history_chunk *chunk = point->last ? point->last->next : history->first;
+
+    while (chunk) {
+        struct kv_history_chunk *next = chunk->next;
+
+        free(chunk);
+        chunk = next;
+    }
+    history->last = point->last;
+    if (point->last) {
+        point->last->next = NULL;
+        point->last->n = point->last_n;
+    } else {
+        history->first = NULL;
+        history->first_at = 0;
     }
 }
 
-bool kv_history_reclaim(struct kv_history *history, struct kv_tree *tree, size_t n)
+void kv_history_undo(struct kv_history *history,
+                     const struct kv_history_point *point,
+                     void (*fn)(void *arg, struct kv_record *record),
+                     void *arg)
 {
-    struct kv_record *record;
+    const size_t n = (size_t)(history->n_events - point->n_events);
+    struct kv_record **events = kv_machine_alloc((n + 1) * sizeof(struct kv_record *));
+    struct kv_history_chunk *chunk = point->last ? point->last : history->first;
+    size_t at = point->last_n;
 
-    n += 2 * history->n_noted;
-    history->n_noted = 0;
-    while ((record = first_event(history)) && record->mod_revision <= history->oldest_revision) {
-        if (n-- == 0) {
-            return true;
+    for (size_t i = 0; i < n; i++) {
+        if (at == chunk->n) {
+            chunk = chunk->next;
+            at = 0;
         }
-        drop_first_event(history, tree);
-        reclaim_event(tree, record);
+        events[i] = chunk->events[at++];
     }
-    return false;
+    cut_events(history, point);
+    history->n_events = point->n_events;
+    history->n_noted = point->n_noted;
+    history->bytes = point->bytes;
+    history->versions = point->versions;
+    history->new_bytes = point->new_bytes;
+    history->new_versions = point->new_versions;
+    for (size_t i = n; i > 0; i--) {
+        fn(arg, events[i - 1]);
+    }
+    free(events);
 }
 
 void kv_history_read(const struct kv_history *history, struct kv_history_reader *ret_reader)

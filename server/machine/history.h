@@ -28,7 +28,7 @@ struct kv_history {
     struct kv_history_chunk *last;
     size_t first_at; /* position of the oldest event in its chunk */
     uint64_t n_events;
-    uint64_t n_noted; /* since the last kv_history_reclaim() */
+    uint64_t n_noted; /* since memory was last given back */
     /* What counts. */
     int64_t oldest_revision; /* that can be read */
     uint64_t bytes; /* of the events behind it: by content, with what they replaced, tombstones */
@@ -59,9 +59,24 @@ void kv_history_mark(struct kv_history *history, int64_t revision, int64_t time_
 void kv_history_restore_mark(struct kv_history *history, int64_t revision, int64_t time_ms);
 /* Moves the oldest revision as the limits demand. */
 void kv_history_trim(struct kv_history *history, const struct kv_history_limits *limits);
-/* Frees what no read can see any more: some n events, more when much was noted since the last call.
- * Tombstones among them leave the tree. True: there is more. */
-bool kv_history_reclaim(struct kv_history *history, struct kv_tree *tree, size_t n);
+/* Takes out the oldest event that no read can see any more; NULL: there is none. Its chunk goes to
+ * the tree, which frees it behind all pins. */
+struct kv_record *kv_history_take_dead(struct kv_history *history, struct kv_tree *tree);
+
+/* Where the log of events was, to go back there. */
+struct kv_history_point {
+    struct kv_history_chunk *last;
+    size_t last_n;
+    uint64_t n_events, n_noted;
+    uint64_t bytes, versions, new_bytes, new_versions;
+};
+void kv_history_save(const struct kv_history *history, struct kv_history_point *ret_point);
+/* Forgets what was noted since, after it gave each to fn, newest first. No mark was made, and no
+ * event taken, in between. */
+void kv_history_undo(struct kv_history *history,
+                     const struct kv_history_point *point,
+                     void (*fn)(void *arg, struct kv_record *record),
+                     void *arg);
 /* Copies the n_marks marks, oldest first. */
 void kv_history_copy_marks(const struct kv_history *history, struct kv_history_mark *marks);
 

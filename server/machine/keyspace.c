@@ -78,11 +78,16 @@ struct kv_record *kv_keyspace_begin(struct kv_machine *machine,
 
 static void uncount(struct kv_machine *machine, const struct kv_record *record)
 {
-    machine->data_bytes -= record->key_size + (uint64_t)record->value_size;
+    machine->data_bytes -= kv_record_data_bytes(record);
     machine->state_hash -= kv_record_hash(record);
 }
 
-void kv_keyspace_commit(struct kv_machine *machine, struct kv_record *record)
+static bool is_same_collection(const struct kv_record *a, const struct kv_record *b)
+{
+    return a->is_large && b->is_large && kv_record_large(a).id == kv_record_large(b).id;
+}
+
+static void commit(struct kv_machine *machine, struct kv_record *record, bool keeps_collection)
 {
     struct kv_record *older = kv_tree_put(&machine->tree, record);
     bool was_live = older && !older->tombstone;
@@ -90,23 +95,122 @@ void kv_keyspace_commit(struct kv_machine *machine, struct kv_record *record)
     record->older = older;
     if (!record->tombstone) {
         record->create_revision = was_live ? older->create_revision : record->mod_revision;
-        record->version = was_live ? older->version + 1 : 1;
-        machine->data_bytes += record->key_size + (uint64_t)record->value_size;
+        record->version = (was_live ? older->version + 1 : 1) & KV_VERSION_MAX;
+        machine->data_bytes += kv_record_data_bytes(record);
         machine->state_hash += kv_record_hash(record);
     }
     if (was_live) {
         uncount(machine, older);
+        record->drops = older->is_large && !keeps_collection && !is_same_collection(older, record);
     }
     kv_history_note(&machine->history, record);
     machine->changed = true;
 }
 
-void kv_keyspace_delete(struct kv_machine *machine, struct kv_slice key)
+void kv_keyspace_commit(struct kv_machine *machine, struct kv_record *record)
+{
+    commit(machine, record, false);
+}
+
+static struct kv_record *new_tombstone(struct kv_machine *machine, struct kv_slice key)
 {
     struct kv_record *tombstone = kv_keyspace_begin(machine, key, KV_TYPE_NONE, 0);
 
     tombstone->tombstone = 1;
-    kv_keyspace_commit(machine, tombstone);
+    return tombstone;
+}
+
+void kv_keyspace_delete(struct kv_machine *machine, struct kv_slice key)
+{
+    commit(machine, new_tombstone(machine, key), false);
+}
+
+void kv_keyspace_rename(struct kv_machine *machine,
+                        const struct kv_record *record,
+                        struct kv_slice to)
+{
+    struct kv_record *renamed = kv_keyspace_begin(machine, to, record->type, record->value_size);
+
+    renamed->is_large = record->is_large;
+    memcpy(renamed->bytes + to.size, kv_record_value(record).data, record->value_size);
+    commit(machine, new_tombstone(machine, kv_record_key(record)), true);
+    commit(machine, renamed, false);
+}
+
+void kv_keyspace_restore(struct kv_machine *machine, struct kv_record *record, bool drops)
+{
+    commit(machine, record, !drops);
+}
+
+int kv_wrong_type(struct kv_answer *answer, const struct kv_record *record, enum kv_type wanted)
+{
+    return kv_error_set(&answer->error,
+                        KV_WRONG_TYPE,
+                        "the key holds a %s, not a %s",
+                        kv_type_name(record->type),
+                        kv_type_name(wanted));
+}
+
+int kv_machine_work(struct kv_machine *machine, uint64_t n, struct kv_answer *answer)
+{
+    machine->work += n;
+    if (machine->work <= machine->settings.work_elements) {
+        return 0;
+    }
+    answer->hint.limit = (char *)(uintptr_t) "work-limit";
+    answer->hint.limit_value = machine->settings.work_elements;
+    return kv_error_set(&answer->error,
+                        KV_TOO_LARGE,
+                        "the command would touch more than %" PRIu64
+                        " elements (setting work-limit): do it in pieces",
+                        machine->settings.work_elements);
+}
+
+void *kv_reply_alloc(struct kv_machine *machine, size_t size)
+{
+    void *memory = kv_arena_alloc(&machine->arena, size > 0 ? size : 1);
+
+    if (!memory) {
+        kv_assert_failed("memory for the reply of a committed command", __FILE__, __LINE__);
+    }
+    return memory;
+}
+
+void *
+kv_reply_grow(struct kv_machine *machine, void *array, size_t n, size_t *capacity, size_t item_size)
+{
+    void *larger;
+
+    if (n < *capacity) {
+        return array;
+    }
+    *capacity = *capacity > 0 ? 2 * *capacity : 16;
+    larger = kv_reply_alloc(machine, *capacity * item_size);
+    if (n > 0) {
+        memcpy(larger, array, n * item_size);
+    }
+    return larger;
+}
+
+uint64_t kv_reply_room(const struct kv_machine *machine)
+{
+    uint64_t bytes = machine->settings.reply_bytes;
+
+    return bytes - (bytes / 2 < 4096 ? bytes / 2 : 4096);
+}
+
+int kv_reply_too_large(const struct kv_machine *machine,
+                       struct kv_answer *answer,
+                       const char *advice)
+{
+    answer->hint.limit = (char *)(uintptr_t) "reply-limit";
+    answer->hint.limit_value = machine->settings.reply_bytes;
+    return kv_error_set(&answer->error,
+                        KV_TOO_LARGE,
+                        "the reply would have more than %" PRIu64
+                        " bytes (setting reply-limit): %s",
+                        machine->settings.reply_bytes,
+                        advice);
 }
 
 void kv_key_value_fill(Kv__KeyValue *kv, const struct kv_record *record, bool keys_only)
@@ -116,13 +220,15 @@ void kv_key_value_fill(Kv__KeyValue *kv, const struct kv_record *record, bool ke
 
     kv__key_value__init(kv);
     kv->key = (ProtobufCBinaryData){key.size, (uint8_t *)(uintptr_t)key.data};
-    if (!keys_only) {
+    if (!keys_only && record->type == KV_TYPE_STRING) {
         kv->value = (ProtobufCBinaryData){value.size, (uint8_t *)(uintptr_t)value.data};
     }
     kv->type = (Kv__Type)record->type;
     kv->create_revision = record->create_revision;
     kv->mod_revision = record->mod_revision;
     kv->version = (int64_t)record->version;
+    kv->counter = record->type == KV_TYPE_COUNTER ? (int64_t)kv_get_u64(value.data) : 0;
+    kv->elements = kv_record_elements(record);
 }
 
 /* The least key behind all that begin with the prefix; false: there is none. */
@@ -172,7 +278,8 @@ void kv_bounds_of(const Kv__KeyRange *range, struct kv_bounds *ret_bounds)
 
 void kv_machine_reserve_kvs(struct kv_machine *machine, size_t n)
 {
-    size_t capacity = machine->kvs_capacity ? machine->kvs_capacity : 64;
+    size_t capacity = machine->kvs_capacity ? machine->kvs_capacity : 16;
+    Kv__KeyValue *kvs = machine->kvs;
 
     if (n <= machine->kvs_capacity) {
         return;
@@ -180,9 +287,11 @@ void kv_machine_reserve_kvs(struct kv_machine *machine, size_t n)
     while (capacity < n) {
         capacity *= 2;
     }
-    machine->kvs = realloc(machine->kvs, capacity * sizeof *machine->kvs);
-    machine->kv_pointers = realloc(machine->kv_pointers, capacity * sizeof(Kv__KeyValue *));
-    KV_ASSERT(machine->kvs && machine->kv_pointers);
+    machine->kvs = kv_reply_alloc(machine, capacity * sizeof *machine->kvs);
+    machine->kv_pointers = kv_reply_alloc(machine, capacity * sizeof(Kv__KeyValue *));
+    if (machine->kvs_capacity > 0) {
+        memcpy(machine->kvs, kvs, machine->kvs_capacity * sizeof *kvs);
+    }
     for (size_t i = 0; i < capacity; i++) {
         machine->kv_pointers[i] = &machine->kvs[i];
     }

@@ -1,7 +1,9 @@
 #include "server/machine/machine.h"
 
 #include "common/assert.h"
-#include "server/machine/machine_internal.h"
+#include "server/machine/collection.h"
+#include "server/machine/command.h"
+#include "server/machine/zset_index.h"
 
 #include <stdlib.h>
 
@@ -12,8 +14,17 @@ int kv_machine_open(struct kv_machine **ret_machine)
     if (!machine) {
         return KV_NO_MEMORY;
     }
+    machine->command_hash = XXH3_createState();
+    if (!machine->command_hash) {
+        free(machine);
+        return KV_NO_MEMORY;
+    }
     kv_tree_init(&machine->tree);
+    kv_tree_init(&machine->elements);
+    kv_tree_init(&machine->scores);
+    kv_arena_init(&machine->arena, KV_REPLY_MEMORY_BYTES_MAX);
     kv_history_init(&machine->history);
+    kv_sessions_init(&machine->sessions);
     kv_settings_init(&machine->settings);
     machine->revision = KV_REVISION_FIRST;
     machine->reclaim_per_entry = KV_RECLAIM_PER_ENTRY;
@@ -28,8 +39,12 @@ void kv_machine_close(struct kv_machine *machine)
     }
     kv_history_deinit(&machine->history);
     kv_tree_deinit(&machine->tree);
-    free(machine->kvs);
-    free(machine->kv_pointers);
+    kv_tree_deinit(&machine->elements);
+    kv_tree_deinit(&machine->scores);
+    kv_sessions_deinit(&machine->sessions);
+    (void)XXH3_freeState(machine->command_hash);
+    kv_dropped_deinit(&machine->dropped);
+    kv_arena_deinit(&machine->arena);
     free(machine->records);
     free(machine);
 }
@@ -48,35 +63,75 @@ int kv_machine_begin(struct kv_machine *machine,
         machine->cluster_time_ms = cluster_time_ms;
     }
     machine->entry_changed = false;
+    machine->operation = 0;
+    kv_sessions_expire(&machine->sessions, machine->cluster_time_ms);
     return 0;
 }
 
-/* Runs a command and gives its reply, whatever becomes of it. */
-static void answer(struct kv_machine *machine,
-                   const Kv__Request *request,
-                   enum kv_command_class cls,
-                   kv_machine_reply_fn fn,
-                   void *arg)
+/* What a write that failed had changed is taken back. */
+static int run_write(struct kv_machine *machine,
+                     const struct kv_command *command,
+                     const Kv__Request *request,
+                     struct kv_answer *answer)
+{
+    struct kv_savepoint savepoint;
+    int status;
+
+    kv_machine_save(machine, &savepoint);
+    status = command->run(machine, request, answer);
+    if (status != 0 && machine->changed) {
+        kv_machine_restore(machine, &savepoint);
+    }
+    machine->operation++;
+    return status;
+}
+
+void kv_machine_reset_scratch(struct kv_machine *machine)
+{
+    machine->kvs = NULL;
+    machine->kv_pointers = NULL;
+    machine->kvs_capacity = 0;
+}
+
+void kv_answer_init(struct kv_answer *answer)
+{
+    kv__reply__init(&answer->reply);
+    kv__hint__init(&answer->hint);
+    answer->error.message[0] = '\0';
+}
+
+void kv_answer_finish(struct kv_answer *answer, int status)
+{
+    if (status != 0) {
+        answer->reply.code = (Kv__Code)-status;
+        answer->reply.message = answer->error.message;
+        answer->reply.hint = &answer->hint;
+    }
+}
+
+void kv_machine_answer(struct kv_machine *machine,
+                       const Kv__Request *request,
+                       enum kv_command_class cls,
+                       kv_machine_reply_fn fn,
+                       void *arg)
 {
     const struct kv_command *command = kv_command_find(request);
     struct kv_answer answer;
     int status;
 
-    kv__reply__init(&answer.reply);
-    kv__hint__init(&answer.hint);
-    answer.error.message[0] = '\0';
+    kv_arena_reset(&machine->arena);
+    kv_machine_reset_scratch(machine);
+    machine->work = 0;
+    kv_answer_init(&answer);
     status = kv_command_validate(request, &machine->settings, &answer.error);
     if (status == 0 && (!command || command->cls != cls || !command->run)) {
         status = kv_error_set(&answer.error, KV_INVALID, "the command does not belong here");
     }
     if (status == 0) {
-        status = command->run(machine, request, &answer);
+        status = cls == KV_COMMAND_WRITE ? run_write(machine, command, request, &answer)
+                                         : command->run(machine, request, &answer);
     }
-    if (status != 0) {
-        answer.reply.code = (Kv__Code)-status;
-        answer.reply.message = answer.error.message;
-        answer.reply.hint = &answer.hint;
-    }
+    kv_answer_finish(&answer, status);
     if (machine->changed) {
         KV_ASSERT(status == 0);
         machine->revision++;
@@ -95,7 +150,11 @@ void kv_machine_execute(struct kv_machine *machine,
                         kv_machine_reply_fn fn,
                         void *arg)
 {
-    answer(machine, request, KV_COMMAND_WRITE, fn, arg);
+    if (request->session) {
+        kv_execute_stamped(machine, request, fn, arg);
+    } else {
+        kv_machine_answer(machine, request, KV_COMMAND_WRITE, fn, arg);
+    }
 }
 
 void kv_machine_read(struct kv_machine *machine,
@@ -103,7 +162,7 @@ void kv_machine_read(struct kv_machine *machine,
                      kv_machine_reply_fn fn,
                      void *arg)
 {
-    answer(machine, request, KV_COMMAND_READ, fn, arg);
+    kv_machine_answer(machine, request, KV_COMMAND_READ, fn, arg);
 }
 
 void kv_machine_end(struct kv_machine *machine)
@@ -121,15 +180,6 @@ void kv_machine_end(struct kv_machine *machine)
     (void)kv_machine_reclaim(machine);
 }
 
-bool kv_machine_reclaim(struct kv_machine *machine)
-{
-    bool history =
-        kv_history_reclaim(&machine->history, &machine->tree, machine->reclaim_per_entry);
-    bool tree = kv_tree_reclaim(&machine->tree, machine->reclaim_per_entry);
-
-    return history || tree;
-}
-
 int64_t kv_machine_revision(const struct kv_machine *machine)
 {
     return machine->revision;
@@ -138,6 +188,11 @@ int64_t kv_machine_revision(const struct kv_machine *machine)
 int64_t kv_machine_oldest_revision(const struct kv_machine *machine)
 {
     return machine->history.oldest_revision;
+}
+
+int64_t kv_machine_next_due_ms(const struct kv_machine *machine)
+{
+    return kv_sessions_next_due_ms(&machine->sessions);
 }
 
 int64_t kv_machine_cluster_time_ms(const struct kv_machine *machine)
@@ -157,7 +212,7 @@ const struct kv_machine_settings *kv_machine_settings_of(const struct kv_machine
 
 uint64_t kv_machine_state_hash(const struct kv_machine *machine)
 {
-    return machine->state_hash;
+    return machine->state_hash + kv_sessions_hash(&machine->sessions);
 }
 
 void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats *ret_stats)
@@ -167,31 +222,8 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
         .data_bytes = machine->data_bytes,
         .history_bytes = machine->history.bytes,
         .versions = machine->history.versions,
-        .unreclaimed_bytes = machine->tree.retired_bytes,
+        .sessions = machine->sessions.n,
+        .session_bytes = machine->sessions.bytes,
+        .unreclaimed_bytes = machine->tree.retired_bytes + machine->elements.retired_bytes,
     };
-}
-
-/* M1 to M10. */
-void kv_machine_check_invariants(const struct kv_machine *machine)
-{
-    struct kv_tree_cursor cursor;
-    uint64_t data_bytes = 0;
-    uint64_t hash = 0;
-
-    kv_tree_check_invariants(&machine->tree);
-    kv_history_check_invariants(&machine->history, machine->revision);
-    kv_tree_seek(&machine->tree, kv_slice_of(NULL, 0), &cursor);
-    for (const struct kv_record *record; (record = kv_tree_cursor_get(&cursor));
-         kv_tree_next(&cursor)) {
-        if (!record->tombstone) {
-            data_bytes += record->key_size + (uint64_t)record->value_size;
-            hash += kv_record_hash(record);
-        }
-        KV_ASSERT(record->mod_revision <= machine->revision);
-        for (const struct kv_record *version = record; version->older; version = version->older) {
-            KV_ASSERT(version->older->mod_revision <= version->mod_revision);
-        }
-    }
-    KV_ASSERT(data_bytes == machine->data_bytes);
-    KV_ASSERT(hash == machine->state_hash);
 }

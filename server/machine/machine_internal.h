@@ -2,29 +2,57 @@
 #ifndef KV_MACHINE_MACHINE_INTERNAL_H
 #define KV_MACHINE_MACHINE_INTERNAL_H
 
+#include "common/arena.h"
 #include "common/limits.h"
 #include "server/machine/history.h"
 #include "server/machine/machine.h"
+#include "server/machine/sessions.h"
 #include "server/machine/tree.h"
 
+#include <xxhash.h>
+
+/* Large collections that no read can see any more, in the order in which they go. A ring. */
+struct kv_dropped {
+    uint64_t *ids;
+    size_t capacity, first, n;
+};
+
 struct kv_machine {
-    struct kv_tree tree;
+    struct kv_tree tree;     /* keys */
+    struct kv_tree elements; /* of large collections (collection.h) */
+    struct kv_tree scores; /* of large sorted sets by score: made of the elements, has no history */
     struct kv_history history;
+    struct kv_sessions sessions;
     struct kv_machine_settings settings;
     int64_t revision;
     int64_t cluster_time_ms;
     uint64_t applied_index;
-    uint64_t data_bytes; /* keys and values, live */
+    uint64_t last_collection_id;
+    uint64_t data_bytes; /* keys, values and elements, live */
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
+    uint64_t work;            /* elements that this command has touched */
+    uint64_t operation;       /* number of the running operation within its entry, from 0 */
     size_t reclaim_per_entry; /* tests lower it */
-    /* Scratch for replies of several keys. */
+    struct kv_dropped dropped;
+    XXH3_state_t *command_hash; /* scratch */
+    struct kv_arena arena;      /* for the reply being built */
+    /* Scratch for replies of several keys, in the arena. */
     Kv__KeyValue *kvs;
     Kv__KeyValue **kv_pointers;
     size_t kvs_capacity;
     struct kv_record **records;
     size_t records_capacity;
+};
+
+/* What may be needed to undo a command. */
+struct kv_savepoint {
+    struct kv_history_point history;
+    struct kv_machine_settings settings;
+    uint64_t last_collection_id;
+    uint64_t data_bytes;
+    uint64_t state_hash;
 };
 
 /* What a command answers with; filled by its handler, borrows the machine's memory. */
@@ -42,27 +70,48 @@ struct kv_answer {
         Kv__ExistsResult exists;
         Kv__CountResult count;
         Kv__RangeResult range;
+        Kv__TypeResult type;
+        Kv__DoneResult done;
         Kv__ConfigListResult config_list;
         Kv__ConfigGetResult config_get;
         Kv__ConfigSetResult config_set;
+        Kv__CounterResult counter;
+        Kv__HashGetResult hash_get;
+        Kv__HashFieldsResult hash_fields;
+        Kv__PresentResult present;
+        Kv__ElementsResult elements;
+        Kv__ZSetAddResult zset_add;
+        Kv__ZSetScoreResult zset_score;
+        Kv__ZSetRankResult zset_rank;
+        Kv__ZSetMembersResult zset_members;
+        Kv__LimiterResult limiter;
+        Kv__TxnResult txn;
+        Kv__CompactResult compact;
+        Kv__SessionOpenResult session_open;
     } result;
     Kv__KeyValue kv;
-    Kv__ConfigEntry entries[8];
-    Kv__ConfigEntry *entry_pointers[8];
+    Kv__ConfigEntry entries[16];
+    Kv__ConfigEntry *entry_pointers[16];
 };
 
-/* One row per command of kv.proto that exists. */
-struct kv_command {
-    enum kv_command_class cls;
-    /* 0 or a negative status with ret_error; may be NULL. */
-    int (*validate)(const Kv__Request *request,
-                    const struct kv_machine_settings *settings,
-                    struct kv_error *ret_error);
-    /* 0 or a negative status with answer->error; a write that fails must have changed nothing. */
-    int (*run)(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-};
-/* NULL: not there. */
-const struct kv_command *kv_command_find(const Kv__Request *request);
+/* --- machine.c --- */
+/* Runs a command and gives its reply, whatever becomes of it. */
+void kv_machine_answer(struct kv_machine *machine,
+                       const Kv__Request *request,
+                       enum kv_command_class cls,
+                       kv_machine_reply_fn fn,
+                       void *arg);
+
+/* --- command_session.c --- */
+/* What can be told of a stamp without the state. */
+int kv_stamp_validate(const Kv__Request *request,
+                      enum kv_command_class cls,
+                      struct kv_error *ret_error) KV_MUST_CHECK;
+/* A write with a stamp: runs it, or gives the answer of the time when it was run. */
+void kv_execute_stamped(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        kv_machine_reply_fn fn,
+                        void *arg);
 
 /* --- keyspace.c: records by key and revision, and changes --- */
 static inline struct kv_slice kv_slice_of_proto(ProtobufCBinaryData data)
@@ -86,6 +135,11 @@ static inline bool kv_keyspace_is_dead(const struct kv_machine *machine,
 int kv_keyspace_check_revision(const struct kv_machine *machine,
                                int64_t revision,
                                struct kv_answer *answer) KV_MUST_CHECK;
+/* What is there now is what there was at the revision; within a transaction it is not. */
+static inline bool kv_revision_is_now(const struct kv_machine *machine, int64_t revision)
+{
+    return revision == machine->revision && !machine->changed;
+}
 /* A new version of the key with room for the value, which the caller fills before
  * kv_keyspace_commit. */
 struct kv_record *kv_keyspace_begin(struct kv_machine *machine,
@@ -94,6 +148,40 @@ struct kv_record *kv_keyspace_begin(struct kv_machine *machine,
                                     size_t value_size);
 void kv_keyspace_commit(struct kv_machine *machine, struct kv_record *record);
 void kv_keyspace_delete(struct kv_machine *machine, struct kv_slice key);
+/* As commit, when a snapshot is loaded that says whether a large collection ended. */
+void kv_keyspace_restore(struct kv_machine *machine, struct kv_record *record, bool drops);
+/* The key's record gets another name: as commit and delete, but the large collection of the one
+ * stays and is the other's now. */
+void kv_keyspace_rename(struct kv_machine *machine,
+                        const struct kv_record *record,
+                        struct kv_slice to);
+/* KV_WRONG_TYPE. */
+int kv_wrong_type(struct kv_answer *answer,
+                  const struct kv_record *record,
+                  enum kv_type wanted) KV_MUST_CHECK;
+/* Counts what the command touches: KV_TOO_LARGE beyond the work limit. */
+int kv_machine_work(struct kv_machine *machine, uint64_t n, struct kv_answer *answer) KV_MUST_CHECK;
+void kv_machine_reset_scratch(struct kv_machine *machine);
+void kv_answer_init(struct kv_answer *answer);
+/* Code, message and hint. */
+void kv_answer_finish(struct kv_answer *answer, int status);
+/* Memory for the reply, until the next command. */
+void *kv_reply_alloc(struct kv_machine *machine, size_t size);
+/* An array for the reply with room for one more than n: itself, or a larger copy. */
+void *kv_reply_grow(
+    struct kv_machine *machine, void *array, size_t n, size_t *capacity, size_t item_size);
+/* What a reply may hold; a little less than the frame. */
+uint64_t kv_reply_room(const struct kv_machine *machine);
+/* KV_TOO_LARGE: the reply does not fit. */
+int kv_reply_too_large(const struct kv_machine *machine,
+                       struct kv_answer *answer,
+                       const char *advice) KV_MUST_CHECK;
+/* --- savepoint.c --- */
+void kv_machine_save(const struct kv_machine *machine, struct kv_savepoint *ret_savepoint);
+/* Takes back all changes since; no entry ended and nothing was reclaimed in between. */
+void kv_machine_restore(struct kv_machine *machine, const struct kv_savepoint *savepoint);
+/* --- reclaim.c --- */
+void kv_dropped_deinit(struct kv_dropped *dropped);
 /* Fills metadata, and the value unless keys_only. */
 void kv_key_value_fill(Kv__KeyValue *kv, const struct kv_record *record, bool keys_only);
 
@@ -109,33 +197,6 @@ void kv_bounds_of(const Kv__KeyRange *range, struct kv_bounds *ret_bounds);
 /* Scratch arrays with room for n. */
 void kv_machine_reserve_kvs(struct kv_machine *machine, size_t n);
 void kv_machine_reserve_records(struct kv_machine *machine, size_t n);
-
-/* --- handlers --- */
-int kv_run_put(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_get(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_append(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_getset(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_getdel(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_strlen(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_get_range(struct kv_machine *machine,
-                     const Kv__Request *request,
-                     struct kv_answer *answer);
-int kv_run_set_range(struct kv_machine *machine,
-                     const Kv__Request *request,
-                     struct kv_answer *answer);
-int kv_run_delete(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_exists(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_count(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_range(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer);
-int kv_run_config_list(struct kv_machine *machine,
-                       const Kv__Request *request,
-                       struct kv_answer *answer);
-int kv_run_config_get(struct kv_machine *machine,
-                      const Kv__Request *request,
-                      struct kv_answer *answer);
-int kv_run_config_set(struct kv_machine *machine,
-                      const Kv__Request *request,
-                      struct kv_answer *answer);
 
 /* --- settings.c --- */
 void kv_settings_init(struct kv_machine_settings *settings);

@@ -7,6 +7,14 @@
 #include <string.h>
 #include <xxhash.h>
 
+const char *kv_type_name(enum kv_type type)
+{
+    static const char *const names[] = {
+        "nothing", "string", "counter", "hash", "list", "set", "zset", "limiter"};
+
+    return (size_t)type < sizeof names / sizeof names[0] ? names[type] : "unknown type";
+}
+
 void *kv_machine_alloc(size_t size)
 {
     void *memory = malloc(size);
@@ -34,7 +42,7 @@ void kv_record_free(struct kv_record *record)
     free(record);
 }
 
-uint64_t kv_record_hash(const struct kv_record *record)
+static uint64_t key_hash(const struct kv_record *record)
 {
     const uint64_t head[5] = {(uint64_t)record->mod_revision,
                               (uint64_t)record->create_revision,
@@ -45,4 +53,14 @@ uint64_t kv_record_hash(const struct kv_record *record)
     return XXH3_64bits_withSeed(record->bytes,
                                 record->key_size + (size_t)record->value_size,
                                 XXH3_64bits(head, sizeof head));
+}
+
+uint64_t kv_record_hash(const struct kv_record *record)
+{
+    if (record->is_element) {
+        return XXH3_64bits_withSeed(record->bytes,
+                                    record->key_size + (size_t)record->value_size,
+                                    (uint64_t)record->mod_revision);
+    }
+    return key_hash(record);
 }

@@ -8,16 +8,30 @@
 #include <stdbool.h>
 
 /* As enum Type of kv.proto. */
-enum kv_type { KV_TYPE_NONE, KV_TYPE_STRING };
+enum kv_type {
+    KV_TYPE_NONE,
+    KV_TYPE_STRING,
+    KV_TYPE_COUNTER,
+    KV_TYPE_HASH,
+    KV_TYPE_LIST,
+    KV_TYPE_SET,
+    KV_TYPE_ZSET,
+    KV_TYPE_LIMITER,
+};
+
+#define KV_VERSION_MAX ((UINT64_C(1) << 43) - 1)
 
 struct kv_record {
     struct kv_record *older;
     int64_t mod_revision;
     int64_t create_revision;
-    uint64_t version : 46;
+    uint64_t version : 43;
     uint64_t key_size : 13;
     uint64_t type : 4;
-    uint64_t tombstone : 1; /* the key was deleted at mod_revision */
+    uint64_t tombstone : 1;  /* the key was deleted at mod_revision */
+    uint64_t is_element : 1; /* of the tree of elements, not a key's */
+    uint64_t is_large : 1;   /* a collection whose elements are in that tree: struct kv_large */
+    uint64_t drops : 1;      /* the large collection that it replaced ended with this change */
     uint32_t value_size;
     uint8_t bytes[]; /* key, value */
 };
@@ -32,17 +46,57 @@ static inline struct kv_slice kv_record_value(const struct kv_record *record)
     return (struct kv_slice){record->bytes + record->key_size, record->value_size};
 }
 
+/* The value of a large collection's record: four numbers, little endian. */
+struct kv_large {
+    uint64_t id;    /* its elements' keys begin with it; never used again */
+    uint64_t count; /* live elements */
+    uint64_t bytes; /* the sum of their costs ... */
+    uint64_t hash;  /* ... and of their hashes */
+};
+enum { KV_LARGE_BYTES = 32 };
+
+static inline struct kv_large kv_record_large(const struct kv_record *record)
+{
+    const uint8_t *p = kv_record_value(record).data;
+
+    return (struct kv_large){
+        kv_get_u64(p), kv_get_u64(p + 8), kv_get_u64(p + 16), kv_get_u64(p + 24)};
+}
+
 /* What it counts against limits: by content, never by allocator. */
 static inline uint64_t kv_record_cost(const struct kv_record *record)
 {
     return 40 + record->key_size + (uint64_t)record->value_size;
 }
 
+/* Key, value, and the elements that belong to it. */
+static inline uint64_t kv_record_data_bytes(const struct kv_record *record)
+{
+    return record->key_size + (uint64_t)record->value_size +
+           (record->is_large ? kv_record_large(record).bytes : 0);
+}
+
+const char *kv_type_name(enum kv_type type);
+static inline bool kv_type_is_collection(enum kv_type type)
+{
+    return type == KV_TYPE_HASH || type == KV_TYPE_LIST || type == KV_TYPE_SET ||
+           type == KV_TYPE_ZSET;
+}
+/* Elements of a collection; 0 for other types. */
+static inline uint64_t kv_record_elements(const struct kv_record *record)
+{
+    if (!kv_type_is_collection((enum kv_type)record->type)) {
+        return 0;
+    }
+    return record->is_large ? kv_record_large(record).count : *kv_record_value(record).data;
+}
+
 /* The value's bytes are not set. Never NULL: without memory the process ends, since skipping a
  * change would let nodes diverge. */
 struct kv_record *kv_record_new(struct kv_slice key, size_t value_size);
 void kv_record_free(struct kv_record *record); /* takes NULL */
-/* Of a live record's content, for the state hash. */
+/* Of a live record's content, for the state hash. A large collection's tells that of its elements.
+ */
 uint64_t kv_record_hash(const struct kv_record *record);
 
 /* Memory of the machine's, or the end of the process. */

@@ -1,21 +1,26 @@
 /* Items of a machine's snapshot, format 1. Little endian.
  *
- *   item:  u8 kind, u8 type, u16 key size, u32 body size, body
+ *   item:  u8 kind, u8 type and flags, u16 key size, u32 body size, body
  *   body:  fixed fields of the kind, key, value (what is left)
  *
  * In this order, by ascending kind:
  *   HEAD     one: u32 format, u32 machine version, u64 revision, oldest revision, cluster time,
- *            applied index
+ *            applied index, last number of a collection
  *   SETTING  one for each: u64 value; the key is its name
  *   MARKS    history can end at these: n times u64 revision, u64 time, ascending
+ *   SESSIONS one when a session was ever opened: u64 last id given, number of sessions, their bytes
+ *   SESSION  one for each, by ascending id: sessions_snapshot.c
  *   BASE     a live key as of the oldest revision, by ascending key: u64 mod revision, create
  *            revision, version; type
- *   CHANGE   what came later, in the order of the event log: u64 mod revision; type, NONE when the
- *            key was deleted
- *   END      one: u64 counts of MARKS' marks, BASE and CHANGE items, live keys, data bytes, history
- *            bytes, replaced versions, state hash, hash of all bytes before this item
+ *   ELEMENT  an element of those of them that are large collections, by ascending key: u64 mod
+ *            revision; type of the collection
+ *   CHANGE, ELEMENT_CHANGE
+ *            what came later, in the order of the event log: u64 mod revision; type. A key that was
+ *            deleted has type NONE, an element that was removed has DROPS
+ *   END      one: u64 counts of MARKS' marks, BASE, ELEMENT and (both) CHANGE items, live keys,
+ * data bytes, history bytes, replaced versions, state hash, hash of all bytes before this item
  *
- * A kind or type that is not here was made by a newer version: leases, sessions and topics will
+ * A kind or type that is not here was made by a newer version: leases and topics will
  * have kinds of their own. */
 #ifndef KV_MACHINE_SNAPSHOT_FORMAT_H
 #define KV_MACHINE_SNAPSHOT_FORMAT_H
@@ -28,7 +33,7 @@
 enum {
     KV_SNAPSHOT_FORMAT = 1,
     KV_ITEM_HEAD_BYTES = 8,
-    KV_ITEM_FIXED_BYTES_MAX = 72,
+    KV_ITEM_FIXED_BYTES_MAX = 80,
     KV_ITEM_MARK_BYTES = 16,
     KV_ITEM_MARKS_MAX = 512, /* of one item */
 };
@@ -37,18 +42,30 @@ enum kv_item_kind {
     KV_ITEM_HEAD = 1,
     KV_ITEM_SETTING = 2,
     KV_ITEM_MARKS = 3,
+    KV_ITEM_SESSIONS = 16,
+    KV_ITEM_SESSION = 17,
     KV_ITEM_BASE = 64,
+    KV_ITEM_ELEMENT = 65,
     KV_ITEM_CHANGE = 128,
+    KV_ITEM_ELEMENT_CHANGE = 129,
     KV_ITEM_END = 255,
 };
 
-enum { KV_ITEM_HEAD_FIXED = 40, KV_ITEM_BASE_FIXED = 24, KV_ITEM_CHANGE_FIXED = 8 };
-enum { KV_ITEM_SETTING_FIXED = 8, KV_ITEM_END_FIXED = 72 };
+/* In the byte of the type. */
+enum {
+    KV_ITEM_TYPE = 0x0f,
+    KV_ITEM_IS_LARGE = 0x10, /* the value is a struct kv_large */
+    KV_ITEM_DROPS = 0x20,    /* the large collection that was there ended; an element was removed */
+};
+
+enum { KV_ITEM_HEAD_FIXED = 48, KV_ITEM_BASE_FIXED = 24, KV_ITEM_CHANGE_FIXED = 8 };
+enum { KV_ITEM_SESSIONS_FIXED = 24, KV_ITEM_SETTING_FIXED = 8, KV_ITEM_END_FIXED = 80 };
 
 /* What the END item says about those before it. */
 struct kv_snapshot_totals {
     uint64_t marks;
     uint64_t base;
+    uint64_t elements;
     uint64_t changes;
     uint64_t keys;
     uint64_t data_bytes;
@@ -58,7 +75,7 @@ struct kv_snapshot_totals {
     uint64_t stream_hash;
 };
 
-_Static_assert(sizeof(struct kv_snapshot_totals) == KV_ITEM_END_FIXED, "nine numbers");
+_Static_assert(sizeof(struct kv_snapshot_totals) == KV_ITEM_END_FIXED, "ten numbers");
 _Static_assert(KV_ITEM_HEAD_BYTES + KV_ITEM_FIXED_BYTES_MAX + KV_KEY_BYTES_MAX +
                        KV_VALUE_BYTES_MAX <=
                    KV_SNAPSHOT_ITEM_BYTES_MAX,

@@ -2,8 +2,7 @@
 #include "server/machine/snapshot.h"
 
 #include "common/assert.h"
-#include "server/machine/machine_internal.h"
-#include "server/machine/snapshot_format.h"
+#include "server/machine/snapshot_load_internal.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -14,30 +13,6 @@
 
 /* Numbers that count on from here do not overflow in the machine's life. */
 #define NUMBER_MAX (INT64_MAX / 2)
-#define VERSION_MAX (UINT64_C(1) << 45)
-
-struct kv_machine_loader {
-    struct kv_machine *machine;
-    XXH3_state_t *hash;
-    struct kv_history_mark *marks; /* revision and time only */
-    size_t marks_at;               /* those before it are the machine's already */
-    size_t marks_capacity;
-    enum kv_item_kind kind; /* of the newest item; 0: none yet */
-    uint64_t n_items;
-    int64_t change_revision; /* of the newest change */
-    struct kv_snapshot_totals read;
-    struct kv_snapshot_totals said;
-    bool failed;
-};
-
-struct item {
-    enum kv_item_kind kind;
-    enum kv_type type;
-    const uint8_t *fixed;
-    struct kv_slice key;
-    struct kv_slice value;
-    size_t size;
-};
 
 int kv_machine_loader_open(struct kv_machine_loader **ret_loader)
 {
@@ -67,19 +42,16 @@ void kv_machine_loader_close(struct kv_machine_loader *loader)
     kv_machine_close(loader->machine);
     (void)XXH3_freeState(loader->hash);
     free(loader->marks);
+    free(loader->expected);
+    kv_sums_deinit(&loader->sums);
     free(loader);
 }
 
-static int refuse(const struct kv_machine_loader *loader,
-                  int status,
-                  struct kv_error *ret_error,
-                  const char *format,
-                  ...) KV_PRINTF(4, 5);
-static int refuse(const struct kv_machine_loader *loader,
-                  int status,
-                  struct kv_error *ret_error,
-                  const char *format,
-                  ...)
+int kv_loader_refuse(const struct kv_machine_loader *loader,
+                     int status,
+                     struct kv_error *ret_error,
+                     const char *format,
+                     ...)
 {
     char what[256];
     va_list arguments;
@@ -100,11 +72,16 @@ static size_t fixed_size_of(enum kv_item_kind kind)
         return KV_ITEM_SETTING_FIXED;
     case KV_ITEM_BASE:
         return KV_ITEM_BASE_FIXED;
+    case KV_ITEM_ELEMENT:
     case KV_ITEM_CHANGE:
+    case KV_ITEM_ELEMENT_CHANGE:
         return KV_ITEM_CHANGE_FIXED;
     case KV_ITEM_END:
         return KV_ITEM_END_FIXED;
+    case KV_ITEM_SESSIONS:
+        return KV_ITEM_SESSIONS_FIXED;
     case KV_ITEM_MARKS:
+    case KV_ITEM_SESSION:
         break;
     }
     return 0;
@@ -113,7 +90,15 @@ static size_t fixed_size_of(enum kv_item_kind kind)
 static bool is_known(unsigned kind)
 {
     return kind == KV_ITEM_HEAD || kind == KV_ITEM_SETTING || kind == KV_ITEM_MARKS ||
-           kind == KV_ITEM_BASE || kind == KV_ITEM_CHANGE || kind == KV_ITEM_END;
+           kind == KV_ITEM_SESSIONS || kind == KV_ITEM_SESSION || kind == KV_ITEM_BASE ||
+           kind == KV_ITEM_ELEMENT || kind == KV_ITEM_CHANGE || kind == KV_ITEM_ELEMENT_CHANGE ||
+           kind == KV_ITEM_END;
+}
+
+/* Changes of keys and of elements are one log. */
+static enum kv_item_kind phase_of(enum kv_item_kind kind)
+{
+    return kind == KV_ITEM_ELEMENT_CHANGE ? KV_ITEM_CHANGE : kind;
 }
 
 /* Items come by ascending kind, the head first; head and end are there once. */
@@ -122,13 +107,16 @@ static bool is_in_order(const struct kv_machine_loader *loader, enum kv_item_kin
     if (loader->kind == 0 || kind == KV_ITEM_HEAD) {
         return loader->kind == 0 && kind == KV_ITEM_HEAD;
     }
-    return kind >= loader->kind && loader->kind != KV_ITEM_END;
+    if (kind == KV_ITEM_SESSIONS && loader->kind == kind) {
+        return false;
+    }
+    return phase_of(kind) >= phase_of(loader->kind) && loader->kind != KV_ITEM_END;
 }
 
 /* Takes the first item apart; everything in it lies within `items`. */
 static int split_item(const struct kv_machine_loader *loader,
                       struct kv_slice items,
-                      struct item *ret_item,
+                      struct kv_item *ret_item,
                       struct kv_error *ret_error)
 {
     const uint8_t *p = items.data;
@@ -137,36 +125,45 @@ static int split_item(const struct kv_machine_loader *loader,
     size_t body_size;
 
     if (items.size < KV_ITEM_HEAD_BYTES) {
-        return refuse(loader, KV_CORRUPT, ret_error, "it is cut off in its head");
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "it is cut off in its head");
     }
     if (!is_known(p[0])) {
-        return refuse(loader,
-                      KV_UNSUPPORTED,
-                      ret_error,
-                      "kind %u is not known here: it was made by a newer version",
-                      p[0]);
+        return kv_loader_refuse(loader,
+                                KV_UNSUPPORTED,
+                                ret_error,
+                                "kind %u is not known here: it was made by a newer version",
+                                p[0]);
     }
     ret_item->kind = (enum kv_item_kind)p[0];
-    ret_item->type = (enum kv_type)p[1];
+    ret_item->type = (enum kv_type)(p[1] & KV_ITEM_TYPE);
+    ret_item->is_large = p[1] & KV_ITEM_IS_LARGE;
+    ret_item->drops = p[1] & KV_ITEM_DROPS;
+    if ((p[1] & ~(KV_ITEM_TYPE | KV_ITEM_IS_LARGE | KV_ITEM_DROPS)) != 0) {
+        return kv_loader_refuse(loader,
+                                KV_UNSUPPORTED,
+                                ret_error,
+                                "flags %#x are not known here: it was made by a newer version",
+                                p[1]);
+    }
     key_size = kv_get_u16(p + 2);
     body_size = kv_get_u32(p + 4);
     fixed_size = fixed_size_of(ret_item->kind);
     if (!is_in_order(loader, ret_item->kind)) {
-        return refuse(loader,
-                      KV_CORRUPT,
-                      ret_error,
-                      "kind %d does not come behind kind %d",
-                      ret_item->kind,
-                      loader->kind);
+        return kv_loader_refuse(loader,
+                                KV_CORRUPT,
+                                ret_error,
+                                "kind %d does not come behind kind %d",
+                                ret_item->kind,
+                                loader->kind);
     }
     if (body_size > items.size - KV_ITEM_HEAD_BYTES || fixed_size + key_size > body_size) {
-        return refuse(loader,
-                      KV_CORRUPT,
-                      ret_error,
-                      "%zu bytes with a key of %zu do not fit where %zu are",
-                      body_size,
-                      key_size,
-                      items.size - KV_ITEM_HEAD_BYTES);
+        return kv_loader_refuse(loader,
+                                KV_CORRUPT,
+                                ret_error,
+                                "%zu bytes with a key of %zu do not fit where %zu are",
+                                body_size,
+                                key_size,
+                                items.size - KV_ITEM_HEAD_BYTES);
     }
     ret_item->size = KV_ITEM_HEAD_BYTES + body_size;
     ret_item->fixed = p + KV_ITEM_HEAD_BYTES;
@@ -176,59 +173,58 @@ static int split_item(const struct kv_machine_loader *loader,
     return 0;
 }
 
-static uint64_t fixed_number(const struct item *item, unsigned i)
-{
-    return kv_get_u64(item->fixed + (size_t)8 * i);
-}
-
 static int
-load_head(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+load_head(struct kv_machine_loader *loader, const struct kv_item *item, struct kv_error *ret_error)
 {
     struct kv_machine *machine = loader->machine;
     uint32_t format = kv_get_u32(item->fixed);
     uint32_t version = kv_get_u32(item->fixed + 4);
 
     if (format > KV_SNAPSHOT_FORMAT || version > KV_MACHINE_VERSION) {
-        return refuse(loader,
-                      KV_UNSUPPORTED,
-                      ret_error,
-                      "it was made by a newer version: format %u and machine %u, here %u and %u",
-                      format,
-                      version,
-                      KV_SNAPSHOT_FORMAT,
-                      KV_MACHINE_VERSION);
+        return kv_loader_refuse(
+            loader,
+            KV_UNSUPPORTED,
+            ret_error,
+            "it was made by a newer version: format %u and machine %u, here %u and %u",
+            format,
+            version,
+            KV_SNAPSHOT_FORMAT,
+            KV_MACHINE_VERSION);
     }
-    for (unsigned i = 1; i <= 4; i++) {
-        if (fixed_number(item, i) > NUMBER_MAX) {
-            return refuse(loader,
-                          KV_CORRUPT,
-                          ret_error,
-                          "number %u of the head is %" PRIu64,
-                          i,
-                          fixed_number(item, i));
+    for (unsigned i = 1; i <= 5; i++) {
+        if (kv_item_number(item, i) > NUMBER_MAX) {
+            return kv_loader_refuse(loader,
+                                    KV_CORRUPT,
+                                    ret_error,
+                                    "number %u of the head is %" PRIu64,
+                                    i,
+                                    kv_item_number(item, i));
         }
     }
-    machine->revision = (int64_t)fixed_number(item, 1);
-    machine->history.oldest_revision = (int64_t)fixed_number(item, 2);
-    machine->cluster_time_ms = (int64_t)fixed_number(item, 3);
-    machine->applied_index = fixed_number(item, 4);
+    machine->revision = (int64_t)kv_item_number(item, 1);
+    machine->history.oldest_revision = (int64_t)kv_item_number(item, 2);
+    machine->cluster_time_ms = (int64_t)kv_item_number(item, 3);
+    machine->applied_index = kv_item_number(item, 4);
+    machine->last_collection_id = kv_item_number(item, 5);
     loader->change_revision = machine->history.oldest_revision;
     if (format == 0 || version == 0 || machine->history.oldest_revision < KV_REVISION_FIRST ||
         machine->history.oldest_revision > machine->revision) {
-        return refuse(loader,
-                      KV_CORRUPT,
-                      ret_error,
-                      "format %u, machine %u, revision %" PRId64 ", oldest revision %" PRId64,
-                      format,
-                      version,
-                      machine->revision,
-                      machine->history.oldest_revision);
+        return kv_loader_refuse(loader,
+                                KV_CORRUPT,
+                                ret_error,
+                                "format %u, machine %u, revision %" PRId64
+                                ", oldest revision %" PRId64,
+                                format,
+                                version,
+                                machine->revision,
+                                machine->history.oldest_revision);
     }
     return 0;
 }
 
-static int
-load_setting(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+static int load_setting(struct kv_machine_loader *loader,
+                        const struct kv_item *item,
+                        struct kv_error *ret_error)
 {
     struct kv_error error;
     char name[64] = {0};
@@ -236,18 +232,18 @@ load_setting(struct kv_machine_loader *loader, const struct item *item, struct k
 
     if (item->key.size == 0 || item->key.size >= sizeof name ||
         memchr(item->key.data, '\0', item->key.size)) {
-        return refuse(loader, KV_CORRUPT, ret_error, "a setting's name is damaged");
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "a setting's name is damaged");
     }
     memcpy(name, item->key.data, item->key.size);
-    status = kv_settings_put(&loader->machine->settings, name, fixed_number(item, 0), &error);
+    status = kv_settings_put(&loader->machine->settings, name, kv_item_number(item, 0), &error);
     if (status == KV_NOT_FOUND) {
-        return refuse(loader,
-                      KV_UNSUPPORTED,
-                      ret_error,
-                      "setting \"%s\" is not known here: it was made by a newer version",
-                      name);
+        return kv_loader_refuse(loader,
+                                KV_UNSUPPORTED,
+                                ret_error,
+                                "setting \"%s\" is not known here: it was made by a newer version",
+                                name);
     }
-    return status == 0 ? 0 : refuse(loader, KV_CORRUPT, ret_error, "%s", error.message);
+    return status == 0 ? 0 : kv_loader_refuse(loader, KV_CORRUPT, ret_error, "%s", error.message);
 }
 
 static int reserve_marks(struct kv_machine_loader *loader, size_t n)
@@ -267,7 +263,7 @@ static int reserve_marks(struct kv_machine_loader *loader, size_t n)
 }
 
 static int
-load_marks(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+load_marks(struct kv_machine_loader *loader, const struct kv_item *item, struct kv_error *ret_error)
 {
     const struct kv_machine *machine = loader->machine;
     size_t n = item->value.size / KV_ITEM_MARK_BYTES;
@@ -275,10 +271,11 @@ load_marks(struct kv_machine_loader *loader, const struct item *item, struct kv_
 
     if (n == 0 || item->value.size % KV_ITEM_MARK_BYTES != 0 || item->key.size > 0 ||
         n > KV_HISTORY_MARKS_MAX - loader->read.marks) {
-        return refuse(loader, KV_CORRUPT, ret_error, "%zu bytes of marks", item->value.size);
+        return kv_loader_refuse(
+            loader, KV_CORRUPT, ret_error, "%zu bytes of marks", item->value.size);
     }
     if (reserve_marks(loader, loader->read.marks + n) != 0) {
-        return refuse(loader, KV_NO_MEMORY, ret_error, "no memory for %zu marks", n);
+        return kv_loader_refuse(loader, KV_NO_MEMORY, ret_error, "no memory for %zu marks", n);
     }
     if (loader->read.marks > 0) {
         before = loader->marks[loader->read.marks - 1];
@@ -290,161 +287,74 @@ load_marks(struct kv_machine_loader *loader, const struct item *item, struct kv_
 
         if (mark.revision <= before.revision || mark.revision > machine->revision ||
             mark.time_ms < before.time_ms || mark.time_ms > machine->cluster_time_ms) {
-            return refuse(loader,
-                          KV_CORRUPT,
-                          ret_error,
-                          "a mark at revision %" PRId64 " and time %" PRId64 " behind %" PRId64
-                          " and %" PRId64,
-                          mark.revision,
-                          mark.time_ms,
-                          before.revision,
-                          before.time_ms);
+            return kv_loader_refuse(loader,
+                                    KV_CORRUPT,
+                                    ret_error,
+                                    "a mark at revision %" PRId64 " and time %" PRId64
+                                    " behind %" PRId64 " and %" PRId64,
+                                    mark.revision,
+                                    mark.time_ms,
+                                    before.revision,
+                                    before.time_ms);
         }
         loader->marks[loader->read.marks++] = before = mark;
     }
     return 0;
 }
 
-/* Key, value and type of a BASE or CHANGE. */
-static int
-check_record(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+static int load_sessions(struct kv_machine_loader *loader,
+                         const struct kv_item *item,
+                         struct kv_error *ret_error)
 {
-    if (item->key.size == 0 || item->key.size > KV_KEY_BYTES_MAX ||
-        item->value.size > KV_VALUE_BYTES_MAX) {
-        return refuse(loader,
-                      KV_CORRUPT,
-                      ret_error,
-                      "a key of %zu and a value of %zu bytes",
-                      item->key.size,
-                      item->value.size);
-    }
-    if (item->type > KV_TYPE_STRING) {
-        return refuse(loader,
-                      KV_UNSUPPORTED,
-                      ret_error,
-                      "type %d is not known here: it was made by a newer version",
-                      item->type);
-    }
-    if (item->type == KV_TYPE_NONE && (item->kind == KV_ITEM_BASE || item->value.size > 0)) {
-        return refuse(loader, KV_CORRUPT, ret_error, "a value without a type");
+    loader->machine->sessions.last_id = kv_item_number(item, 0);
+    loader->said_sessions = kv_item_number(item, 1);
+    loader->said_session_bytes = kv_item_number(item, 2);
+    if (item->key.size + item->value.size > 0 || loader->machine->sessions.last_id == 0 ||
+        loader->machine->sessions.last_id > NUMBER_MAX) {
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "the last id of a session");
     }
     return 0;
 }
 
-static void set_value(struct kv_record *record, const struct item *item)
-{
-    if (item->value.size > 0) {
-        memcpy(record->bytes + item->key.size, item->value.data, item->value.size);
-    }
-}
-
-static int
-load_base(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+static int load_session(struct kv_machine_loader *loader,
+                        const struct kv_item *item,
+                        struct kv_error *ret_error)
 {
     struct kv_machine *machine = loader->machine;
-    uint64_t mod = fixed_number(item, 0);
-    uint64_t create = fixed_number(item, 1);
-    uint64_t version = fixed_number(item, 2);
-    struct kv_record *record;
-    int status = check_record(loader, item, ret_error);
+    struct kv_error error;
+    int status;
 
-    if (status != 0) {
-        return status;
+    if (item->key.size > 0) {
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "a session with a key");
     }
-    if (mod > (uint64_t)machine->history.oldest_revision || create == 0 || create > mod ||
-        version == 0 || version > VERSION_MAX) {
-        return refuse(loader,
-                      KV_CORRUPT,
-                      ret_error,
-                      "a key of revision %" PRIu64 ", created at %" PRIu64 ", version %" PRIu64,
-                      mod,
-                      create,
-                      version);
-    }
-    record = kv_record_new(item->key, item->value.size);
-    record->type = item->type & 0xf;
-    record->mod_revision = (int64_t)mod;
-    record->create_revision = (int64_t)create;
-    record->version = version & (2 * VERSION_MAX - 1);
-    set_value(record, item);
-    if (!kv_tree_append(&machine->tree, record)) {
-        kv_record_free(record);
-        return refuse(loader, KV_CORRUPT, ret_error, "its key is not behind the one before");
-    }
-    machine->data_bytes += item->key.size + item->value.size;
-    machine->state_hash += kv_record_hash(record);
-    loader->read.base++;
-    return 0;
-}
-
-/* Gives the machine the marks that lie before the revision. */
-static void take_marks(struct kv_machine_loader *loader, int64_t revision)
-{
-    while (loader->marks_at < loader->read.marks &&
-           loader->marks[loader->marks_at].revision < revision) {
-        const struct kv_history_mark *mark = &loader->marks[loader->marks_at++];
-
-        kv_history_restore_mark(&loader->machine->history, mark->revision, mark->time_ms);
-    }
+    status = kv_sessions_restore(&machine->sessions, item->value, machine->cluster_time_ms, &error);
+    return status == 0 ? 0 : kv_loader_refuse(loader, status, ret_error, "%s", error.message);
 }
 
 static int
-load_change(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
-{
-    struct kv_machine *machine = loader->machine;
-    uint64_t mod = fixed_number(item, 0);
-    struct kv_record *record;
-    int status = check_record(loader, item, ret_error);
-
-    if (status != 0) {
-        return status;
-    }
-    if (mod > (uint64_t)machine->revision || (int64_t)mod < loader->change_revision ||
-        (int64_t)mod <= machine->history.oldest_revision) {
-        return refuse(loader,
-                      KV_CORRUPT,
-                      ret_error,
-                      "a change of revision %" PRIu64 " behind one of %" PRId64,
-                      mod,
-                      loader->change_revision);
-    }
-    if (item->type == KV_TYPE_NONE && !kv_keyspace_get(machine, item->key)) {
-        return refuse(loader, KV_CORRUPT, ret_error, "it deletes a key that is not there");
-    }
-    loader->change_revision = (int64_t)mod;
-    take_marks(loader, loader->change_revision);
-    record = kv_keyspace_begin(machine, item->key, item->type, item->value.size);
-    record->mod_revision = (int64_t)mod;
-    record->tombstone = item->type == KV_TYPE_NONE;
-    set_value(record, item);
-    kv_keyspace_commit(machine, record);
-    machine->changed = false;
-    loader->read.changes++;
-    return 0;
-}
-
-static int
-load_end(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+load_end(struct kv_machine_loader *loader, const struct kv_item *item, struct kv_error *ret_error)
 {
     struct kv_snapshot_totals *said = &loader->said;
 
-    if (item->key.size + item->value.size > 0 || item->type != KV_TYPE_NONE) {
-        return refuse(loader, KV_CORRUPT, ret_error, "more than totals in the last item");
+    if (item->key.size + item->value.size > 0 || item->type != KV_TYPE_NONE || item->is_large ||
+        item->drops) {
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "more than totals in the last item");
     }
-    *said = (struct kv_snapshot_totals){fixed_number(item, 0),
-                                        fixed_number(item, 1),
-                                        fixed_number(item, 2),
-                                        fixed_number(item, 3),
-                                        fixed_number(item, 4),
-                                        fixed_number(item, 5),
-                                        fixed_number(item, 6),
-                                        fixed_number(item, 7),
-                                        fixed_number(item, 8)};
+    *said = (struct kv_snapshot_totals){kv_item_number(item, 0),
+                                        kv_item_number(item, 1),
+                                        kv_item_number(item, 2),
+                                        kv_item_number(item, 3),
+                                        kv_item_number(item, 4),
+                                        kv_item_number(item, 5),
+                                        kv_item_number(item, 6),
+                                        kv_item_number(item, 7),
+                                        kv_item_number(item, 8),
+                                        kv_item_number(item, 9)};
     return 0;
 }
 
 static int
-load_item(struct kv_machine_loader *loader, const struct item *item, struct kv_error *ret_error)
+load_item(struct kv_machine_loader *loader, const struct kv_item *item, struct kv_error *ret_error)
 {
     switch (item->kind) {
     case KV_ITEM_HEAD:
@@ -453,10 +363,18 @@ load_item(struct kv_machine_loader *loader, const struct item *item, struct kv_e
         return load_setting(loader, item, ret_error);
     case KV_ITEM_MARKS:
         return load_marks(loader, item, ret_error);
+    case KV_ITEM_SESSIONS:
+        return load_sessions(loader, item, ret_error);
+    case KV_ITEM_SESSION:
+        return load_session(loader, item, ret_error);
     case KV_ITEM_BASE:
-        return load_base(loader, item, ret_error);
+        return kv_loader_base(loader, item, ret_error);
+    case KV_ITEM_ELEMENT:
+        return kv_loader_element(loader, item, ret_error);
     case KV_ITEM_CHANGE:
-        return load_change(loader, item, ret_error);
+        return kv_loader_change(loader, item, ret_error);
+    case KV_ITEM_ELEMENT_CHANGE:
+        return kv_loader_element_change(loader, item, ret_error);
     case KV_ITEM_END:
         return load_end(loader, item, ret_error);
     }
@@ -469,11 +387,12 @@ static void prefetch_change(const struct kv_machine_loader *loader, struct kv_sl
 {
     const size_t before_key = KV_ITEM_HEAD_BYTES + KV_ITEM_CHANGE_FIXED;
 
-    if (items.size > before_key && items.data[0] == KV_ITEM_CHANGE) {
+    if (items.size > before_key && phase_of((enum kv_item_kind)items.data[0]) == KV_ITEM_CHANGE) {
+        const struct kv_machine *machine = loader->machine;
         size_t key_size = kv_get_u16(items.data + 2);
 
         if (key_size <= items.size - before_key) {
-            kv_tree_prefetch(&loader->machine->tree,
+            kv_tree_prefetch(items.data[0] == KV_ITEM_CHANGE ? &machine->tree : &machine->elements,
                              kv_slice_of(items.data + before_key, key_size));
         }
     }
@@ -488,7 +407,7 @@ int kv_machine_loader_feed(struct kv_machine_loader *loader,
 
     KV_ASSERT(!loader->failed);
     while (items.size > 0 && status == 0) {
-        struct item item = {0};
+        struct kv_item item = {0};
 
         loader->n_items++;
         status = split_item(loader, items, &item, ret_error);
@@ -499,6 +418,12 @@ int kv_machine_loader_feed(struct kv_machine_loader *loader,
         if (status == 0) {
             items = kv_slice_of(items.data + item.size, items.size - item.size);
             prefetch_change(loader, items);
+            if (phase_of(item.kind) > KV_ITEM_ELEMENT &&
+                phase_of(loader->kind) <= KV_ITEM_ELEMENT) {
+                status = kv_loader_check_base(loader, ret_error);
+            }
+        }
+        if (status == 0) {
             status = load_item(loader, &item, ret_error);
         }
         if (status == 0) {
@@ -523,6 +448,7 @@ static int check_totals(const struct kv_snapshot_totals *said,
     } rows[] = {
         {"the marks are", said->marks, is->marks},
         {"the base has keys", said->base, is->base},
+        {"the elements of the base are", said->elements, is->elements},
         {"the changes are", said->changes, is->changes},
         {"the live keys are", said->keys, is->keys},
         {"the bytes of data are", said->data_bytes, is->data_bytes},
@@ -557,9 +483,9 @@ int kv_machine_loader_finish(struct kv_machine_loader *loader,
 
     KV_ASSERT(!loader->failed && machine);
     if (loader->kind != KV_ITEM_END) {
-        return refuse(loader, KV_CORRUPT, ret_error, "it is the last, but no end item");
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "it is the last, but no end item");
     }
-    take_marks(loader, INT64_MAX);
+    kv_loader_take_marks(loader, INT64_MAX);
     last = is->marks > 0 ? loader->marks[is->marks - 1].revision : machine->history.oldest_revision;
     if (last != machine->revision) {
         return kv_error_set(ret_error,
@@ -569,11 +495,22 @@ int kv_machine_loader_finish(struct kv_machine_loader *loader,
                             last,
                             machine->revision);
     }
+    if (loader->said_sessions != machine->sessions.n ||
+        loader->said_session_bytes != machine->sessions.bytes) {
+        return kv_error_set(ret_error,
+                            KV_CORRUPT,
+                            "the snapshot is damaged: it says that it has %" PRIu64
+                            " sessions of %" PRIu64 " bytes, it has %zu of %" PRIu64,
+                            loader->said_sessions,
+                            loader->said_session_bytes,
+                            machine->sessions.n,
+                            machine->sessions.bytes);
+    }
     is->keys = kv_tree_count(&machine->tree);
     is->data_bytes = machine->data_bytes;
     is->history_bytes = machine->history.bytes;
     is->versions = machine->history.versions;
-    is->state_hash = machine->state_hash;
+    is->state_hash = kv_machine_state_hash(machine);
     is->stream_hash = XXH3_64bits_digest(loader->hash);
     status = check_totals(&loader->said, is, ret_error);
     if (status != 0) {

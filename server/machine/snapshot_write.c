@@ -2,7 +2,7 @@
 #include "server/machine/snapshot.h"
 
 #include "common/assert.h"
-#include "server/machine/machine_internal.h"
+#include "server/machine/collection.h"
 #include "server/machine/snapshot_format.h"
 
 #include <stdlib.h>
@@ -12,21 +12,39 @@
 /* Each record is a miss of the cache: fetched some ahead. */
 enum { RECORDS_AHEAD = 8 };
 
-enum step { STEP_HEAD, STEP_SETTINGS, STEP_MARKS, STEP_BASE, STEP_CHANGES, STEP_END, STEP_DONE };
+enum step {
+    STEP_HEAD,
+    STEP_SETTINGS,
+    STEP_MARKS,
+    STEP_SESSIONS,
+    STEP_SESSION,
+    STEP_BASE,
+    STEP_ELEMENTS,
+    STEP_CHANGES,
+    STEP_END,
+    STEP_DONE
+};
 
 struct kv_machine_view {
     struct kv_tree_pin pin;
+    struct kv_tree_pin elements;
     struct kv_machine_settings settings;
     int64_t revision;
     int64_t oldest_revision;
     int64_t cluster_time_ms;
     uint64_t applied_index;
+    uint64_t last_collection_id;
     struct kv_history_mark *marks;
     size_t n_marks;
+    struct kv_sessions_copy sessions;
     /* Where the reader is; the reader's alone. */
     enum step step;
-    size_t at; /* setting or mark */
-    struct kv_tree_cursor cursor;
+    size_t at;                    /* setting or mark */
+    struct kv_tree_cursor cursor; /* of keys, then of elements */
+    uint64_t *ids; /* of the large collections of the base; sorted for their elements */
+    size_t n_ids, ids_capacity, id_at;
+    size_t session_at;
+    size_t session_next;
     struct kv_history_reader events;
     struct kv_snapshot_totals totals; /* of the state from the start, the rest as it goes */
     XXH3_state_t *hash;
@@ -46,6 +64,8 @@ struct item {
 static void free_view(struct kv_machine_view *view)
 {
     free(view->marks);
+    free(view->ids);
+    kv_sessions_copy_deinit(&view->sessions);
     (void)XXH3_freeState(view->hash);
     free(view);
 }
@@ -63,22 +83,25 @@ int kv_machine_view_open(struct kv_machine *machine, struct kv_machine_view **re
         .oldest_revision = machine->history.oldest_revision,
         .cluster_time_ms = machine->cluster_time_ms,
         .applied_index = machine->applied_index,
+        .last_collection_id = machine->last_collection_id,
         .n_marks = machine->history.n_marks,
         .totals = {.keys = kv_tree_count(&machine->tree),
                    .data_bytes = machine->data_bytes,
                    .history_bytes = machine->history.bytes,
                    .versions = machine->history.versions,
-                   .state_hash = machine->state_hash},
+                   .state_hash = kv_machine_state_hash(machine)},
     };
     view->marks = malloc((view->n_marks + 1) * sizeof *view->marks);
     view->hash = XXH3_createState();
-    if (!view->marks || !view->hash || XXH3_64bits_reset(view->hash) != XXH_OK) {
+    if (!view->marks || !view->hash || XXH3_64bits_reset(view->hash) != XXH_OK ||
+        kv_sessions_copy(&machine->sessions, &view->sessions) != 0) {
         free_view(view);
         return KV_NO_MEMORY;
     }
     kv_history_copy_marks(&machine->history, view->marks);
     kv_history_read(&machine->history, &view->events);
     kv_tree_pin(&machine->tree, &view->pin);
+    kv_tree_pin(&machine->elements, &view->elements);
     kv_tree_seek(&view->pin.view, kv_slice_of(NULL, 0), &view->cursor);
     *ret_view = view;
     return 0;
@@ -90,6 +113,7 @@ void kv_machine_view_close(struct kv_machine *machine, struct kv_machine_view *v
         return;
     }
     kv_tree_unpin(&machine->tree, &view->pin);
+    kv_tree_unpin(&machine->elements, &view->elements);
     free_view(view);
 }
 
@@ -116,6 +140,7 @@ static bool head_item(const struct kv_machine_view *view, struct item *item)
     put_fixed(item, (uint64_t)view->oldest_revision);
     put_fixed(item, (uint64_t)view->cluster_time_ms);
     put_fixed(item, view->applied_index);
+    put_fixed(item, view->last_collection_id);
     return true;
 }
 
@@ -155,6 +180,25 @@ static bool marks_item(const struct kv_machine_view *view, struct item *item)
     return n > 0;
 }
 
+static bool sessions_item(const struct kv_machine_view *view, struct item *item)
+{
+    if (view->at > 0 || view->sessions.last_id == 0) {
+        return false;
+    }
+    item->kind = KV_ITEM_SESSIONS;
+    put_fixed(item, view->sessions.last_id);
+    put_fixed(item, view->sessions.n);
+    put_fixed(item, view->sessions.bytes);
+    return true;
+}
+
+static bool session_item(struct kv_machine_view *view, struct item *item)
+{
+    item->kind = KV_ITEM_SESSION;
+    view->session_next = view->session_at;
+    return kv_sessions_copy_next(&view->sessions, &view->session_next, &item->value);
+}
+
 static bool base_item(struct kv_machine_view *view, struct item *item)
 {
     const struct kv_record *newest;
@@ -172,13 +216,99 @@ static bool base_item(struct kv_machine_view *view, struct item *item)
         return false;
     }
     item->kind = KV_ITEM_BASE;
-    item->type = record->type;
+    item->type = (uint8_t)(record->type | (record->is_large ? KV_ITEM_IS_LARGE : 0));
     item->key = kv_record_key(record);
     item->value = kv_record_value(record);
     put_fixed(item, (uint64_t)record->mod_revision);
     put_fixed(item, (uint64_t)record->create_revision);
     put_fixed(item, record->version);
     return true;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Before a key is written that may be a large collection's. */
+static int reserve_id(struct kv_machine_view *view)
+{
+    size_t capacity = view->ids_capacity ? 2 * view->ids_capacity : 64;
+    uint64_t *ids;
+
+    if (view->n_ids < view->ids_capacity) {
+        return 0;
+    }
+    ids = realloc(view->ids, capacity * sizeof *ids);
+    if (!ids) {
+        return KV_NO_MEMORY;
+    }
+    view->ids = ids;
+    view->ids_capacity = capacity;
+    return 0;
+}
+
+static void note_id(struct kv_machine_view *view)
+{
+    const struct kv_record *record =
+        kv_record_at(kv_tree_cursor_get(&view->cursor), view->oldest_revision);
+
+    if (record->is_large) {
+        view->ids[view->n_ids++] = kv_record_large(record).id;
+    }
+}
+
+static void seek_elements(struct kv_machine_view *view)
+{
+    uint8_t prefix[KV_COLLECTION_ID_BYTES];
+
+    if (view->id_at < view->n_ids) {
+        kv_put_u64_be(prefix, view->ids[view->id_at]);
+        kv_tree_seek(&view->elements.view, kv_slice_of(prefix, sizeof prefix), &view->cursor);
+    }
+}
+
+static void begin_elements(struct kv_machine_view *view)
+{
+    if (view->n_ids > 0) {
+        qsort(view->ids, view->n_ids, sizeof *view->ids, compare_ids);
+    }
+    seek_elements(view);
+}
+
+static bool element_item(struct kv_machine_view *view, struct item *item)
+{
+    while (view->id_at < view->n_ids) {
+        const struct kv_record *newest = kv_tree_cursor_get(&view->cursor);
+        const struct kv_record *record;
+
+        if (!newest || kv_get_u64_be(newest->bytes) != view->ids[view->id_at]) {
+            view->id_at++;
+            seek_elements(view);
+            continue;
+        }
+        kv_tree_cursor_prefetch(&view->cursor, RECORDS_AHEAD);
+        record = kv_record_at(newest, view->oldest_revision);
+        if (record) {
+            item->kind = KV_ITEM_ELEMENT;
+            item->type = record->type;
+            item->key = kv_record_key(record);
+            item->value = kv_record_value(record);
+            put_fixed(item, (uint64_t)record->mod_revision);
+            return true;
+        }
+        kv_tree_next(&view->cursor);
+    }
+    return false;
+}
+
+static uint8_t flags_of_change(const struct kv_record *record)
+{
+    const bool drops = record->is_element ? record->tombstone : record->drops;
+
+    return (uint8_t)((record->is_large ? KV_ITEM_IS_LARGE : 0) | (drops ? KV_ITEM_DROPS : 0));
 }
 
 static bool change_item(struct kv_machine_view *view, struct item *item)
@@ -193,8 +323,8 @@ static bool change_item(struct kv_machine_view *view, struct item *item)
     if (!record) {
         return false;
     }
-    item->kind = KV_ITEM_CHANGE;
-    item->type = record->type;
+    item->kind = record->is_element ? KV_ITEM_ELEMENT_CHANGE : KV_ITEM_CHANGE;
+    item->type = (uint8_t)(record->type | flags_of_change(record));
     item->key = kv_record_key(record);
     item->value = kv_record_value(record);
     put_fixed(item, (uint64_t)record->mod_revision);
@@ -211,6 +341,7 @@ static bool end_item(const struct kv_machine_view *view, struct item *item)
     item->kind = KV_ITEM_END;
     put_fixed(item, view->n_marks);
     put_fixed(item, totals->base);
+    put_fixed(item, totals->elements);
     put_fixed(item, totals->changes);
     put_fixed(item, totals->keys);
     put_fixed(item, totals->data_bytes);
@@ -235,8 +366,14 @@ static bool next_item(struct kv_machine_view *view, struct item *item)
         return setting_item(view, item);
     case STEP_MARKS:
         return marks_item(view, item);
+    case STEP_SESSIONS:
+        return sessions_item(view, item);
+    case STEP_SESSION:
+        return session_item(view, item);
     case STEP_BASE:
         return base_item(view, item);
+    case STEP_ELEMENTS:
+        return element_item(view, item);
     case STEP_CHANGES:
         return change_item(view, item);
     case STEP_END:
@@ -254,8 +391,16 @@ static void advance(struct kv_machine_view *view)
     case STEP_MARKS:
         view->at += marks_of_item(view);
         return;
+    case STEP_SESSION:
+        view->session_at = view->session_next;
+        return;
     case STEP_BASE:
         view->totals.base++;
+        note_id(view);
+        kv_tree_next(&view->cursor);
+        return;
+    case STEP_ELEMENTS:
+        view->totals.elements++;
         kv_tree_next(&view->cursor);
         return;
     case STEP_CHANGES:
@@ -307,6 +452,15 @@ static void hash_behind(struct kv_machine_view *view, const struct kv_buf *buf, 
     *hashed = buf->size;
 }
 
+static void begin_step(struct kv_machine_view *view, enum step step)
+{
+    view->step = step;
+    view->at = 0;
+    if (step == STEP_ELEMENTS) {
+        begin_elements(view);
+    }
+}
+
 int kv_machine_view_read(struct kv_machine_view *view, struct kv_buf *buf, size_t max_bytes)
 {
     size_t hashed = buf->size;
@@ -320,9 +474,12 @@ int kv_machine_view_read(struct kv_machine_view *view, struct kv_buf *buf, size_
             hash_behind(view, buf, &hashed);
         }
         if (!next_item(view, &item)) {
-            view->step++;
-            view->at = 0;
+            begin_step(view, view->step + 1);
             continue;
+        }
+        status = reserve_id(view);
+        if (status != 0) {
+            break;
         }
         if (any && (buf->size >= max_bytes || item_size(&item) > max_bytes - buf->size)) {
             status = 1;

@@ -78,6 +78,9 @@ void kv_tree_seek_before(const struct kv_tree *tree,
 struct kv_record *kv_tree_cursor_get(const struct kv_tree_cursor *cursor);
 void kv_tree_next(struct kv_tree_cursor *cursor);
 void kv_tree_previous(struct kv_tree_cursor *cursor);
+/* From where it stands, itself included, on to the next live record, or back to the one before.
+ * Subtrees without one are passed at once. */
+void kv_tree_skip_dead(struct kv_tree_cursor *cursor, bool forward);
 /* A hint to the processor: the key will be put soon. */
 void kv_tree_prefetch(const struct kv_tree *tree, struct kv_slice key);
 /* A hint to the processor: the record so many steps ahead is wanted soon. */

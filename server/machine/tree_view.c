@@ -124,6 +124,39 @@ static void step_up(struct kv_tree_cursor *cursor, bool forward)
     }
 }
 
+/* To the nearest subtree beside the present ones that holds a live record. */
+static void step_to_live(struct kv_tree_cursor *cursor, bool forward)
+{
+    while (--cursor->depth > 0) {
+        const struct kv_tree_node *node = cursor->path[cursor->depth - 1].node;
+        unsigned *at = &cursor->path[cursor->depth - 1].at;
+
+        while (forward ? *at + 1 < node->n : *at > 0) {
+            *at = forward ? *at + 1 : *at - 1;
+            if (node->children[*at].live > 0) {
+                go_down(cursor, node->children[*at].node, !forward);
+                return;
+            }
+        }
+    }
+}
+
+void kv_tree_skip_dead(struct kv_tree_cursor *cursor, bool forward)
+{
+    while (cursor->depth > 0) {
+        const struct kv_tree_node *leaf = cursor->path[cursor->depth - 1].node;
+        unsigned *at = &cursor->path[cursor->depth - 1].at;
+
+        while (leaf->slots[*at].record->tombstone && (forward ? *at + 1 < leaf->n : *at > 0)) {
+            *at = forward ? *at + 1 : *at - 1;
+        }
+        if (!leaf->slots[*at].record->tombstone) {
+            return;
+        }
+        step_to_live(cursor, forward);
+    }
+}
+
 void kv_tree_next(struct kv_tree_cursor *cursor)
 {
     if (cursor->depth > 0 &&

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-enum { ITEMS_MAX = 512, END_BYTES = 80 };
+enum { ITEMS_MAX = 512, END_BYTES = 88 };
 
 static struct kv_machine *machine;
 static struct kv_buf snapshot;

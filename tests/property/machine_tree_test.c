@@ -151,6 +151,44 @@ static void check_backwards(void)
     }
 }
 
+/* The next live record from a key on, and the one before it. Where whole stretches died, they are
+ * passed over. */
+static void check_skipping(void)
+{
+    struct kv_tree_cursor cursor;
+    unsigned at = (unsigned)rnd(KEYS);
+    unsigned i = at;
+    char text[24];
+
+    kv_tree_seek(&tree, key_of(order[at], text), &cursor);
+    kv_tree_skip_dead(&cursor, true);
+    while (i < KEYS && model.records[order[i]] <= 0) {
+        i++;
+    }
+    assert_true((kv_tree_cursor_get(&cursor) == NULL) == (i == KEYS));
+    assert_true(i == KEYS ||
+                kv_slice_equal(kv_record_key(kv_tree_cursor_get(&cursor)), key_of(order[i], text)));
+    i = at;
+    kv_tree_seek_before(&tree, key_of(order[at], text), true, &cursor);
+    kv_tree_skip_dead(&cursor, false);
+    while (i > 0 && model.records[order[i - 1]] <= 0) {
+        i--;
+    }
+    assert_true((kv_tree_cursor_get(&cursor) == NULL) == (i == 0));
+    assert_true(i == 0 || kv_slice_equal(kv_record_key(kv_tree_cursor_get(&cursor)),
+                                         key_of(order[i - 1], text)));
+}
+
+/* Tombstones for a stretch of keys. */
+static void bury(int step)
+{
+    unsigned at = (unsigned)rnd(KEYS);
+
+    for (unsigned i = at; i < KEYS && i < at + 300; i++) {
+        put(order[i], step, true);
+    }
+}
+
 static void toggle_pin(void)
 {
     struct pinned *pinned = &pins[rnd(PINS)];
@@ -187,6 +225,12 @@ static void run(uint64_t seed)
         }
         if (seed % 2 && rnd(400) == 0) {
             toggle_pin();
+        }
+        if (seed % 4 == 0 && rnd(500) == 0) {
+            bury(step);
+        }
+        if (step % 50 == 0) {
+            check_skipping();
         }
         if (step % 3000 == 0) {
             check_view(&tree, &model);

@@ -1,0 +1,100 @@
+/* What the files of the commands share: the table of commands, checks of requests, handlers. */
+#ifndef KV_MACHINE_COMMAND_H
+#define KV_MACHINE_COMMAND_H
+
+#include "server/machine/machine_internal.h"
+
+typedef int (*kv_validate_fn)(const Kv__Request *request,
+                              const struct kv_machine_settings *settings,
+                              struct kv_error *ret_error);
+typedef int (*kv_run_fn)(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+
+/* One row per command of kv.proto that exists. */
+struct kv_command {
+    Kv__Request__CommandCase command;
+    enum kv_command_class cls;
+    bool grows;              /* may make the store larger: refused first when room is short */
+    bool in_txn;             /* may be an operation of a transaction */
+    kv_validate_fn validate; /* 0 or a negative status with ret_error; may be NULL */
+    /* 0 or a negative status with answer->error. What a write that fails has changed by then is
+     * taken back by the caller. */
+    kv_run_fn run;
+};
+/* NULL: not there. */
+const struct kv_command *kv_command_find(const Kv__Request *request);
+
+/* --- command_check.c: what can be told of a request without the state --- */
+int kv_check_key(ProtobufCBinaryData key, struct kv_error *ret_error) KV_MUST_CHECK;
+int kv_check_value(ProtobufCBinaryData value,
+                   const struct kv_machine_settings *settings,
+                   struct kv_error *ret_error) KV_MUST_CHECK;
+int kv_check_range(const Kv__KeyRange *range, struct kv_error *ret_error) KV_MUST_CHECK;
+int kv_check_bound(ProtobufCBinaryData bound,
+                   const char *what,
+                   struct kv_error *ret_error) KV_MUST_CHECK;
+/* At least one, each 1..4096 bytes, none twice when `distinct`; `what` is "field" or "member". */
+int kv_check_names(const ProtobufCBinaryData *names,
+                   size_t n,
+                   const char *what,
+                   bool distinct,
+                   struct kv_error *ret_error) KV_MUST_CHECK;
+
+/* --- validation and handlers, by type --- */
+#define KV_DECLARE_COMMAND(name)                                       \
+    int kv_validate_##name(const Kv__Request *request,                 \
+                           const struct kv_machine_settings *settings, \
+                           struct kv_error *ret_error);                \
+    int kv_run_##name(                                                 \
+        struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer)
+
+/* command_string.c */
+KV_DECLARE_COMMAND(put);
+KV_DECLARE_COMMAND(get);
+KV_DECLARE_COMMAND(append);
+KV_DECLARE_COMMAND(getset);
+KV_DECLARE_COMMAND(getdel);
+KV_DECLARE_COMMAND(strlen);
+KV_DECLARE_COMMAND(get_range);
+KV_DECLARE_COMMAND(set_range);
+/* command_generic.c */
+KV_DECLARE_COMMAND(delete);
+KV_DECLARE_COMMAND(exists);
+KV_DECLARE_COMMAND(count);
+/* command_range.c */
+KV_DECLARE_COMMAND(range);
+/* command_counter.c */
+KV_DECLARE_COMMAND(counter_add);
+KV_DECLARE_COMMAND(counter_get);
+KV_DECLARE_COMMAND(counter_set);
+/* command_hash.c */
+KV_DECLARE_COMMAND(hash_set);
+KV_DECLARE_COMMAND(hash_get);
+KV_DECLARE_COMMAND(hash_get_all);
+KV_DECLARE_COMMAND(hash_delete);
+KV_DECLARE_COMMAND(hash_exists);
+KV_DECLARE_COMMAND(hash_len);
+KV_DECLARE_COMMAND(hash_add);
+KV_DECLARE_COMMAND(hash_scan);
+/* settings.c */
+KV_DECLARE_COMMAND(config_list);
+KV_DECLARE_COMMAND(config_get);
+KV_DECLARE_COMMAND(config_set);
+/* command_session.c */
+int kv_run_session_open(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        struct kv_answer *answer);
+int kv_run_session_renew(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+int kv_run_session_close(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+
+/* The answer's result is this one. */
+#define KV_ANSWER(answer, RESULT, field, member)               \
+    ((answer)->reply.result_case = KV__REPLY__RESULT_##RESULT, \
+     (answer)->reply.field = &(answer)->result.member)
+
+#endif
