@@ -554,6 +554,22 @@ static void guard_20_time_never_runs_back_and_the_timer_never_spins(void **state
     assert_true(kv_replica_deadline_ms(rig.replica) > before + 5000);
 }
 
+/* Turns of the loop that come between a timeout and its timer. */
+static void guard_20_turns_do_not_put_the_timer_off(void **state)
+{
+    uint64_t deadline;
+
+    (void)state;
+    replica_rig_lead(&rig);
+    replica_rig_settle(&rig);
+    deadline = kv_replica_deadline_ms(rig.replica);
+    for (int i = 0; i < 10; i++) {
+        rig.now_ns += 100000000;
+        kv_replica_turn(rig.replica);
+        assert_true(kv_replica_deadline_ms(rig.replica) <= deadline);
+    }
+}
+
 /* ---------------------------------------------------------------- the term gate */
 
 static void a_vote_is_given_only_when_it_is_on_disk(void **state)
@@ -702,6 +718,11 @@ static void a_commit_notice_speaks_of_what_the_peer_has(void **state)
     /* All is on its way to node 3, which has stored a part of it. */
     replica_rig_forget(&rig);
     answer_append(3, 0, last - 2);
+    /* More entries may follow, and tell it. */
+    assert_null(replica_rig_sent(&rig, 3, APPEND));
+    assert_in_range(
+        kv_replica_deadline_ms(rig.replica), 1, rig.now_ns / 1000000 + KV_COMMIT_NOTICE_MS);
+    replica_rig_wait(&rig, KV_COMMIT_NOTICE_MS);
     assert_non_null(replica_rig_sent(&rig, 3, APPEND));
     notice = replica_rig_sent(&rig, 3, APPEND)->append_entries;
     assert_int_equal(notice->n_entries, 0);
@@ -761,6 +782,7 @@ int main(void)
         CASE(guard_18_a_leader_alone_proposes_no_more_than_the_window),
         CASE(guard_19_a_new_connection_begins_with_nothing_old),
         CASE(guard_20_time_never_runs_back_and_the_timer_never_spins),
+        CASE(guard_20_turns_do_not_put_the_timer_off),
         CASE(a_vote_is_given_only_when_it_is_on_disk),
         CASE(a_vote_is_not_given_twice_after_a_restart),
         CASE(entries_are_acknowledged_only_when_their_own_write_is_synced),
