@@ -300,6 +300,9 @@ static int fill_lex(struct kvctl_call *call, Kv__ZSetSpan *span, const char *min
     }
     if (strcmp(min, "-") != 0) {
         code = parse_member_bound(call, min, false, &range->start);
+    } else {
+        /* The least member there can be. */
+        range->start = (ProtobufCBinaryData){1, (uint8_t *)"\0"};
     }
     if (strcmp(max, "+") == 0) {
         range->special = KV__KEY_RANGE__SPECIAL__FROM_KEY;

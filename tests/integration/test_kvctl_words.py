@@ -135,6 +135,8 @@ CASES = [
      reply(zset_range=MEMBERS), "p\nq\n", 0),
     ("zrange k (a [b --by-lex", 'zset_range { key: "k" span { members { start: "a\\000" end: "b\\000" } } }',
      reply(zset_range=MEMBERS), "p\nq\n", 0),
+    ("zremrange k - (b --by-lex", 'zset_remove_range { key: "k" span { members { start: "\\000" end: "b" } } }',
+     reply(zset_remove_range=COUNT), "3\n", 0),
     ("zrange k - + --by-lex", 'zset_range { key: "k" span { members { special: ALL } } }', reply(zset_range=MEMBERS),
      "p\nq\n", 0),
     ("zcount k -inf 3", 'zset_count { key: "k" span { scores { min { score: -inf } max { score: 3 } } } }',
