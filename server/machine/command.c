@@ -24,6 +24,10 @@ static const struct kv_command commands[] = {
     {KV__REQUEST__COMMAND_EXISTS, KV_COMMAND_READ, false, true, kv_validate_exists, kv_run_exists},
     {KV__REQUEST__COMMAND_COUNT, KV_COMMAND_READ, false, true, kv_validate_count, kv_run_count},
     {KV__REQUEST__COMMAND_RANGE, KV_COMMAND_READ, false, true, kv_validate_range, kv_run_range},
+    {KV__REQUEST__COMMAND_TYPE, KV_COMMAND_READ, false, true, kv_validate_type, kv_run_type},
+    {KV__REQUEST__COMMAND_RENAME, KV_COMMAND_WRITE, true, true, kv_validate_rename, kv_run_rename},
+    {KV__REQUEST__COMMAND_COPY, KV_COMMAND_WRITE, true, true, kv_validate_copy, kv_run_copy},
+    {KV__REQUEST__COMMAND_TOUCH, KV_COMMAND_WRITE, true, true, kv_validate_touch, kv_run_touch},
     {KV__REQUEST__COMMAND_COUNTER_ADD,
      KV_COMMAND_WRITE,
      true,
@@ -90,6 +94,66 @@ static const struct kv_command commands[] = {
      true,
      kv_validate_hash_scan,
      kv_run_hash_scan},
+    {KV__REQUEST__COMMAND_LIST_PUSH,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_list_push,
+     kv_run_list_push},
+    {KV__REQUEST__COMMAND_LIST_POP,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_list_pop,
+     kv_run_list_pop},
+    {KV__REQUEST__COMMAND_LIST_RANGE,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_list_range,
+     kv_run_list_range},
+    {KV__REQUEST__COMMAND_LIST_INDEX,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_list_index,
+     kv_run_list_index},
+    {KV__REQUEST__COMMAND_LIST_SET,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_list_set,
+     kv_run_list_set},
+    {KV__REQUEST__COMMAND_LIST_LEN,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_list_len,
+     kv_run_list_len},
+    {KV__REQUEST__COMMAND_LIST_INSERT,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_list_insert,
+     kv_run_list_insert},
+    {KV__REQUEST__COMMAND_LIST_REMOVE,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_list_remove,
+     kv_run_list_remove},
+    {KV__REQUEST__COMMAND_LIST_TRIM,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_list_trim,
+     kv_run_list_trim},
+    {KV__REQUEST__COMMAND_LIST_MOVE,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_list_move,
+     kv_run_list_move},
     {KV__REQUEST__COMMAND_SET_ADD,
      KV_COMMAND_WRITE,
      true,
@@ -192,6 +256,25 @@ static const struct kv_command commands[] = {
      true,
      kv_validate_zset_combine,
      kv_run_zset_combine},
+    {KV__REQUEST__COMMAND_LIMITER_ACQUIRE,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_limiter_acquire,
+     kv_run_limiter_acquire},
+    {KV__REQUEST__COMMAND_TXN, KV_COMMAND_WRITE, true, true, kv_validate_txn, kv_run_txn},
+    {KV__REQUEST__COMMAND_COMPACT,
+     KV_COMMAND_WRITE,
+     false,
+     false,
+     kv_validate_compact,
+     kv_run_compact},
+    {KV__REQUEST__COMMAND_KEY_HISTORY,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_key_history,
+     kv_run_key_history},
     {KV__REQUEST__COMMAND_CONFIG_LIST, KV_COMMAND_READ, false, false, NULL, kv_run_config_list},
     {KV__REQUEST__COMMAND_CONFIG_GET,
      KV_COMMAND_READ,
@@ -205,6 +288,19 @@ static const struct kv_command commands[] = {
      false,
      kv_validate_config_set,
      kv_run_config_set},
+    {KV__REQUEST__COMMAND_SESSION_OPEN, KV_COMMAND_WRITE, false, false, NULL, kv_run_session_open},
+    {KV__REQUEST__COMMAND_SESSION_RENEW,
+     KV_COMMAND_WRITE,
+     false,
+     false,
+     NULL,
+     kv_run_session_renew},
+    {KV__REQUEST__COMMAND_SESSION_CLOSE,
+     KV_COMMAND_WRITE,
+     false,
+     false,
+     NULL,
+     kv_run_session_close},
     {KV__REQUEST__COMMAND_STATUS, KV_COMMAND_NODE, false, false, NULL, NULL},
     {KV__REQUEST__COMMAND_MEMBER_LIST, KV_COMMAND_NODE, false, false, NULL, NULL},
     {KV__REQUEST__COMMAND_LEADER_TRANSFER, KV_COMMAND_NODE, false, false, NULL, NULL},
@@ -230,6 +326,9 @@ enum kv_command_class kv_command_class_of(const struct kv_command *command,
     if (request->command_case == KV__REQUEST__COMMAND_ZSET_COMBINE) {
         return request->zset_combine->store.len > 0 ? KV_COMMAND_WRITE : KV_COMMAND_READ;
     }
+    if (command->command == KV__REQUEST__COMMAND_TXN && !kv_txn_writes(request->txn)) {
+        return KV_COMMAND_READ;
+    }
     return command->cls;
 }
 
@@ -253,6 +352,9 @@ bool kv_command_grows(const Kv__Request *request)
 {
     const struct kv_command *command = kv_command_find(request);
 
+    if (request->command_case == KV__REQUEST__COMMAND_TXN) {
+        return kv_txn_grows(request->txn);
+    }
     return command && command->grows;
 }
 
@@ -270,7 +372,11 @@ int kv_command_validate(const Kv__Request *request,
             ret_error, KV_UNSUPPORTED, "this server does not support the command yet");
     }
     if (request->session) {
-        return kv_error_set(ret_error, KV_UNSUPPORTED, "sessions are not supported yet");
+        int status = kv_stamp_validate(request, kv_command_classify(request), ret_error);
+
+        if (status != 0) {
+            return status;
+        }
     }
     return command->validate ? command->validate(request, settings, ret_error) : 0;
 }

@@ -145,6 +145,20 @@ int kv_check_names(const ProtobufCBinaryData *names,
     return distinct ? check_distinct(names, n, what, ret_error) : 0;
 }
 
+void kv_clamp_range(
+    uint64_t size, int64_t first, int64_t last, uint64_t *ret_from, uint64_t *ret_to)
+{
+    int64_t length = (int64_t)size;
+
+    first = first < 0 ? (first < -length ? 0 : first + length) : first;
+    last = last < 0 ? (last < -length ? -1 : last + length) : (last >= length ? length - 1 : last);
+    *ret_from = *ret_to = 0;
+    if (first <= last && first < length) {
+        *ret_from = (uint64_t)first;
+        *ret_to = (uint64_t)last + 1;
+    }
+}
+
 int kv_check_sources(const struct kv_sources *sources, struct kv_error *ret_error)
 {
     int status = 0;

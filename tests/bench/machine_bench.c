@@ -129,6 +129,53 @@ static void bench_put(struct bench *bench, const char *name, bool shuffled)
     report(bench, name, bench->keys, start);
 }
 
+static void note_session(void *arg, Kv__Reply *reply)
+{
+    KV_ASSERT(reply->code == KV__CODE__OK);
+    *(uint64_t *)arg = reply->session_open->session_id;
+}
+
+/* The same puts by clients with sessions, each with some under way. */
+static void bench_put_once(struct bench *bench)
+{
+    enum { CLIENTS = 64, UNDER_WAY = 16 };
+    uint64_t sessions[CLIENTS];
+    uint8_t key[KEY_BYTES];
+    double start;
+    Kv__Put put = KV__PUT__INIT;
+    Kv__SessionOpen open = KV__SESSION_OPEN__INIT;
+    Kv__SessionStamp stamp = KV__SESSION_STAMP__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_SESSION_OPEN;
+    request.session_open = &open;
+    begin_entry(bench);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        kv_machine_execute(bench->machine, &request, note_session, &sessions[i]);
+    }
+    end_entry(bench);
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    request.session = &stamp;
+    put.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    put.value = (ProtobufCBinaryData){bench->value_bytes, bench->value};
+    start = now_s();
+    for (size_t i = 0; i < bench->keys; i++) {
+        if (i % COMMANDS_PER_ENTRY == 0) {
+            begin_entry(bench);
+        }
+        format_key(key, i * UINT64_C(2654435761) % bench->keys);
+        stamp.session_id = sessions[i % CLIENTS];
+        stamp.sequence = i / CLIENTS + 1;
+        stamp.acknowledged_through = stamp.sequence > UNDER_WAY ? stamp.sequence - UNDER_WAY : 0;
+        kv_machine_execute(bench->machine, &request, expect_ok, bench);
+        if ((i + 1) % COMMANDS_PER_ENTRY == 0 || i + 1 == bench->keys) {
+            end_entry(bench);
+        }
+    }
+    report(bench, "put again, exactly once", bench->keys, start);
+}
+
 static void bench_get(struct bench *bench)
 {
     double start = now_s();
@@ -436,6 +483,7 @@ struct small {
     Kv__HashField fields[ELEMENTS_MAX], *field_pointers[ELEMENTS_MAX];
     Kv__ZSetMember members[ELEMENTS_MAX], *member_pointers[ELEMENTS_MAX];
     Kv__HashSet hash_set;
+    Kv__ListPush list_push;
     Kv__SetAdd set_add;
     Kv__ZSetAdd zset_add;
 };
@@ -445,12 +493,15 @@ static void fill_small(struct small *small, unsigned n)
     const ProtobufCBinaryData key = {KEY_BYTES, small->key};
 
     kv__hash_set__init(&small->hash_set);
+    kv__list_push__init(&small->list_push);
     kv__set_add__init(&small->set_add);
     kv__zset_add__init(&small->zset_add);
     small->hash_set.key = small->set_add.key = small->zset_add.key = key;
     small->hash_set.n_fields = small->set_add.n_members = small->zset_add.n_members = n;
     small->hash_set.fields = small->field_pointers;
-    small->set_add.members = small->bytes;
+    small->list_push.key = key;
+    small->list_push.n_elements = n;
+    small->list_push.elements = small->set_add.members = small->bytes;
     small->zset_add.members = small->member_pointers;
     for (unsigned i = 0; i < n; i++) {
         snprintf((char *)small->names[i], sizeof small->names[i], "member:%06u", i);
@@ -468,10 +519,11 @@ static void fill_small(struct small *small, unsigned n)
 static void next_small(struct bench *bench, Kv__Request *request, size_t i)
 {
     (void)bench;
-    format_key(request->set_add->key.data, i); /* the key is the first field of all three */
+    format_key(request->set_add->key.data, i); /* the key is the first field of all of them */
 }
 
-static void bench_memory(struct bench *bench, Kv__Request__CommandCase command, unsigned n)
+static void
+bench_memory(struct bench *bench, const char *name, Kv__Request__CommandCase command, unsigned n)
 {
     static struct small small;
     Kv__Request request = KV__REQUEST__INIT;
@@ -481,6 +533,8 @@ static void bench_memory(struct bench *bench, Kv__Request__CommandCase command, 
     request.command_case = command;
     if (command == KV__REQUEST__COMMAND_HASH_SET) {
         request.hash_set = &small.hash_set;
+    } else if (command == KV__REQUEST__COMMAND_LIST_PUSH) {
+        request.list_push = &small.list_push;
     } else if (command == KV__REQUEST__COMMAND_SET_ADD) {
         request.set_add = &small.set_add;
     } else {
@@ -497,9 +551,7 @@ static void bench_memory(struct bench *bench, Kv__Request__CommandCase command, 
     } while (kv_machine_reclaim(bench->machine));
     after = (double)mallinfo2().uordblks + (double)mallinfo2().hblkhd;
     printf("%-28s %9.1f bytes per entry, %.0f per key\n",
-           command == KV__REQUEST__COMMAND_HASH_SET  ? "memory, hash of 10"
-           : command == KV__REQUEST__COMMAND_SET_ADD ? "memory, set of 100"
-                                                     : "memory, zset of 50",
+           name,
            (after - before) / COLLECTIONS / n,
            (after - before) / COLLECTIONS);
     kv_machine_close(bench->machine);
@@ -516,9 +568,84 @@ static void run_types(struct bench *bench)
         benches[i](bench);
         kv_machine_close(bench->machine);
     }
-    bench_memory(bench, KV__REQUEST__COMMAND_HASH_SET, 10);
-    bench_memory(bench, KV__REQUEST__COMMAND_ZSET_ADD, 50);
-    bench_memory(bench, KV__REQUEST__COMMAND_SET_ADD, 100);
+    bench_memory(bench, "memory, hash of 10", KV__REQUEST__COMMAND_HASH_SET, 10);
+    bench_memory(bench, "memory, zset of 50", KV__REQUEST__COMMAND_ZSET_ADD, 50);
+    bench_memory(bench, "memory, set of 100", KV__REQUEST__COMMAND_SET_ADD, 100);
+    bench_memory(bench, "memory, list of 100", KV__REQUEST__COMMAND_LIST_PUSH, 100);
+}
+
+/* Commands on one list, each an element of 16 bytes; `pops` after as many pushes. */
+static void
+bench_push_pop(struct bench *bench, const char *name, size_t pushes, size_t pops, size_t lists)
+{
+    double start = now_s();
+    uint8_t key[KEY_BYTES], element[KEY_BYTES];
+    ProtobufCBinaryData elements[1] = {{KEY_BYTES, element}};
+    Kv__ListPush push = KV__LIST_PUSH__INIT;
+    Kv__ListPop pop = KV__LIST_POP__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    push.key = pop.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    push.end = KV__LIST_END__LIST_RIGHT;
+    push.n_elements = 1;
+    push.elements = elements;
+    for (size_t i = 0; i < pushes + pops; i++) {
+        /* Alternating while there are both. */
+        bool pushing = pops == 0 || (pushes > 0 && i % 2 == 0);
+
+        if (i % COMMANDS_PER_ENTRY == 0) {
+            begin_entry(bench);
+        }
+        format_key(key, i / 2 % lists);
+        format_key(element, i);
+        request.command_case =
+            pushing ? KV__REQUEST__COMMAND_LIST_PUSH : KV__REQUEST__COMMAND_LIST_POP;
+        request.list_push = &push;
+        if (!pushing) {
+            request.list_pop = &pop;
+        }
+        kv_machine_execute(bench->machine, &request, expect_ok, bench);
+        if ((i + 1) % COMMANDS_PER_ENTRY == 0 || i + 1 == pushes + pops) {
+            end_entry(bench);
+        }
+    }
+    report(bench, name, pushes + pops, start);
+}
+
+static void bench_list_reads(struct bench *bench, const char *name, size_t length)
+{
+    double start = now_s();
+    uint8_t key[KEY_BYTES];
+    Kv__ListIndex index = KV__LIST_INDEX__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_LIST_INDEX;
+    request.list_index = &index;
+    index.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    format_key(key, 0);
+    for (size_t i = 0; i < bench->keys; i++) {
+        index.index = (int64_t)(next_random(bench) % length);
+        kv_machine_read(bench->machine, &request, expect_ok, bench);
+    }
+    report(bench, name, bench->keys, start);
+}
+
+static void run_lists(struct bench *bench)
+{
+    KV_ASSERT(kv_machine_open(&bench->machine) == 0);
+    bench->index = 0;
+    bench_push_pop(bench, "push to 20000 lists of 50", 1000000, 0, 20000);
+    bench_push_pop(bench, "push and pop, 20000 of 50", 500000, 500000, 20000);
+    bench_list_reads(bench, "index of a list of 50", 50);
+    kv_machine_close(bench->machine);
+    KV_ASSERT(kv_machine_open(&bench->machine) == 0);
+    bench->index = 0;
+    bench_push_pop(bench, "push to one list", bench->keys, 0, 1);
+    bench_push_pop(bench, "push and pop at one list", bench->keys, bench->keys, 1);
+    bench_list_reads(bench, "index of one list", bench->keys);
+    bench_push_pop(bench, "pop from one list", 0, bench->keys, 1);
+    bench_compaction(bench);
+    kv_machine_close(bench->machine);
 }
 
 static void run(struct bench *bench, bool shuffled)
@@ -528,6 +655,7 @@ static void run(struct bench *bench, bool shuffled)
     bench_put(bench, shuffled ? "put new at random" : "put new in order", shuffled);
     bench_snapshot(bench, "snapshot of new keys");
     bench_put(bench, "put again at random", true);
+    bench_put_once(bench);
     bench_snapshot(bench, "snapshot with history");
     bench_get(bench);
     bench_count(bench);
@@ -552,6 +680,7 @@ int main(int argc, char **argv)
     KV_ASSERT(bench.value && bench.keys > 0);
     if (types) {
         run_types(&bench);
+        run_lists(&bench);
     } else {
         run(&bench, false);
         run(&bench, true);
