@@ -15,6 +15,7 @@
 #define KV_REPLY_BYTES_DEFAULT (16 * KV_MIB) /* setting reply-limit: one frame */
 #define KV_REVISION_FIRST 1                  /* of the empty store */
 #define KV_HISTORY_MARKS_MAX 65536u /* where history can end: 100 ms apart for 109 minutes */
+#define KV_DATA_BYTES_MAX (1024 * 1024 * KV_MIB) /* setting data-limit: no memory holds more */
 #define KV_INLINE_ELEMENTS_MAX                                                                 \
     128u                          /* of a small collection: looking through takes about 0.3 us \
                                    */
@@ -22,8 +23,9 @@
 #define KV_COMMAND_WRITTEN_BYTES_MAX \
     (64 * KV_MIB) /* of versions that one makes: appends to a large value copy it each time */
 #define KV_TXN_DEPTH_MAX 4u /* of transactions within each other: the handler calls itself */
-#define KV_TXN_OPERATIONS_MAX 4096u /* of all branches at all depths: each has an answer of 2 KiB \
-                                     */
+#define KV_TXN_OPERATIONS_MAX                                           \
+    4096u /* of all branches at all depths: each has an answer of 2 KiB \
+           */
 #define KV_REPLY_MEMORY_BYTES_MAX (1024 * KV_MIB) /* of one reply being built, as structs */
 #define KV_SNAPSHOT_ITEM_BYTES_MAX (9 * KV_MIB)   /* the largest record with its head */
 #define KV_RECLAIM_PER_ENTRY 512u /* pieces of memory freed after one entry: about 1 ms */

@@ -24,6 +24,7 @@ struct kv_machine_settings {
     uint64_t reply_bytes;
     uint64_t history_age_ms;
     uint64_t history_bytes;
+    uint64_t data_bytes; /* live data and history together; 0: no limit */
 };
 
 int kv_machine_open(struct kv_machine **ret_machine) KV_MUST_CHECK;
@@ -116,6 +117,7 @@ struct kv_machine_stats {
     uint64_t data_bytes;    /* keys and values, live */
     uint64_t history_bytes; /* superseded versions, tombstones and events that reads can see */
     uint64_t versions;      /* superseded values that reads can see */
+    uint64_t used_bytes;    /* what counts against the data limit: live data and history */
     /* Not of the state: memory that is held for open views, or waits for its turn to be freed. */
     uint64_t unreclaimed_bytes;
 };
