@@ -85,6 +85,8 @@ int kvctl_open(struct kvctl *kvctl, const char *endpoints, struct kv_client **re
         .name = "kvctl",
         .stay = true,
         .impatient = true,
+        /* One command does not pay for a session. */
+        .no_session = !kvctl->args.command->session,
     };
     struct kv_error error;
     int status = kv_client_open(&options, ret_client, &error);
@@ -128,10 +130,9 @@ int kvctl_run_help(struct kvctl *kvctl)
     return KVCTL_OK;
 }
 
-static int run_command(struct kvctl *kvctl)
+int kvctl_dispatch(struct kvctl *kvctl)
 {
     const struct kvctl_command *command = kvctl->args.command;
-    int code;
 
     if (kvctl->args.set[KVCTL_HELP]) {
         if (command) {
@@ -141,12 +142,20 @@ static int run_command(struct kvctl *kvctl)
         }
         return KVCTL_OK;
     }
-    if (command->offline) {
-        return command->run(kvctl);
+    return command->run ? command->run(kvctl) : kvctl_run_request(kvctl);
+}
+
+static int run_command(struct kvctl *kvctl)
+{
+    const struct kvctl_command *command = kvctl->args.command;
+    int code;
+
+    if (kvctl->args.set[KVCTL_HELP] || command->offline) {
+        return kvctl_dispatch(kvctl);
     }
     code = kvctl_open(kvctl, kvctl->endpoints, &kvctl->client);
     if (code == KVCTL_OK) {
-        code = command->run(kvctl);
+        code = kvctl_dispatch(kvctl);
         kv_client_close(kvctl->client);
     }
     return code;

@@ -313,21 +313,6 @@ int kv_run_strlen(struct kv_machine *machine, const Kv__Request *request, struct
     return 0;
 }
 
-/* first..last, negative from the end, as [*ret_from, *ret_to). */
-static void
-clamp_range(uint64_t size, int64_t first, int64_t last, uint64_t *ret_from, uint64_t *ret_to)
-{
-    int64_t length = (int64_t)size;
-
-    first = first < 0 ? (first < -length ? 0 : first + length) : first;
-    last = last < 0 ? (last < -length ? -1 : last + length) : (last >= length ? length - 1 : last);
-    *ret_from = *ret_to = 0;
-    if (first <= last && first < length) {
-        *ret_from = (uint64_t)first;
-        *ret_to = (uint64_t)last + 1;
-    }
-}
-
 int kv_run_get_range(struct kv_machine *machine,
                      const Kv__Request *request,
                      struct kv_answer *answer)
@@ -345,7 +330,7 @@ int kv_run_get_range(struct kv_machine *machine,
         return status;
     }
     kv__get_range_result__init(&answer->result.get_range);
-    clamp_range(record ? record->value_size : 0, command->first, command->last, &from, &to);
+    kv_clamp_range(record ? record->value_size : 0, command->first, command->last, &from, &to);
     if (record && to > from) {
         answer->result.get_range.value = (ProtobufCBinaryData){
             (size_t)(to - from), (uint8_t *)(uintptr_t)kv_record_value(record).data + from};

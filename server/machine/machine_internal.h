@@ -6,7 +6,10 @@
 #include "common/limits.h"
 #include "server/machine/history.h"
 #include "server/machine/machine.h"
+#include "server/machine/sessions.h"
 #include "server/machine/tree.h"
+
+#include <xxhash.h>
 
 /* Large collections that no read can see any more, in the order in which they go. A ring. */
 struct kv_dropped {
@@ -19,6 +22,7 @@ struct kv_machine {
     struct kv_tree elements; /* of large collections (collection.h) */
     struct kv_tree scores; /* of large sorted sets by score: made of the elements, has no history */
     struct kv_history history;
+    struct kv_sessions sessions;
     struct kv_machine_settings settings;
     int64_t revision;
     int64_t cluster_time_ms;
@@ -29,11 +33,14 @@ struct kv_machine {
     bool changed; /* by the command being executed */
     bool entry_changed;
     uint64_t work;            /* elements that this command has touched */
+    bool reading;             /* outside the log: an answer may differ from other nodes' */
+    uint64_t random_reads;    /* so that each chooses anew */
     uint64_t written_bytes;   /* of the versions that it has made */
     uint64_t operation;       /* number of the running operation within its entry, from 0 */
     size_t reclaim_per_entry; /* tests lower it */
     struct kv_dropped dropped;
-    struct kv_arena arena; /* for the reply being built */
+    XXH3_state_t *command_hash; /* scratch */
+    struct kv_arena arena;      /* for the reply being built */
     /* Scratch for replies of several keys, in the arena. */
     Kv__KeyValue *kvs;
     Kv__KeyValue **kv_pointers;
@@ -84,11 +91,31 @@ struct kv_answer {
         Kv__TxnResult txn;
         Kv__CompactResult compact;
         Kv__KeyHistoryResult key_history;
+        Kv__SessionOpenResult session_open;
     } result;
     Kv__KeyValue kv;
-    Kv__ConfigEntry entries[8];
-    Kv__ConfigEntry *entry_pointers[8];
+    Kv__ConfigEntry entries[16];
+    Kv__ConfigEntry *entry_pointers[16];
 };
+
+/* --- machine.c --- */
+/* Runs a command and gives its reply, whatever becomes of it. */
+void kv_machine_answer(struct kv_machine *machine,
+                       const Kv__Request *request,
+                       enum kv_command_class cls,
+                       kv_machine_reply_fn fn,
+                       void *arg);
+
+/* --- command_session.c --- */
+/* What can be told of a stamp without the state. */
+int kv_stamp_validate(const Kv__Request *request,
+                      enum kv_command_class cls,
+                      struct kv_error *ret_error) KV_MUST_CHECK;
+/* A write with a stamp: runs it, or gives the answer of the time when it was run. */
+void kv_execute_stamped(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        kv_machine_reply_fn fn,
+                        void *arg);
 
 /* --- keyspace.c: records by key and revision, and changes --- */
 static inline struct kv_slice kv_slice_of_proto(ProtobufCBinaryData data)
@@ -161,6 +188,8 @@ int kv_reply_too_large(const struct kv_machine *machine,
 /* --- usage.c --- */
 /* Of keys, values and elements with their overhead. */
 uint64_t kv_machine_live_bytes(const struct kv_machine *machine);
+/* What counts against the data limit: live data, sessions with their answers, history. */
+uint64_t kv_machine_used_bytes(const struct kv_machine *machine);
 /* What history may take. */
 uint64_t kv_machine_history_room(const struct kv_machine *machine);
 /* KV_NO_SPACE: a command has made the live data larger than before, and than the data limit. */

@@ -14,10 +14,15 @@ uint64_t kv_machine_live_bytes(const struct kv_machine *machine)
     return machine->data_bytes + KEY_BYTES * kv_tree_count(&machine->tree);
 }
 
+uint64_t kv_machine_used_bytes(const struct kv_machine *machine)
+{
+    return kv_machine_live_bytes(machine) + machine->sessions.bytes + machine->history.bytes;
+}
+
 uint64_t kv_machine_history_room(const struct kv_machine *machine)
 {
     const uint64_t limit = machine->settings.data_bytes;
-    const uint64_t live = kv_machine_live_bytes(machine);
+    const uint64_t live = kv_machine_live_bytes(machine) + machine->sessions.bytes;
     const uint64_t room = limit > live ? limit - live : 0;
 
     return limit == 0 || room > machine->settings.history_bytes ? machine->settings.history_bytes
@@ -31,7 +36,8 @@ int kv_machine_check_space(const struct kv_machine *machine,
     const uint64_t limit = machine->settings.data_bytes;
     const uint64_t live = kv_machine_live_bytes(machine);
 
-    if (limit == 0 || live <= limit || live <= live_before) {
+    /* Sessions count, but none is refused: who deletes may need one. */
+    if (limit == 0 || live + machine->sessions.bytes <= limit || live <= live_before) {
         return 0;
     }
     answer->hint.limit = (char *)(uintptr_t) "data-limit";
@@ -41,7 +47,7 @@ int kv_machine_check_space(const struct kv_machine *machine,
                         "the store holds %" PRIu64 " bytes and would hold %" PRIu64
                         ", the limit is %" PRIu64
                         " (setting data-limit): delete something, or raise it",
-                        live_before,
-                        live,
+                        live_before + machine->sessions.bytes,
+                        live + machine->sessions.bytes,
                         limit);
 }

@@ -127,6 +127,53 @@ static void bench_put(struct bench *bench, const char *name, bool shuffled)
     report(bench, name, bench->keys, start);
 }
 
+static void note_session(void *arg, Kv__Reply *reply)
+{
+    KV_ASSERT(reply->code == KV__CODE__OK);
+    *(uint64_t *)arg = reply->session_open->session_id;
+}
+
+/* The same puts by clients with sessions, each with some under way. */
+static void bench_put_once(struct bench *bench)
+{
+    enum { CLIENTS = 64, UNDER_WAY = 16 };
+    uint64_t sessions[CLIENTS];
+    uint8_t key[KEY_BYTES];
+    double start;
+    Kv__Put put = KV__PUT__INIT;
+    Kv__SessionOpen open = KV__SESSION_OPEN__INIT;
+    Kv__SessionStamp stamp = KV__SESSION_STAMP__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_SESSION_OPEN;
+    request.session_open = &open;
+    begin_entry(bench);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        kv_machine_execute(bench->machine, &request, note_session, &sessions[i]);
+    }
+    end_entry(bench);
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    request.session = &stamp;
+    put.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    put.value = (ProtobufCBinaryData){bench->value_bytes, bench->value};
+    start = now_s();
+    for (size_t i = 0; i < bench->keys; i++) {
+        if (i % COMMANDS_PER_ENTRY == 0) {
+            begin_entry(bench);
+        }
+        format_key(key, i * UINT64_C(2654435761) % bench->keys);
+        stamp.session_id = sessions[i % CLIENTS];
+        stamp.sequence = i / CLIENTS + 1;
+        stamp.acknowledged_through = stamp.sequence > UNDER_WAY ? stamp.sequence - UNDER_WAY : 0;
+        kv_machine_execute(bench->machine, &request, expect_ok, bench);
+        if ((i + 1) % COMMANDS_PER_ENTRY == 0 || i + 1 == bench->keys) {
+            end_entry(bench);
+        }
+    }
+    report(bench, "put again, exactly once", bench->keys, start);
+}
+
 static void bench_get(struct bench *bench)
 {
     double start = now_s();
@@ -290,6 +337,80 @@ static void bench_snapshot(const struct bench *bench, const char *name)
            now_s() - start);
 }
 
+/* Commands on one list, each an element of 16 bytes; `pops` after as many pushes. */
+static void
+bench_push_pop(struct bench *bench, const char *name, size_t pushes, size_t pops, size_t lists)
+{
+    double start = now_s();
+    uint8_t key[KEY_BYTES], element[KEY_BYTES];
+    ProtobufCBinaryData elements[1] = {{KEY_BYTES, element}};
+    Kv__ListPush push = KV__LIST_PUSH__INIT;
+    Kv__ListPop pop = KV__LIST_POP__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    push.key = pop.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    push.end = KV__LIST_END__LIST_RIGHT;
+    push.n_elements = 1;
+    push.elements = elements;
+    for (size_t i = 0; i < pushes + pops; i++) {
+        /* Alternating while there are both. */
+        bool pushing = pops == 0 || (pushes > 0 && i % 2 == 0);
+
+        if (i % COMMANDS_PER_ENTRY == 0) {
+            begin_entry(bench);
+        }
+        format_key(key, i / 2 % lists);
+        format_key(element, i);
+        request.command_case =
+            pushing ? KV__REQUEST__COMMAND_LIST_PUSH : KV__REQUEST__COMMAND_LIST_POP;
+        request.list_push = &push;
+        if (!pushing) {
+            request.list_pop = &pop;
+        }
+        kv_machine_execute(bench->machine, &request, expect_ok, bench);
+        if ((i + 1) % COMMANDS_PER_ENTRY == 0 || i + 1 == pushes + pops) {
+            end_entry(bench);
+        }
+    }
+    report(bench, name, pushes + pops, start);
+}
+
+static void bench_list_reads(struct bench *bench, const char *name, size_t length)
+{
+    double start = now_s();
+    uint8_t key[KEY_BYTES];
+    Kv__ListIndex index = KV__LIST_INDEX__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_LIST_INDEX;
+    request.list_index = &index;
+    index.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    format_key(key, 0);
+    for (size_t i = 0; i < bench->keys; i++) {
+        index.index = (int64_t)(next_random(bench) % length);
+        kv_machine_read(bench->machine, &request, expect_ok, bench);
+    }
+    report(bench, name, bench->keys, start);
+}
+
+static void run_lists(struct bench *bench)
+{
+    KV_ASSERT(kv_machine_open(&bench->machine) == 0);
+    bench->index = 0;
+    bench_push_pop(bench, "push to 20000 lists of 50", 1000000, 0, 20000);
+    bench_push_pop(bench, "push and pop, 20000 of 50", 500000, 500000, 20000);
+    bench_list_reads(bench, "index of a list of 50", 50);
+    kv_machine_close(bench->machine);
+    KV_ASSERT(kv_machine_open(&bench->machine) == 0);
+    bench->index = 0;
+    bench_push_pop(bench, "push to one list", bench->keys, 0, 1);
+    bench_push_pop(bench, "push and pop at one list", bench->keys, bench->keys, 1);
+    bench_list_reads(bench, "index of one list", bench->keys);
+    bench_push_pop(bench, "pop from one list", 0, bench->keys, 1);
+    bench_compaction(bench);
+    kv_machine_close(bench->machine);
+}
+
 static void run(struct bench *bench, bool shuffled)
 {
     KV_ASSERT(kv_machine_open(&bench->machine) == 0);
@@ -297,6 +418,7 @@ static void run(struct bench *bench, bool shuffled)
     bench_put(bench, shuffled ? "put new at random" : "put new in order", shuffled);
     bench_snapshot(bench, "snapshot of new keys");
     bench_put(bench, "put again at random", true);
+    bench_put_once(bench);
     bench_snapshot(bench, "snapshot with history");
     bench_get(bench);
     bench_count(bench);
@@ -319,6 +441,7 @@ int main(int argc, char **argv)
     KV_ASSERT(bench.value && bench.keys > 0);
     run(&bench, false);
     run(&bench, true);
+    run_lists(&bench);
     free(bench.value);
     return 0;
 }

@@ -94,6 +94,39 @@ void machine_rig_expect(struct machine_rig *rig, Kv__Request *request, Kv__Code 
     kv__reply__free_unpacked(reply, NULL);
 }
 
+void machine_rig_refuse(struct machine_rig *rig, Kv__Request *request, Kv__Code code)
+{
+    uint64_t hash = kv_machine_state_hash(rig->machine);
+    int64_t revision = kv_machine_revision(rig->machine);
+
+    machine_rig_expect(rig, request, code);
+    assert_int_equal(kv_machine_state_hash(rig->machine), hash);
+    assert_int_equal(kv_machine_revision(rig->machine), revision);
+}
+
+void machine_rig_put_string(struct machine_rig *rig, const char *key)
+{
+    Kv__Put put = KV__PUT__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    put.key = machine_rig_bytes(key);
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    machine_rig_expect(rig, &request, KV__CODE__OK);
+}
+
+void machine_rig_set(struct machine_rig *rig, const char *setting, uint64_t value)
+{
+    Kv__ConfigSet command = KV__CONFIG_SET__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    command.name = (char *)(uintptr_t)setting;
+    command.value = value;
+    request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
+    request.config_set = &command;
+    machine_rig_expect(rig, &request, KV__CODE__OK);
+}
+
 void machine_rig_pass_time(struct machine_rig *rig, int64_t ms)
 {
     rig->cluster_time_ms += ms;

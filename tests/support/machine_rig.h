@@ -23,6 +23,11 @@ Kv__Reply *machine_rig_write(struct machine_rig *rig, Kv__Request *request);
 Kv__Reply *machine_rig_read(struct machine_rig *rig, Kv__Request *request);
 /* As write or read, by the command's class; asserts the code and frees the reply. */
 void machine_rig_expect(struct machine_rig *rig, Kv__Request *request, Kv__Code code);
+/* As expect, and that nothing changed. */
+void machine_rig_refuse(struct machine_rig *rig, Kv__Request *request, Kv__Code code);
+/* An empty string under the key; a setting. */
+void machine_rig_put_string(struct machine_rig *rig, const char *key);
+void machine_rig_set(struct machine_rig *rig, const char *setting, uint64_t value);
 /* Asserts that the state written and loaded again is the same, and goes on with the copy. */
 void machine_rig_reload(struct machine_rig *rig);
 /* Another rig whose machine was loaded from a snapshot of this one's. */

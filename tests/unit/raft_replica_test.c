@@ -126,6 +126,21 @@ static int propose(void)
     return status;
 }
 
+/* Its own commit index says nothing of what it lacks. */
+static void a_follower_knows_how_far_it_is_behind(void **state)
+{
+    struct raft_append_entries append = after(3, 5000, 3, 5000);
+    struct kv_replica_status status;
+
+    (void)state;
+    replica_rig_append(&rig, 2, &append, NULL, 0);
+    replica_rig_settle(&rig);
+    kv_replica_status(rig.replica, &status);
+    assert_int_equal(status.leader_id, 2);
+    assert_int_equal(status.commit_index, 1);
+    assert_int_equal(status.cluster_commit_index, 5000);
+}
+
 /* ---------------------------------------------------------------- guards */
 
 static void guard_1_an_older_leader_learns_the_term_and_nothing_else(void **state)
@@ -167,6 +182,64 @@ static raft_index fill_with_snapshots(int n)
                                                    rig.replica->kept[1].descriptor.index + 1);
     }
     return last;
+}
+
+static void refuse_snapshot(uint64_t index, uint64_t term)
+{
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__SnapshotFetch fetch = KV__SNAPSHOT_FETCH__INIT;
+
+    fetch.last_index = index;
+    fetch.last_term = term;
+    fetch.refused = true;
+    message.body_case = KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH;
+    message.snapshot_fetch = &fetch;
+    replica_rig_receive_other(&rig, 3, &message, kv_slice_of(NULL, 0));
+    replica_rig_settle(&rig);
+}
+
+/* Flips a bit of the newest; what it was. */
+static struct kv_snapshot_id rot(void)
+{
+    const struct kv_snapshot_descriptor *newest = &rig.replica->kept[0].descriptor;
+    char name[KV_SNAPSHOT_NAME_BYTES];
+    uint64_t size;
+
+    kv_snapshot_name(name, newest->index, newest->term, KV_SNAPSHOT_COMPLETE);
+    fake_disk_data(rig.disk, name, &size)[newest->size_bytes / 2] ^= 1;
+    return (struct kv_snapshot_id){newest->index, newest->term, size};
+}
+
+static void a_refused_snapshot_is_checked_and_replaced(void **state)
+{
+    raft_index last = fill_with_snapshots(20);
+    uint64_t taken = rig.replica->snapshots_taken;
+    struct kv_snapshot_id id;
+
+    (void)state;
+    assert_int_equal(rig.replica->n_kept, 2);
+    /* A sound one stays, whatever a peer says. */
+    id.index = rig.replica->kept[0].descriptor.index;
+    id.term = rig.replica->kept[0].descriptor.term;
+    refuse_snapshot(id.index, id.term);
+    assert_int_equal(rig.replica->kept[0].descriptor.index, id.index);
+    assert_int_equal(rig.replica->snapshots_taken, taken);
+    /* A damaged one goes, and one of what is applied now takes its place: at another index, and,
+     * while nothing new is applied, at the same one. */
+    for (unsigned i = 1; i <= 2; i++) {
+        id = rot();
+        refuse_snapshot(id.index, id.term);
+        assert_int_equal(rig.replica->snapshots_taken, taken + i);
+        assert_int_equal(rig.replica->n_kept, 2);
+        assert_int_equal(rig.replica->kept[0].descriptor.index, last);
+        refuse_snapshot(last, rig.replica->kept[0].descriptor.term);
+        assert_int_equal(rig.replica->kept[0].descriptor.index, last);
+        assert_int_equal(rig.replica->snapshots_taken, taken + i);
+    }
+    replica_rig_kill(&rig);
+    replica_rig_start(&rig);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->restored_index, last);
 }
 
 static void guard_2_entries_that_the_snapshot_holds_are_passed_over(void **state)
@@ -321,6 +394,30 @@ send_piece(uint64_t from_id, const struct kv_snapshot_descriptor *descriptor, st
     replica_rig_receive_other(&rig, from_id, &message, bytes);
 }
 
+static void guard_1_an_older_leaders_snapshot_is_not_fetched(void **state)
+{
+    const struct kv_snapshot_descriptor descriptor = {
+        .index = 50, .term = 4, .configuration_index = 1, .size_bytes = 1000, .hash = 1};
+    const Kv__AppendEntriesResult *result;
+
+    (void)state;
+    append_commands(2, 5, 1, 1, 2, 1);
+    replica_rig_settle(&rig);
+    replica_rig_forget(&rig);
+    offer_snapshot(3,
+                   4,
+                   &descriptor,
+                   kv_slice_of(rig.replica->applied_configuration.data,
+                               rig.replica->applied_configuration.size));
+    replica_rig_settle(&rig);
+    result = append_result_to(3);
+    assert_non_null(result);
+    assert_int_equal(result->term, 5);
+    assert_int_equal(result->rejected, 0);
+    assert_int_equal(result->last_log_index, 0);
+    assert_null(replica_rig_sent(&rig, 3, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
+}
+
 /* Until the boundary of the one that is installed is on disk, another is not even begun. */
 static void guard_11_one_install_at_a_time(void **state)
 {
@@ -455,6 +552,22 @@ static void guard_20_time_never_runs_back_and_the_timer_never_spins(void **state
     append_commands(2, 2, 1, 1, 1, 1);
     replica_rig_wait(&rig, 5000);
     assert_true(kv_replica_deadline_ms(rig.replica) > before + 5000);
+}
+
+/* Turns of the loop that come between a timeout and its timer. */
+static void guard_20_turns_do_not_put_the_timer_off(void **state)
+{
+    uint64_t deadline;
+
+    (void)state;
+    replica_rig_lead(&rig);
+    replica_rig_settle(&rig);
+    deadline = kv_replica_deadline_ms(rig.replica);
+    for (int i = 0; i < 10; i++) {
+        rig.now_ns += 100000000;
+        kv_replica_turn(rig.replica);
+        assert_true(kv_replica_deadline_ms(rig.replica) <= deadline);
+    }
 }
 
 /* ---------------------------------------------------------------- the term gate */
@@ -605,6 +718,11 @@ static void a_commit_notice_speaks_of_what_the_peer_has(void **state)
     /* All is on its way to node 3, which has stored a part of it. */
     replica_rig_forget(&rig);
     answer_append(3, 0, last - 2);
+    /* More entries may follow, and tell it. */
+    assert_null(replica_rig_sent(&rig, 3, APPEND));
+    assert_in_range(
+        kv_replica_deadline_ms(rig.replica), 1, rig.now_ns / 1000000 + KV_COMMIT_NOTICE_MS);
+    replica_rig_wait(&rig, KV_COMMIT_NOTICE_MS);
     assert_non_null(replica_rig_sent(&rig, 3, APPEND));
     notice = replica_rig_sent(&rig, 3, APPEND)->append_entries;
     assert_int_equal(notice->n_entries, 0);
@@ -646,7 +764,9 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        CASE(a_follower_knows_how_far_it_is_behind),
         CASE(guard_1_an_older_leader_learns_the_term_and_nothing_else),
+        CASE(a_refused_snapshot_is_checked_and_replaced),
         CASE(guard_2_entries_that_the_snapshot_holds_are_passed_over),
         CASE(guard_3_a_change_behind_other_entries_keeps_its_index),
         CASE(guard_4_an_overtaken_write_vouches_for_nothing),
@@ -654,6 +774,7 @@ int main(void)
         CASE(guard_8_an_only_voter_starts_in_a_new_term),
         CASE(guard_9_insane_messages_change_nothing),
         CASE(guard_10_a_leader_minds_no_votes),
+        CASE(guard_1_an_older_leaders_snapshot_is_not_fetched),
         CASE(guard_11_one_install_at_a_time),
         CASE(guard_12_a_pre_vote_is_refused_with_the_higher_term),
         CASE(guard_13_a_late_rejection_moves_nothing_back),
@@ -661,6 +782,7 @@ int main(void)
         CASE(guard_18_a_leader_alone_proposes_no_more_than_the_window),
         CASE(guard_19_a_new_connection_begins_with_nothing_old),
         CASE(guard_20_time_never_runs_back_and_the_timer_never_spins),
+        CASE(guard_20_turns_do_not_put_the_timer_off),
         CASE(a_vote_is_given_only_when_it_is_on_disk),
         CASE(a_vote_is_not_given_twice_after_a_restart),
         CASE(entries_are_acknowledged_only_when_their_own_write_is_synced),
