@@ -90,8 +90,8 @@ struct kv_answer {
         Kv__LimiterResult limiter;
         Kv__TxnResult txn;
         Kv__CompactResult compact;
-        Kv__KeyHistoryResult key_history;
         Kv__SessionOpenResult session_open;
+        Kv__KeyHistoryResult key_history;
     } result;
     Kv__KeyValue kv;
     Kv__ConfigEntry entries[16];

@@ -385,7 +385,10 @@ class Both:
 
     def zset_combine(self):
         kv = self.kv
-        keys, to = [self.key("zset") for _ in range(self.random.randint(1, 3))], self.key("zset")
+        # redis takes sets, too, with score 1: sorted sets only.
+        keys, to = [b"zset/%d" % self.random.randrange(3) for _ in range(self.random.randint(1, 3))], self.key("zset")
+        if any(self.redis.call("TYPE", key) not in (b"zset", b"none") for key in keys):
+            return
         how, name = self.random.choice([(kv.COMBINE_UNION, "ZUNIONSTORE"), (kv.COMBINE_INTERSECTION, "ZINTERSTORE")])
         aggregate, word = self.random.choice([(kv.AGGREGATE_SUM, "SUM"), (kv.AGGREGATE_MIN, "MIN"),
                                               (kv.AGGREGATE_MAX, "MAX")])
