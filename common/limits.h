@@ -15,6 +15,7 @@
 #define KV_REPLY_BYTES_DEFAULT (16 * KV_MIB) /* setting reply-limit: one frame */
 #define KV_REVISION_FIRST 1                  /* of the empty store */
 #define KV_HISTORY_MARKS_MAX 65536u /* where history can end: 100 ms apart for 109 minutes */
+#define KV_DATA_BYTES_MAX (1024 * 1024 * KV_MIB) /* setting data-limit: no memory holds more */
 #define KV_INLINE_ELEMENTS_MAX                                                                 \
     128u                          /* of a small collection: looking through takes about 0.3 us \
                                    */

@@ -74,11 +74,15 @@ static int run_write(struct kv_machine *machine,
                      const Kv__Request *request,
                      struct kv_answer *answer)
 {
+    const uint64_t live_bytes = kv_machine_live_bytes(machine);
     struct kv_savepoint savepoint;
     int status;
 
     kv_machine_save(machine, &savepoint);
     status = command->run(machine, request, answer);
+    if (status == 0) {
+        status = kv_machine_check_space(machine, live_bytes, answer);
+    }
     if (status != 0 && machine->changed) {
         kv_machine_restore(machine, &savepoint);
     }
@@ -173,7 +177,7 @@ void kv_machine_end(struct kv_machine *machine)
     const struct kv_history_limits limits = {
         .now_ms = machine->cluster_time_ms,
         .age_ms = machine->settings.history_age_ms,
-        .bytes = machine->settings.history_bytes,
+        .bytes = kv_machine_history_room(machine),
     };
 
     /* Not when all of the entry was compacted by its end. */
@@ -226,6 +230,7 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
         .data_bytes = machine->data_bytes,
         .history_bytes = machine->history.bytes,
         .versions = machine->history.versions,
+        .used_bytes = kv_machine_used_bytes(machine),
         .sessions = machine->sessions.n,
         .session_bytes = machine->sessions.bytes,
         .unreclaimed_bytes = machine->tree.retired_bytes + machine->elements.retired_bytes,

@@ -24,6 +24,7 @@ struct kv_machine_settings {
     uint64_t reply_bytes;
     uint64_t history_age_ms;
     uint64_t history_bytes;
+    uint64_t data_bytes; /* live data and history together; 0: no limit */
     uint64_t sessions;
     uint64_t session_ttl_min_ms;
     uint64_t session_ttl_max_ms;
@@ -125,6 +126,7 @@ struct kv_machine_stats {
     uint64_t data_bytes;    /* keys and values, live */
     uint64_t history_bytes; /* superseded versions, tombstones and events that reads can see */
     uint64_t versions;      /* superseded values that reads can see */
+    uint64_t used_bytes;    /* what counts against the data limit */
     uint64_t sessions;
     uint64_t session_bytes; /* sessions and the answers that they keep */
     /* Not of the state: memory that is held for open views, or waits for its turn to be freed. */

@@ -185,6 +185,17 @@ uint64_t kv_reply_room(const struct kv_machine *machine);
 int kv_reply_too_large(const struct kv_machine *machine,
                        struct kv_answer *answer,
                        const char *advice) KV_MUST_CHECK;
+/* --- usage.c --- */
+/* Of keys, values and elements with their overhead. */
+uint64_t kv_machine_live_bytes(const struct kv_machine *machine);
+/* What counts against the data limit: live data, sessions with their answers, history. */
+uint64_t kv_machine_used_bytes(const struct kv_machine *machine);
+/* What history may take. */
+uint64_t kv_machine_history_room(const struct kv_machine *machine);
+/* KV_NO_SPACE: a command has made the live data larger than before, and than the data limit. */
+int kv_machine_check_space(const struct kv_machine *machine,
+                           uint64_t live_before,
+                           struct kv_answer *answer) KV_MUST_CHECK;
 /* --- savepoint.c --- */
 void kv_machine_save(const struct kv_machine *machine, struct kv_savepoint *ret_savepoint);
 /* Takes back all changes since; no entry ended and nothing was reclaimed in between. */

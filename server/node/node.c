@@ -562,6 +562,7 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
     ret_status->keys = stats.keys;
     ret_status->data_bytes = stats.data_bytes;
     ret_status->history_bytes = stats.history_bytes;
+    ret_status->used_bytes = stats.used_bytes;
     ret_status->entries_proposed = node->entries_proposed;
     ret_status->commands_proposed = node->commands_proposed;
     ret_status->commands_applied = node->commands_applied;
