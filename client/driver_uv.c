@@ -456,6 +456,22 @@ static void on_handle_closed(uv_handle_t *handle)
     free_async_if_done(async);
 }
 
+/* A last word where the socket takes it at once. */
+static void say_farewell(struct kv_async *async)
+{
+    kv_session_farewell(async->session, uv_hrtime());
+    for (unsigned i = 0; i < KV_CLIENT_ENDPOINTS_MAX; i++) {
+        struct link *link = async->links[i];
+
+        if (link && link->connected && !link->writing &&
+            kv_session_take_output(async->session, i, &link->out)) {
+            uv_buf_t buf = uv_buf_init((char *)link->out.data, (unsigned)link->out.size);
+
+            (void)uv_try_write((uv_stream_t *)&link->tcp, &buf, 1);
+        }
+    }
+}
+
 static void finish_close(struct kv_async *async)
 {
     struct kv_session *session = async->session;
@@ -464,6 +480,7 @@ static void finish_close(struct kv_async *async)
         return;
     }
     async->depth++;
+    say_farewell(async);
     kv_session_close(session);
     async->depth--;
     async->session = NULL;

@@ -60,27 +60,6 @@ void kv_request_list_remove(struct kv_request *request)
 
 /* ---------------------------------------------------------------- small things */
 
-bool kv_session_is_repeatable(const Kv__Request *request)
-{
-    switch (request->command_case) {
-    case KV__REQUEST__COMMAND_GET:
-    case KV__REQUEST__COMMAND_STRLEN:
-    case KV__REQUEST__COMMAND_GET_RANGE:
-    case KV__REQUEST__COMMAND_EXISTS:
-    case KV__REQUEST__COMMAND_COUNT:
-    case KV__REQUEST__COMMAND_RANGE:
-    case KV__REQUEST__COMMAND_CONFIG_LIST:
-    case KV__REQUEST__COMMAND_CONFIG_GET:
-    case KV__REQUEST__COMMAND_STATUS:
-    case KV__REQUEST__COMMAND_MEMBER_LIST:
-    case KV__REQUEST__COMMAND_LEADER_TRANSFER:
-    case KV__REQUEST__COMMAND_SNAPSHOT_NOW:
-        return true;
-    default:
-        return false;
-    }
-}
-
 void kv_session_wake_at(struct kv_session *session, uint64_t at_ns)
 {
     if (at_ns < session->wake_ns) {
@@ -197,6 +176,7 @@ void kv_session_end(struct kv_session *session,
     session->free_slots[session->n_free++] = (uint32_t)slot_of(request->handle);
     session->n_requests--;
     session->request_bytes -= request->body_size;
+    kv_once_finish(session, request);
     request->end_fn(request->arg, answer);
     free(request->last);
     free(request);
@@ -223,6 +203,12 @@ static void end_with_reply(struct kv_session *session,
 {
     struct kv_error error = {.status = -(int)reply->code};
 
+    if (request->sequence != 0 && reply->code == KV__CODE__OK && reply->message[0] != '\0' &&
+        reply->result_case == KV__REPLY__RESULT__NOT_SET) {
+        /* It was done, but what it returned is lost. */
+        error.status = KV_OUTCOME_UNKNOWN;
+        snprintf(error.message, sizeof error.message, "%s", reply->message);
+    }
     if (reply->code != KV__CODE__OK) {
         const char *text = reply->message[0] ? reply->message : kv_status_text(error.status);
 
@@ -334,6 +320,10 @@ void kv_session_answered(struct kv_session *session,
         }
         return;
     case KV_RETRY_UNKNOWN:
+        if (reply->code == KV__CODE__SESSION_EXPIRED && request->sequence != 0) {
+            kv_once_expired(session, request);
+            return;
+        }
         if (reply->code == KV__CODE__OUTCOME_UNKNOWN && request->repeatable) {
             request->maybe_done = true;
             kv_session_again(session, now_ns, request, true, status, text);
@@ -344,9 +334,24 @@ void kv_session_answered(struct kv_session *session,
         }
         break;
     default:
+        kv_once_answered(session, request);
         break;
     }
     end_with_reply(session, request, reply, packed);
+}
+
+/* NULL: none was asked for in vain. */
+static const struct kv_error *why_no_session(const struct kv_session *session)
+{
+    for (size_t i = 0; i < session->n_slots; i++) {
+        const struct kv_request *request = session->slots[i];
+
+        if (request && request->internal && request->last) {
+            return request->last;
+        }
+    }
+    return session->once.state == KV_ONCE_NONE && session->once.why.status != 0 ? &session->once.why
+                                                                                : NULL;
 }
 
 /* The time is over. */
@@ -374,6 +379,14 @@ static void end_late(struct kv_session *session, struct kv_request *request)
                              request->last->status,
                              "not done before the deadline; last answer of %s",
                              request->last->message);
+        return;
+    }
+    if (request->state == KV_REQUEST_UNSTAMPED && why_no_session(session)) {
+        kv_session_end_error(session,
+                             request,
+                             why_no_session(session)->status,
+                             "not done before the deadline, no session was opened for it: %s",
+                             why_no_session(session)->message);
         return;
     }
     kv_session_describe(session, endpoints, sizeof endpoints);
@@ -426,6 +439,8 @@ int kv_session_open(const struct kv_client_options *options,
     session->stay = options->stay;
     session->impatient = options->impatient;
     session->compress = options->compress;
+    session->once.state = options->no_session ? KV_ONCE_OFF : KV_ONCE_NONE;
+    session->once.ttl_wanted_ms = options->session_ttl_ms;
     session->random = seed | 1;
     session->wake_ns = UINT64_MAX;
     session->current = KV_SESSION_NONE;
@@ -474,8 +489,17 @@ void kv_session_close(struct kv_session *session)
     free(session);
 }
 
-/* The request as it travels, but for id and deadline, which change with every send. */
-static int make_request(const Kv__Request *original,
+/* A write that carries no stamp of the caller's. */
+static bool is_stampable(const Kv__Request *request)
+{
+    return !request->session && !kv_session_is_repeatable(request) &&
+           request->command_case != KV__REQUEST__COMMAND_SESSION_OPEN &&
+           request->command_case != KV__REQUEST__COMMAND_SESSION_RENEW &&
+           request->command_case != KV__REQUEST__COMMAND_SESSION_CLOSE;
+}
+
+/* The request as it travels, but for id, deadline and stamp, which change with every send. */
+static int pack_request(const Kv__Request *original,
                         const struct kv_call_options *options,
                         bool stream,
                         struct kv_request **ret_request)
@@ -495,7 +519,7 @@ static int make_request(const Kv__Request *original,
         copy.range = &range;
     }
     size = kv__request__get_packed_size(&copy);
-    if (size + KV_FRAME_HEADER_BYTES > KV_REQUEST_BYTES_MAX) {
+    if (size + KV_CLIENT_FIELDS_BYTES > KV_REQUEST_BYTES_MAX) {
         return KV_TOO_LARGE;
     }
     request = calloc(1, sizeof *request + size);
@@ -505,9 +529,50 @@ static int make_request(const Kv__Request *original,
     request->body_size = kv__request__pack(&copy, request->body);
     request->read = kv_session_is_repeatable(&copy) &&
                     copy.command_case != KV__REQUEST__COMMAND_LEADER_TRANSFER;
-    request->repeatable = (options && options->repeatable) || kv_session_is_repeatable(&copy);
+    request->may_repeat = (options && options->repeatable) || kv_session_is_repeatable(&copy);
+    request->once = is_stampable(&copy);
+    request->repeatable = request->may_repeat || request->once;
     *ret_request = request;
     return 0;
+}
+
+int kv_session_make(struct kv_session *session,
+                    const Kv__Request *original,
+                    const struct kv_call_options *options,
+                    bool stream,
+                    struct kv_request **ret_request)
+{
+    struct kv_request *request;
+    int status = session->n_free == 0 ? grow_slots(session) : 0;
+
+    if (status == 0) {
+        status = pack_request(original, options, stream, &request);
+    }
+    if (status < 0) {
+        return status;
+    }
+    if (request->body_size > KV_CLIENT_BYTES_MAX - session->request_bytes) {
+        free(request);
+        return KV_BUSY;
+    }
+    if (session->once.state == KV_ONCE_OFF) {
+        request->once = false;
+        request->repeatable = request->may_repeat;
+    }
+    *ret_request = request;
+    return 0;
+}
+
+void kv_session_add(struct kv_session *session, struct kv_request *request)
+{
+    uint32_t slot = session->free_slots[--session->n_free];
+
+    request->handle = ++session->next_id << SLOT_BITS | slot;
+    session->slots[slot] = request;
+    session->n_requests++;
+    session->request_bytes += request->body_size;
+    kv_once_admit(session, request);
+    kv_session_wake_at(session, request->deadline_ns);
 }
 
 int kv_session_submit(struct kv_session *session,
@@ -521,7 +586,6 @@ int kv_session_submit(struct kv_session *session,
 {
     uint64_t deadline_ns = session->deadline_default_ns;
     struct kv_request *request;
-    uint32_t slot;
     int status;
 
     if (session->closing) {
@@ -531,34 +595,18 @@ int kv_session_submit(struct kv_session *session,
         (options && options->deadline_ms > KV_DEADLINE_MAX_MS)) {
         return KV_INVALID;
     }
-    if (session->n_free == 0) {
-        status = grow_slots(session);
-        if (status < 0) {
-            return status;
-        }
-    }
-    status = make_request(original, options, item_fn != NULL, &request);
+    status = kv_session_make(session, original, options, item_fn != NULL, &request);
     if (status < 0) {
         return status;
-    }
-    if (request->body_size > KV_CLIENT_BYTES_MAX - session->request_bytes) {
-        free(request);
-        return KV_BUSY;
     }
     if (options && options->deadline_ms > 0) {
         deadline_ns = options->deadline_ms * KV_NS_PER_MS;
     }
-    slot = session->free_slots[--session->n_free];
-    request->handle = ++session->next_id << SLOT_BITS | slot;
     request->deadline_ns = now_ns + deadline_ns;
     request->item_fn = item_fn;
     request->end_fn = end_fn;
     request->arg = arg;
-    session->slots[slot] = request;
-    session->n_requests++;
-    session->request_bytes += request->body_size;
-    kv_request_list_push(&session->queue, request);
-    kv_session_wake_at(session, request->deadline_ns);
+    kv_session_add(session, request);
     if (ret_id) {
         *ret_id = request->handle;
     }
@@ -586,6 +634,7 @@ void kv_session_on_timer(struct kv_session *session, uint64_t now_ns)
 {
     session->steering_held = true;
     session->wake_ns = UINT64_MAX;
+    kv_once_on_timer(session, now_ns);
     for (unsigned i = 0; i < session->n_endpoints; i++) {
         kv_endpoint_on_timer(session, now_ns, &session->endpoints[i]);
     }
@@ -622,7 +671,7 @@ uint64_t kv_session_wake_ns(const struct kv_session *session)
 
 size_t kv_session_pending(const struct kv_session *session)
 {
-    return session->n_requests;
+    return session->n_requests - session->once.n_internal;
 }
 
 const char *kv_session_endpoint(const struct kv_session *session)

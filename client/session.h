@@ -37,6 +37,10 @@ int kv_session_open(const struct kv_client_options *options,
 /* Ends all requests with KV_CLOSED (their callbacks may not submit any more). Takes NULL. */
 void kv_session_close(struct kv_session *session);
 
+/* Before the close, when there is time for a last word: the cluster's session of this client is
+ * ended, so that nobody waits for its ttl. What is to be sent is then to be taken as ever. */
+void kv_session_farewell(struct kv_session *session, uint64_t now_ns);
+
 /* Packs and queues the request; its end comes later, never from inside. item_fn: for a stream, else
  * NULL. Errors as of kv_async_call. */
 int kv_session_submit(struct kv_session *session,

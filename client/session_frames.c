@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROTOCOL_VERSION = 1, FRAME_FIELDS_BYTES_MAX = 2 + 10 + 5 };
-/* Tags of kv.proto's Request: field number << 3 | varint. */
-enum { TAG_ID = 1 << 3, TAG_DEADLINE_MS = 2 << 3 };
+enum { STAMP_BYTES_MAX = 3 * (1 + 10) };
+enum { PROTOCOL_VERSION = 1, FRAME_FIELDS_BYTES_MAX = 3 + 10 + 5 + 1 + STAMP_BYTES_MAX };
+_Static_assert(FRAME_FIELDS_BYTES_MAX <= KV_CLIENT_FIELDS_BYTES, "the largest request is a frame");
+/* Tags of kv.proto's Request: field number << 3 | varint (0), or bytes (2). */
+enum { TAG_ID = 1 << 3, TAG_DEADLINE_MS = 2 << 3, TAG_SESSION = 4 << 3 | 2 };
 /* Shorter messages cannot be nested deep enough to do harm. */
 enum { SCAN_FROM_BYTES = 512 };
 /* The server stops waiting a little earlier than we do, so that its own words arrive. */
@@ -26,6 +28,23 @@ static size_t write_varint(uint8_t *p, uint64_t value)
     }
     p[size++] = (uint8_t)value;
     return size;
+}
+
+static size_t
+write_stamp(uint8_t *p, const struct kv_session *session, const struct kv_request *request)
+{
+    Kv__SessionStamp stamp;
+    size_t size;
+
+    if (request->sequence == 0) {
+        return 0;
+    }
+    kv_once_fill(session, request, &stamp);
+    size = kv__session_stamp__pack(&stamp, p + 2);
+    KV_ASSERT(size <= STAMP_BYTES_MAX);
+    p[0] = TAG_SESSION;
+    p[1] = (uint8_t)size;
+    return size + 2;
 }
 
 bool kv_endpoint_send(struct kv_session *session,
@@ -49,6 +68,7 @@ bool kv_endpoint_send(struct kv_session *session,
     size += write_varint(frame + size, request->wire_id);
     frame[size++] = TAG_DEADLINE_MS;
     size += write_varint(frame + size, left_ms ? left_ms : 1);
+    size += write_stamp(frame + size, session, request);
     memcpy(frame + size, request->body, request->body_size);
     size += request->body_size;
     kv_frame_write_header(frame, KV_FRAME_REQUEST, 0, size - KV_FRAME_HEADER_BYTES);
@@ -340,6 +360,7 @@ void kv_session_on_bytes(struct kv_session *session,
     }
     session->steering_held = true;
     endpoint->heard_ns = now_ns;
+    session->once.now_ns = now_ns;
     endpoint->stalled = false;
     if (buffered) {
         status = kv_buf_append(&endpoint->in, bytes.data, bytes.size);

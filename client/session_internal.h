@@ -11,9 +11,10 @@
 #define KV_NS_PER_MS 1000000ULL
 
 enum kv_request_state {
-    KV_REQUEST_QUEUED,  /* waits for a connection; in session->queue */
-    KV_REQUEST_WAITING, /* backs off until retry_at_ns; in session->waiting */
-    KV_REQUEST_SENT,    /* in the sent list of its endpoint */
+    KV_REQUEST_QUEUED,    /* waits for a connection; in session->queue */
+    KV_REQUEST_WAITING,   /* backs off until retry_at_ns; in session->waiting */
+    KV_REQUEST_SENT,      /* in the sent list of its endpoint */
+    KV_REQUEST_UNSTAMPED, /* waits for a session, or for its window; in once.unstamped */
 };
 
 struct kv_request {
@@ -33,12 +34,17 @@ struct kv_request {
     bool read;         /* and then nothing is unknown to the caller */
     bool maybe_done;   /* a write that was sent and had no clear answer */
     bool had_items;
+    bool may_repeat; /* the caller said so, or it is no write */
+    bool once;       /* carries a stamp, and may be sent again for that */
+    bool internal;   /* no caller's */
+    uint64_t session_id;
+    uint64_t sequence;     /* 0: no stamp yet */
     struct kv_error *last; /* why it is not done yet; NULL: no reason known */
     kv_session_item_fn item_fn;
     kv_session_end_fn end_fn;
     void *arg;
     size_t body_size;
-    uint8_t body[]; /* packed, without id and deadline */
+    uint8_t body[]; /* packed, without id, deadline and stamp */
 };
 
 struct kv_request_list {
@@ -77,6 +83,32 @@ struct kv_endpoint {
     size_t requests_max;
 };
 
+enum kv_once_state {
+    KV_ONCE_OFF,  /* not wanted, or unknown to the cluster */
+    KV_ONCE_NONE, /* the next write opens one */
+    KV_ONCE_OPENING,
+    KV_ONCE_OPEN,
+};
+
+/* The exactly-once session of this client (once.c). */
+struct kv_once {
+    enum kv_once_state state;
+    uint64_t ttl_wanted_ms; /* 0: the cluster's default */
+    uint64_t session_id;
+    uint64_t ttl_ns;
+    uint64_t heard_ns; /* a stamped write or a renewal was answered */
+    uint64_t now_ns;   /* of the newest input */
+    uint64_t next_sequence;
+    uint64_t acknowledged_through;
+    uint64_t finished[KV_SESSION_WINDOW / 64]; /* bits of sequences above it */
+    size_t n_stamped;                          /* with a stamp of it, not ended */
+    size_t n_stale;                            /* with one of a former session */
+    size_t n_internal;                         /* requests of our own */
+    bool renewing;
+    struct kv_error why; /* of the newest try to open one */
+    struct kv_request_list unstamped;
+};
+
 struct kv_session {
     char name[KV_NAME_BYTES_MAX + 1];
     uint64_t deadline_default_ns;
@@ -103,6 +135,7 @@ struct kv_session {
     size_t request_bytes;
     struct kv_request_list queue;
     struct kv_request_list waiting;
+    struct kv_once once;
     struct kv_arena arena;
 };
 
@@ -110,6 +143,16 @@ struct kv_session {
 void kv_request_list_push(struct kv_request_list *list, struct kv_request *request);
 void kv_request_list_push_front(struct kv_request_list *list, struct kv_request *request);
 void kv_request_list_remove(struct kv_request *request);
+
+/* Packs a request; its callbacks, argument and deadline are the caller's to fill. Errors as of
+ * kv_session_submit. */
+int kv_session_make(struct kv_session *session,
+                    const Kv__Request *original,
+                    const struct kv_call_options *options,
+                    bool stream,
+                    struct kv_request **ret_request) KV_MUST_CHECK;
+/* Takes it. */
+void kv_session_add(struct kv_session *session, struct kv_request *request);
 
 /* The request of a wire id; NULL when it is nobody's any more. */
 struct kv_request *kv_session_find(struct kv_session *session, uint64_t wire_id);
@@ -150,6 +193,23 @@ uint64_t kv_session_backoff_ns(struct kv_session *session,
                                unsigned max_ms);
 /* "address: reason; address: reason". */
 void kv_session_describe(const struct kv_session *session, char *text, size_t size);
+
+/* --- once.c --- */
+/* Puts a new request where it waits. */
+void kv_once_admit(struct kv_session *session, struct kv_request *request);
+/* Opens a session when writes wait for one, stamps what its window lets. */
+void kv_once_pump(struct kv_session *session, uint64_t now_ns);
+/* Renews an idle session. */
+void kv_once_on_timer(struct kv_session *session, uint64_t now_ns);
+/* The request ends. */
+void kv_once_finish(struct kv_session *session, const struct kv_request *request);
+/* It was answered from the log: its session is not silent. */
+void kv_once_answered(struct kv_session *session, const struct kv_request *request);
+/* It was answered SESSION_EXPIRED. */
+void kv_once_expired(struct kv_session *session, struct kv_request *request);
+void kv_once_fill(const struct kv_session *session,
+                  const struct kv_request *request,
+                  Kv__SessionStamp *ret_stamp);
 
 /* --- session_link.c --- */
 /* Chooses where requests go, makes connections, sends what waits. At the end of every input. */

@@ -390,9 +390,16 @@ void kv_endpoint_on_timer(struct kv_session *session, uint64_t now_ns, struct kv
     kv_session_turn_away(session, endpoint);
     for (struct kv_request *request = endpoint->sent.first, *next; request; request = next) {
         next = request->next;
-        if (request->read && !request->had_items && now_ns - request->sent_at_ns >= stall_ns) {
+        if ((request->read || request->sequence != 0) && !request->had_items &&
+            now_ns - request->sent_at_ns >= stall_ns) {
             kv_endpoint_send_cancel(session, request);
-            kv_session_again(session, now_ns, request, false, KV_CLOSED, "no answer in time");
+            request->maybe_done = request->maybe_done || !request->read;
+            kv_session_again(session,
+                             now_ns,
+                             request,
+                             false,
+                             request->read ? KV_CLOSED : KV_OUTCOME_UNKNOWN,
+                             "no answer in time");
         }
     }
     kv_session_wake_at(session, now_ns + stall_ns);
@@ -439,6 +446,9 @@ void kv_session_steer(struct kv_session *session, uint64_t now_ns)
         }
         connect_more(session, now_ns);
     }
+    session->steering_held = true;
+    kv_once_pump(session, now_ns);
+    session->steering_held = false;
     send_queue(session, now_ns);
     close_idle(session);
 }

@@ -24,6 +24,22 @@
 #define KV_WAITERS_EXPIRE_MAX 10000u /* ended by their deadline in one entry */
 #define KV_RECLAIM_PER_ENTRY 512u    /* pieces of memory freed after one entry: about 1 ms */
 
+/* --- exactly-once sessions --- */
+#define KV_SESSION_WINDOW                                                  \
+    1024u /* sequences not yet acknowledged: as many as a connection sends \
+           */
+#define KV_SESSION_SEQUENCE_MAX INT64_MAX /* so that none overflows */
+#define KV_SESSION_REPLY_BYTES_MAX \
+    (1 * KV_MIB) /* answers kept of one; beyond it only that it was done */
+#define KV_SESSIONS_REPLY_BYTES_MAX \
+    (64 * KV_MIB) /* and of all: a snapshot begins with a copy of them, about 10 ms */
+#define KV_SESSIONS_DEFAULT 65536u /* setting session-limit: 10 MiB of idle ones */
+#define KV_SESSIONS_MAX 1000000u
+#define KV_SESSION_TTL_DEFAULT_MS 60000 /* of a session that names none */
+#define KV_SESSION_TTL_MIN_MS 1000      /* setting session-ttl-min: several renewals in it */
+#define KV_SESSION_TTL_MAX_MS 86400000  /* setting session-ttl-max */
+#define KV_SESSION_EXPIRE_PIECES 10000u /* sessions and answers freed by one entry: about 1 ms */
+
 /* --- client protocol --- */
 #define KV_FRAME_HEADER_BYTES 8u
 #define KV_REQUEST_BYTES_MAX (16 * KV_MIB) /* one request frame */
@@ -65,7 +81,8 @@
 #define KV_BATCH_BYTES_MAX (1 * KV_MIB)  /* one entry of many commands */
 #define KV_ENTRY_BYTES_MAX (17 * KV_MIB) /* one entry of one largest command with its header */
 #define KV_BATCH_COMMANDS_MAX 8192u      /* commands of one entry */
-#define KV_INFLIGHT_ENTRIES_MAX 16u      /* guard 18: proposed, not committed */
+#define KV_TIME_LOG_MS 1000 /* while there are deadlines: a failover loses no more of them */
+#define KV_INFLIGHT_ENTRIES_MAX 16u /* guard 18: proposed, not committed */
 #define KV_INFLIGHT_BYTES_MAX (32 * KV_MIB)
 #define KV_APPEND_BYTES_MAX (4 * KV_MIB) /* entries of one AppendEntries, or one larger entry */
 #define KV_APPEND_ENTRIES_MAX 64u        /* raft_set_max_inflight_entries */
@@ -145,6 +162,7 @@
 #define KV_CLIENT_ENDPOINTS_MAX 16u   /* given and learned: all members with one to spare */
 #define KV_CLIENT_REQUESTS_MAX 65536u /* that have no answer yet, of one client: KV_BUSY beyond */
 #define KV_CLIENT_BYTES_MAX (256 * KV_MIB) /* their requests together */
+#define KV_CLIENT_FIELDS_BYTES 64u         /* of a frame, for what differs between two tries */
 #define KV_CLIENT_OUT_BYTES_MAX \
     (32 * KV_MIB) /* packed for one connection and not yet taken; the rest waits its turn */
 #define KV_CLIENT_CONNECT_TIMEOUT_MS 2000 /* connection and hello; then it counts as failed */
@@ -156,6 +174,8 @@
 #define KV_CLIENT_RECONNECT_MAX_MS 1000
 #define KV_CLIENT_STREAM_CREDIT_BYTES (1 * KV_MIB) /* of one stream ahead of its reader */
 
+_Static_assert(KV_CONNECTION_REQUESTS_MAX <= KV_SESSION_WINDOW,
+               "a full connection is within the window");
 _Static_assert(KV_REQUEST_BYTES_MAX < KV_ENTRY_BYTES_MAX, "the largest request fits an entry");
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_PEER_MESSAGE_BYTES_MAX,
                "the largest entry fits a peer message");

@@ -85,6 +85,7 @@ int kvctl_open(struct kvctl *kvctl, const char *endpoints, struct kv_client **re
         .name = "kvctl",
         .stay = true,
         .impatient = true,
+        .no_session = true, /* one command does not pay for a session */
     };
     struct kv_error error;
     int status = kv_client_open(&options, ret_client, &error);

@@ -1,4 +1,4 @@
-/* Invariants of the whole machine, for tests: M1 to M10, and C1 to C3 of collections. */
+/* Invariants of the whole machine, for tests: M1 to M10, M13 and M14, and C1 to C3 of collections. */
 #include "common/assert.h"
 #include "server/machine/collection.h"
 #include "server/machine/zset_index.h"
@@ -54,6 +54,7 @@ void kv_machine_check_invariants(const struct kv_machine *machine)
     kv_tree_check_invariants(&machine->elements);
     kv_tree_check_invariants(&machine->scores);
     kv_history_check_invariants(&machine->history, machine->revision);
+    kv_sessions_check_invariants(&machine->sessions);
     kv_tree_seek(&machine->tree, kv_slice_of(NULL, 0), &cursor);
     for (const struct kv_record *record; (record = kv_tree_cursor_get(&cursor));
          kv_tree_next(&cursor)) {

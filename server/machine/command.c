@@ -163,6 +163,19 @@ static const struct kv_command commands[] = {
      false,
      kv_validate_config_set,
      kv_run_config_set},
+    {KV__REQUEST__COMMAND_SESSION_OPEN, KV_COMMAND_WRITE, false, false, NULL, kv_run_session_open},
+    {KV__REQUEST__COMMAND_SESSION_RENEW,
+     KV_COMMAND_WRITE,
+     false,
+     false,
+     NULL,
+     kv_run_session_renew},
+    {KV__REQUEST__COMMAND_SESSION_CLOSE,
+     KV_COMMAND_WRITE,
+     false,
+     false,
+     NULL,
+     kv_run_session_close},
     {KV__REQUEST__COMMAND_STATUS, KV_COMMAND_NODE, false, false, NULL, NULL},
     {KV__REQUEST__COMMAND_MEMBER_LIST, KV_COMMAND_NODE, false, false, NULL, NULL},
     {KV__REQUEST__COMMAND_LEADER_TRANSFER, KV_COMMAND_NODE, false, false, NULL, NULL},
@@ -216,7 +229,11 @@ int kv_command_validate(const Kv__Request *request,
             ret_error, KV_UNSUPPORTED, "this server does not support the command yet");
     }
     if (request->session) {
-        return kv_error_set(ret_error, KV_UNSUPPORTED, "sessions are not supported yet");
+        int status = kv_stamp_validate(request, kv_command_classify(request), ret_error);
+
+        if (status != 0) {
+            return status;
+        }
     }
     return command->validate ? command->validate(request, settings, ret_error) : 0;
 }

@@ -101,4 +101,32 @@ KV_DECLARE_COMMAND(config_set);
     ((answer)->reply.result_case = KV__REPLY__RESULT_##RESULT, \
      (answer)->reply.field = &(answer)->result.member)
 
+/* --- machine.c --- */
+/* Runs a command and gives its reply, whatever becomes of it. */
+void kv_machine_answer(struct kv_machine *machine,
+                       const Kv__Request *request,
+                       enum kv_command_class cls,
+                       kv_machine_reply_fn fn,
+                       void *arg);
+
+/* --- command_session.c --- */
+int kv_run_session_open(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        struct kv_answer *answer);
+int kv_run_session_renew(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+int kv_run_session_close(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+/* What can be told of a stamp without the state. */
+int kv_stamp_validate(const Kv__Request *request,
+                      enum kv_command_class cls,
+                      struct kv_error *ret_error) KV_MUST_CHECK;
+/* A write with a stamp: runs it, or gives the answer of the time when it was run. */
+void kv_execute_stamped(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        kv_machine_reply_fn fn,
+                        void *arg);
+
 #endif

@@ -14,11 +14,17 @@ int kv_machine_open(struct kv_machine **ret_machine)
     if (!machine) {
         return KV_NO_MEMORY;
     }
+    machine->command_hash = XXH3_createState();
+    if (!machine->command_hash) {
+        free(machine);
+        return KV_NO_MEMORY;
+    }
     kv_tree_init(&machine->tree);
     kv_tree_init(&machine->elements);
     kv_tree_init(&machine->scores);
     kv_arena_init(&machine->arena, KV_REPLY_MEMORY_BYTES_MAX);
     kv_history_init(&machine->history);
+    kv_sessions_init(&machine->sessions);
     kv_settings_init(&machine->settings);
     machine->revision = KV_REVISION_FIRST;
     machine->reclaim_per_entry = KV_RECLAIM_PER_ENTRY;
@@ -37,6 +43,8 @@ void kv_machine_close(struct kv_machine *machine)
     kv_tree_deinit(&machine->scores);
     kv_dropped_deinit(&machine->dropped);
     kv_arena_deinit(&machine->arena);
+    kv_sessions_deinit(&machine->sessions);
+    (void)XXH3_freeState(machine->command_hash);
     free(machine->records);
     free(machine);
 }
@@ -56,6 +64,7 @@ int kv_machine_begin(struct kv_machine *machine,
     }
     machine->entry_changed = false;
     machine->operation = 0;
+    kv_sessions_expire(&machine->sessions, machine->cluster_time_ms);
     return 0;
 }
 
@@ -100,12 +109,11 @@ void kv_answer_finish(struct kv_answer *answer, int status)
     }
 }
 
-/* Runs a command and gives its reply, whatever becomes of it. */
-static void answer(struct kv_machine *machine,
-                   const Kv__Request *request,
-                   enum kv_command_class cls,
-                   kv_machine_reply_fn fn,
-                   void *arg)
+void kv_machine_answer(struct kv_machine *machine,
+                       const Kv__Request *request,
+                       enum kv_command_class cls,
+                       kv_machine_reply_fn fn,
+                       void *arg)
 {
     const struct kv_command *command = kv_command_find(request);
     struct kv_answer answer;
@@ -142,7 +150,11 @@ void kv_machine_execute(struct kv_machine *machine,
                         kv_machine_reply_fn fn,
                         void *arg)
 {
-    answer(machine, request, KV_COMMAND_WRITE, fn, arg);
+    if (request->session) {
+        kv_execute_stamped(machine, request, fn, arg);
+    } else {
+        kv_machine_answer(machine, request, KV_COMMAND_WRITE, fn, arg);
+    }
 }
 
 void kv_machine_read(struct kv_machine *machine,
@@ -150,7 +162,7 @@ void kv_machine_read(struct kv_machine *machine,
                      kv_machine_reply_fn fn,
                      void *arg)
 {
-    answer(machine, request, KV_COMMAND_READ, fn, arg);
+    kv_machine_answer(machine, request, KV_COMMAND_READ, fn, arg);
 }
 
 void kv_machine_end(struct kv_machine *machine)
@@ -178,6 +190,11 @@ int64_t kv_machine_oldest_revision(const struct kv_machine *machine)
     return machine->history.oldest_revision;
 }
 
+int64_t kv_machine_next_due_ms(const struct kv_machine *machine)
+{
+    return kv_sessions_next_due_ms(&machine->sessions);
+}
+
 int64_t kv_machine_cluster_time_ms(const struct kv_machine *machine)
 {
     return machine->cluster_time_ms;
@@ -195,7 +212,7 @@ const struct kv_machine_settings *kv_machine_settings_of(const struct kv_machine
 
 uint64_t kv_machine_state_hash(const struct kv_machine *machine)
 {
-    return machine->state_hash;
+    return machine->state_hash + kv_sessions_hash(&machine->sessions);
 }
 
 void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats *ret_stats)
@@ -205,6 +222,8 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
         .data_bytes = machine->data_bytes,
         .history_bytes = machine->history.bytes,
         .versions = machine->history.versions,
+        .sessions = machine->sessions.n,
+        .session_bytes = machine->sessions.bytes,
         .unreclaimed_bytes = machine->tree.retired_bytes + machine->elements.retired_bytes,
     };
 }

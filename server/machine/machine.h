@@ -24,7 +24,12 @@ struct kv_machine_settings {
     uint64_t reply_bytes;
     uint64_t history_age_ms;
     uint64_t history_bytes;
+    uint64_t sessions;
+    uint64_t session_ttl_min_ms;
+    uint64_t session_ttl_max_ms;
 };
+/* The loosest that there can be: what they refuse is refused whatever the state's are. */
+const struct kv_machine_settings *kv_machine_settings_loosest(void);
 
 int kv_machine_open(struct kv_machine **ret_machine) KV_MUST_CHECK;
 /* Takes NULL. On any thread, once nobody else has the machine and no view of it is open: a million
@@ -60,7 +65,8 @@ void *kv_machine_alloc(size_t size);
 
 typedef void (*kv_machine_reply_fn)(void *arg, Kv__Reply *reply);
 
-/* index must be the last one's successor or later. Moves the clock (never back).
+/* index must be the last one's successor or later. Moves the clock (never back), then ends what is
+ * due.
  * KV_UNSUPPORTED: machine_version is newer than ours; the node must stop before applying. */
 int kv_machine_begin(struct kv_machine *machine,
                      uint64_t index,
@@ -107,6 +113,9 @@ int kv_machine_range_piece(struct kv_machine *machine,
 
 int64_t kv_machine_revision(const struct kv_machine *machine);
 int64_t kv_machine_oldest_revision(const struct kv_machine *machine); /* oldest that can be read */
+/* Cluster time at which an entry has something to do, even an empty one: the earliest deadline.
+ * INT64_MAX: none. */
+int64_t kv_machine_next_due_ms(const struct kv_machine *machine);
 int64_t kv_machine_cluster_time_ms(const struct kv_machine *machine);
 uint64_t kv_machine_applied_index(const struct kv_machine *machine);
 const struct kv_machine_settings *kv_machine_settings_of(const struct kv_machine *machine);
@@ -116,12 +125,14 @@ struct kv_machine_stats {
     uint64_t data_bytes;    /* keys and values, live */
     uint64_t history_bytes; /* superseded versions, tombstones and events that reads can see */
     uint64_t versions;      /* superseded values that reads can see */
+    uint64_t sessions;
+    uint64_t session_bytes; /* sessions and the answers that they keep */
     /* Not of the state: memory that is held for open views, or waits for its turn to be freed. */
     uint64_t unreclaimed_bytes;
 };
 void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats *ret_stats);
 
-/* Sum of the hashes of all live records: equal on all nodes at the same index. */
+/* Sum of the hashes of all live records and sessions: equal on all nodes at the same index. */
 uint64_t kv_machine_state_hash(const struct kv_machine *machine);
 /* Asserts every invariant (docs/internals.md, M*); for tests. */
 void kv_machine_check_invariants(const struct kv_machine *machine);

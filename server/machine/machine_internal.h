@@ -6,7 +6,10 @@
 #include "common/limits.h"
 #include "server/machine/history.h"
 #include "server/machine/machine.h"
+#include "server/machine/sessions.h"
 #include "server/machine/tree.h"
+
+#include <xxhash.h>
 
 /* Large collections that no read can see any more, in the order in which they go. A ring. */
 struct kv_dropped {
@@ -19,6 +22,7 @@ struct kv_machine {
     struct kv_tree elements; /* of large collections (collection.h) */
     struct kv_tree scores; /* of large sorted sets by score: made of the elements, has no history */
     struct kv_history history;
+    struct kv_sessions sessions;
     struct kv_machine_settings settings;
     int64_t revision;
     int64_t cluster_time_ms;
@@ -28,9 +32,10 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
-    uint64_t work;            /* elements that this command has touched */
-    uint64_t operation;       /* number of the running operation within its entry, from 0 */
-    size_t reclaim_per_entry; /* tests lower it */
+    uint64_t work;              /* elements that this command has touched */
+    uint64_t operation;         /* number of the running operation within its entry, from 0 */
+    size_t reclaim_per_entry;   /* tests lower it */
+    XXH3_state_t *command_hash; /* scratch */
     struct kv_dropped dropped;
     struct kv_arena arena; /* for the reply being built */
     /* Scratch for replies of several keys, in the arena. */
@@ -82,10 +87,11 @@ struct kv_answer {
         Kv__LimiterResult limiter;
         Kv__TxnResult txn;
         Kv__CompactResult compact;
+        Kv__SessionOpenResult session_open;
     } result;
     Kv__KeyValue kv;
-    Kv__ConfigEntry entries[8];
-    Kv__ConfigEntry *entry_pointers[8];
+    Kv__ConfigEntry entries[16];
+    Kv__ConfigEntry *entry_pointers[16];
 };
 
 /* --- keyspace.c: records by key and revision, and changes --- */

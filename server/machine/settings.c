@@ -49,6 +49,27 @@ static const struct setting settings_table[] = {
      64 * 1024 * KV_MIB,
      "bytes",
      "how much replaced versions may take, whichever is reached first"},
+    {"session-limit",
+     offsetof(struct kv_machine_settings, sessions),
+     KV_SESSIONS_DEFAULT,
+     1,
+     KV_SESSIONS_MAX,
+     "sessions",
+     "exactly-once sessions at the same time"},
+    {"session-ttl-min",
+     offsetof(struct kv_machine_settings, session_ttl_min_ms),
+     KV_SESSION_TTL_MIN_MS,
+     100,
+     KV_SESSION_TTL_MAX_MS,
+     "ms",
+     "shortest silence that a session may ask to be ended after"},
+    {"session-ttl-max",
+     offsetof(struct kv_machine_settings, session_ttl_max_ms),
+     KV_SESSION_TTL_MAX_MS,
+     1000,
+     KV_SESSION_TTL_MAX_MS,
+     "ms",
+     "longest silence that a session may ask for"},
 };
 enum { N_SETTINGS = sizeof settings_table / sizeof settings_table[0] };
 
@@ -65,6 +86,18 @@ void kv_settings_init(struct kv_machine_settings *settings)
     for (size_t i = 0; i < N_SETTINGS; i++) {
         *value_of(settings, &settings_table[i]) = settings_table[i].default_value;
     }
+}
+
+const struct kv_machine_settings *kv_machine_settings_loosest(void)
+{
+    static const struct kv_machine_settings loosest = {
+        .value_bytes = KV_VALUE_BYTES_MAX,
+        .work_elements = KV_WORK_ELEMENTS_MAX,
+        .reply_bytes = KV_REPLY_BYTES_DEFAULT,
+        .session_ttl_max_ms = KV_SESSION_TTL_MAX_MS,
+    };
+
+    return &loosest;
 }
 
 static const struct setting *find_setting(const char *name)
@@ -85,8 +118,8 @@ int kv_settings_check_name(const char *name, struct kv_error *ret_error)
     return kv_error_set(ret_error,
                         KV_NOT_FOUND,
                         "there is no setting \"%.64s\"; there are value-limit, work-limit, "
-                        "reply-limit, history-age, "
-                        "history-bytes",
+                        "reply-limit, history-age, history-bytes, session-limit, "
+                        "session-ttl-min, session-ttl-max",
                         name);
 }
 

@@ -14,9 +14,9 @@
 
 struct kv_machine_view;
 
-/* Core thread, between two entries. Costs a copy of the history's marks (at most some MiB), nothing
- * that grows with the keys. While it is open, what is replaced stays in memory
- * (kv_machine_stats.unreclaimed_bytes). KV_NO_MEMORY. */
+/* Core thread, between two entries. Costs a copy of the history's marks (at most some MiB) and of
+ * the sessions with the answers that they keep, nothing that grows with the keys. While it is open,
+ * what is replaced stays in memory (kv_machine_stats.unreclaimed_bytes). KV_NO_MEMORY. */
 int kv_machine_view_open(struct kv_machine *machine,
                          struct kv_machine_view **ret_view) KV_MUST_CHECK;
 /* Core thread, when nobody reads it any more. Takes NULL. */

@@ -8,6 +8,8 @@
  *            applied index, last number of a collection
  *   SETTING  one for each: u64 value; the key is its name
  *   MARKS    history can end at these: n times u64 revision, u64 time, ascending
+ *   SESSIONS one when a session was ever opened: u64 last id given, number of sessions, their bytes
+ *   SESSION  one for each, by ascending id: sessions_snapshot.c
  *   BASE     a live key as of the oldest revision, by ascending key: u64 mod revision, create
  *            revision, version; type
  *   ELEMENT  an element of those of them that are large collections, by ascending key: u64 mod
@@ -18,7 +20,7 @@
  *   END      one: u64 counts of MARKS' marks, BASE, ELEMENT and (both) CHANGE items, live keys,
  * data bytes, history bytes, replaced versions, state hash, hash of all bytes before this item
  *
- * A kind or type that is not here was made by a newer version: leases, sessions and topics will
+ * A kind or type that is not here was made by a newer version: leases and topics will
  * have kinds of their own. */
 #ifndef KV_MACHINE_SNAPSHOT_FORMAT_H
 #define KV_MACHINE_SNAPSHOT_FORMAT_H
@@ -40,6 +42,8 @@ enum kv_item_kind {
     KV_ITEM_HEAD = 1,
     KV_ITEM_SETTING = 2,
     KV_ITEM_MARKS = 3,
+    KV_ITEM_SESSIONS = 16,
+    KV_ITEM_SESSION = 17,
     KV_ITEM_BASE = 64,
     KV_ITEM_ELEMENT = 65,
     KV_ITEM_CHANGE = 128,
@@ -55,7 +59,7 @@ enum {
 };
 
 enum { KV_ITEM_HEAD_FIXED = 48, KV_ITEM_BASE_FIXED = 24, KV_ITEM_CHANGE_FIXED = 8 };
-enum { KV_ITEM_SETTING_FIXED = 8, KV_ITEM_END_FIXED = 80 };
+enum { KV_ITEM_SESSIONS_FIXED = 24, KV_ITEM_SETTING_FIXED = 8, KV_ITEM_END_FIXED = 80 };
 
 /* What the END item says about those before it. */
 struct kv_snapshot_totals {

@@ -78,7 +78,10 @@ static size_t fixed_size_of(enum kv_item_kind kind)
         return KV_ITEM_CHANGE_FIXED;
     case KV_ITEM_END:
         return KV_ITEM_END_FIXED;
+    case KV_ITEM_SESSIONS:
+        return KV_ITEM_SESSIONS_FIXED;
     case KV_ITEM_MARKS:
+    case KV_ITEM_SESSION:
         break;
     }
     return 0;
@@ -87,8 +90,9 @@ static size_t fixed_size_of(enum kv_item_kind kind)
 static bool is_known(unsigned kind)
 {
     return kind == KV_ITEM_HEAD || kind == KV_ITEM_SETTING || kind == KV_ITEM_MARKS ||
-           kind == KV_ITEM_BASE || kind == KV_ITEM_ELEMENT || kind == KV_ITEM_CHANGE ||
-           kind == KV_ITEM_ELEMENT_CHANGE || kind == KV_ITEM_END;
+           kind == KV_ITEM_SESSIONS || kind == KV_ITEM_SESSION || kind == KV_ITEM_BASE ||
+           kind == KV_ITEM_ELEMENT || kind == KV_ITEM_CHANGE || kind == KV_ITEM_ELEMENT_CHANGE ||
+           kind == KV_ITEM_END;
 }
 
 /* Changes of keys and of elements are one log. */
@@ -102,6 +106,9 @@ static bool is_in_order(const struct kv_machine_loader *loader, enum kv_item_kin
 {
     if (loader->kind == 0 || kind == KV_ITEM_HEAD) {
         return loader->kind == 0 && kind == KV_ITEM_HEAD;
+    }
+    if (kind == KV_ITEM_SESSIONS && loader->kind == kind) {
+        return false;
     }
     return phase_of(kind) >= phase_of(loader->kind) && loader->kind != KV_ITEM_END;
 }
@@ -295,6 +302,35 @@ load_marks(struct kv_machine_loader *loader, const struct kv_item *item, struct 
     return 0;
 }
 
+static int load_sessions(struct kv_machine_loader *loader,
+                         const struct kv_item *item,
+                         struct kv_error *ret_error)
+{
+    loader->machine->sessions.last_id = kv_item_number(item, 0);
+    loader->said_sessions = kv_item_number(item, 1);
+    loader->said_session_bytes = kv_item_number(item, 2);
+    if (item->key.size + item->value.size > 0 || loader->machine->sessions.last_id == 0 ||
+        loader->machine->sessions.last_id > NUMBER_MAX) {
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "the last id of a session");
+    }
+    return 0;
+}
+
+static int load_session(struct kv_machine_loader *loader,
+                        const struct kv_item *item,
+                        struct kv_error *ret_error)
+{
+    struct kv_machine *machine = loader->machine;
+    struct kv_error error;
+    int status;
+
+    if (item->key.size > 0) {
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "a session with a key");
+    }
+    status = kv_sessions_restore(&machine->sessions, item->value, machine->cluster_time_ms, &error);
+    return status == 0 ? 0 : kv_loader_refuse(loader, status, ret_error, "%s", error.message);
+}
+
 static int
 load_end(struct kv_machine_loader *loader, const struct kv_item *item, struct kv_error *ret_error)
 {
@@ -327,6 +363,10 @@ load_item(struct kv_machine_loader *loader, const struct kv_item *item, struct k
         return load_setting(loader, item, ret_error);
     case KV_ITEM_MARKS:
         return load_marks(loader, item, ret_error);
+    case KV_ITEM_SESSIONS:
+        return load_sessions(loader, item, ret_error);
+    case KV_ITEM_SESSION:
+        return load_session(loader, item, ret_error);
     case KV_ITEM_BASE:
         return kv_loader_base(loader, item, ret_error);
     case KV_ITEM_ELEMENT:
@@ -455,11 +495,22 @@ int kv_machine_loader_finish(struct kv_machine_loader *loader,
                             last,
                             machine->revision);
     }
+    if (loader->said_sessions != machine->sessions.n ||
+        loader->said_session_bytes != machine->sessions.bytes) {
+        return kv_error_set(ret_error,
+                            KV_CORRUPT,
+                            "the snapshot is damaged: it says that it has %" PRIu64
+                            " sessions of %" PRIu64 " bytes, it has %zu of %" PRIu64,
+                            loader->said_sessions,
+                            loader->said_session_bytes,
+                            machine->sessions.n,
+                            machine->sessions.bytes);
+    }
     is->keys = kv_tree_count(&machine->tree);
     is->data_bytes = machine->data_bytes;
     is->history_bytes = machine->history.bytes;
     is->versions = machine->history.versions;
-    is->state_hash = machine->state_hash;
+    is->state_hash = kv_machine_state_hash(machine);
     is->stream_hash = XXH3_64bits_digest(loader->hash);
     status = check_totals(&loader->said, is, ret_error);
     if (status != 0) {

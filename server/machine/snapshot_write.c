@@ -16,6 +16,8 @@ enum step {
     STEP_HEAD,
     STEP_SETTINGS,
     STEP_MARKS,
+    STEP_SESSIONS,
+    STEP_SESSION,
     STEP_BASE,
     STEP_ELEMENTS,
     STEP_CHANGES,
@@ -34,9 +36,11 @@ struct kv_machine_view {
     uint64_t last_collection_id;
     struct kv_history_mark *marks;
     size_t n_marks;
+    struct kv_sessions_copy sessions;
     /* Where the reader is; the reader's alone. */
     enum step step;
-    size_t at;                    /* setting or mark */
+    size_t at; /* setting or mark */
+    size_t session_at, session_next;
     struct kv_tree_cursor cursor; /* of keys, then of elements */
     uint64_t *ids; /* of the large collections of the base; sorted for their elements */
     size_t n_ids, ids_capacity, id_at;
@@ -60,6 +64,7 @@ static void free_view(struct kv_machine_view *view)
 {
     free(view->marks);
     free(view->ids);
+    kv_sessions_copy_deinit(&view->sessions);
     (void)XXH3_freeState(view->hash);
     free(view);
 }
@@ -83,11 +88,12 @@ int kv_machine_view_open(struct kv_machine *machine, struct kv_machine_view **re
                    .data_bytes = machine->data_bytes,
                    .history_bytes = machine->history.bytes,
                    .versions = machine->history.versions,
-                   .state_hash = machine->state_hash},
+                   .state_hash = kv_machine_state_hash(machine)},
     };
     view->marks = malloc((view->n_marks + 1) * sizeof *view->marks);
     view->hash = XXH3_createState();
-    if (!view->marks || !view->hash || XXH3_64bits_reset(view->hash) != XXH_OK) {
+    if (!view->marks || !view->hash || XXH3_64bits_reset(view->hash) != XXH_OK ||
+        kv_sessions_copy(&machine->sessions, &view->sessions) != 0) {
         free_view(view);
         return KV_NO_MEMORY;
     }
@@ -171,6 +177,25 @@ static bool marks_item(const struct kv_machine_view *view, struct item *item)
     item->kind = KV_ITEM_MARKS;
     item->value = kv_slice_of(item->marks, n * KV_ITEM_MARK_BYTES);
     return n > 0;
+}
+
+static bool sessions_item(const struct kv_machine_view *view, struct item *item)
+{
+    if (view->at > 0 || view->sessions.last_id == 0) {
+        return false;
+    }
+    item->kind = KV_ITEM_SESSIONS;
+    put_fixed(item, view->sessions.last_id);
+    put_fixed(item, view->sessions.n);
+    put_fixed(item, view->sessions.bytes);
+    return true;
+}
+
+static bool session_item(struct kv_machine_view *view, struct item *item)
+{
+    item->kind = KV_ITEM_SESSION;
+    view->session_next = view->session_at;
+    return kv_sessions_copy_next(&view->sessions, &view->session_next, &item->value);
 }
 
 static bool base_item(struct kv_machine_view *view, struct item *item)
@@ -340,6 +365,10 @@ static bool next_item(struct kv_machine_view *view, struct item *item)
         return setting_item(view, item);
     case STEP_MARKS:
         return marks_item(view, item);
+    case STEP_SESSIONS:
+        return sessions_item(view, item);
+    case STEP_SESSION:
+        return session_item(view, item);
     case STEP_BASE:
         return base_item(view, item);
     case STEP_ELEMENTS:
@@ -360,6 +389,9 @@ static void advance(struct kv_machine_view *view)
     switch (view->step) {
     case STEP_MARKS:
         view->at += marks_of_item(view);
+        return;
+    case STEP_SESSION:
+        view->session_at = view->session_next;
         return;
     case STEP_BASE:
         view->totals.base++;

@@ -58,6 +58,10 @@ int kv_decode_request(struct kv_arena *arena,
         return kv_error_set(ret_error, KV_INVALID, "a request is malformed, or takes much memory");
     }
     ret_request->cls = kv_command_classify(ret_request->request);
+    if (ret_request->request->session) {
+        /* A retry gets the answer that the first try got, whatever the settings are now. */
+        settings = kv_machine_settings_loosest();
+    }
     ret_request->status = kv_command_validate(ret_request->request, settings, &ret_request->error);
     if (unknown && ret_request->cls == KV_COMMAND_NONE) {
         ret_request->status =

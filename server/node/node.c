@@ -65,23 +65,12 @@ static const char *role_name(enum kv_role role)
     return names[role];
 }
 
-static void note_leadership(struct kv_node *node)
-{
-    uint64_t term = node->replica_status.role == KV_ROLE_LEADER ? node->replica_status.term : 0;
-
-    if (term != 0 && term != node->led_term) {
-        node->time_base_ms = kv_machine_cluster_time_ms(node->machine);
-        node->time_base_ns = kv_node_now_ns(node);
-    }
-    node->led_term = term;
-}
-
 static void on_changed(void *arg)
 {
     struct kv_node *node = arg;
 
     kv_replica_status(node->replica, &node->replica_status);
-    note_leadership(node);
+    kv_node_clock_leads(node);
     kv_node_transfers_changed(node);
     node->read_retry_ms = 0;
     KV_LOG(INFO,
@@ -239,6 +228,7 @@ int kv_node_open(const struct kv_node_options *options,
     node->options = *options;
     node->env = *env;
     node->timer_ms = UINT64_MAX;
+    node->clock_wake_ms = UINT64_MAX;
     node->started_ns = kv_node_now_ns(node);
     kv_arena_init(&node->arena, KV_DECODED_BYTES_MAX);
     kv_buf_init(&node->reply_buf, KV_REPLY_FRAME_BYTES_MAX + KV_MIB);
@@ -428,6 +418,9 @@ static void arm_timer(struct kv_node *node)
     if (node->n_ops > 0 && node->expire_ms < deadline) {
         deadline = node->expire_ms;
     }
+    if (node->led_term != 0 && node->clock_wake_ms < deadline) {
+        deadline = node->clock_wake_ms;
+    }
     if (deadline != node->timer_ms) {
         node->timer_ms = deadline;
         node->env.clock.ops->set_timer(node->env.clock.clock, deadline);
@@ -461,9 +454,10 @@ void kv_node_turn(struct kv_node *node)
     }
     node->again = false;
     kv_replica_status(node->replica, &node->replica_status);
-    note_leadership(node);
+    kv_node_clock_leads(node);
     if (node->replica_status.role == KV_ROLE_LEADER) {
         kv_node_propose(node);
+        kv_node_clock_turn(node);
     } else {
         kv_node_forward(node);
     }

@@ -88,7 +88,7 @@ void kv_node_close(struct kv_node *node);
 /* Takes an op; it ends by reply, reply_packed or a final stream_item, maybe at once. */
 void kv_node_submit(struct kv_node *node, struct kv_op *op);
 /* The client wants no answer any more (Cancel, or the connection is gone): the op ends soon by a
- * final answer. */
+ * final answer; a SessionClose when it is done. */
 void kv_node_cancel(struct kv_node *node, struct kv_op *op);
 void kv_node_credit(struct kv_node *node, struct kv_op *op, uint64_t bytes);
 

@@ -100,7 +100,9 @@ struct kv_node {
 
     int64_t time_base_ms; /* cluster time at time_base_ns; while we lead */
     uint64_t time_base_ns;
-    uint64_t led_term; /* the term that we lead, or 0 */
+    uint64_t led_term;        /* the term that we lead, or 0 */
+    int64_t time_proposed_ms; /* cluster time of our newest entry */
+    uint64_t clock_wake_ms;   /* when the next one may be needed */
 
     struct kv_hash_note hashes[KV_STATE_HASH_NOTES];
     uint64_t unfit_index; /* here our state was not that of the majority; 0: fit */
@@ -145,7 +147,18 @@ void kv_node_expire(struct kv_node *node);
 void kv_node_fail_unfit(struct kv_node *node, struct kv_op *op);
 void kv_node_fail_all_unfit(struct kv_node *node);
 
+/* node_clock.c */
+int64_t kv_node_cluster_time_ms(const struct kv_node *node);
+/* Role or term may have changed. */
+void kv_node_clock_leads(struct kv_node *node);
+/* An entry was applied. */
+void kv_node_clock_applied(struct kv_node *node);
+/* Proposes an empty entry when the time is due, and says when to look again. The leader's. */
+void kv_node_clock_turn(struct kv_node *node);
+
 /* node_write.c */
+/* An entry without commands. False: not now. */
+bool kv_node_propose_time(struct kv_node *node, int64_t time_ms);
 void kv_node_propose(struct kv_node *node);
 void kv_node_apply(
     void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data);

@@ -221,9 +221,15 @@ static void end_cancelled(struct kv_node *node, struct kv_op *op)
     }
 }
 
+/* The last word of a client that leaves: it is carried out, though nobody waits for it. */
+static bool is_farewell(const struct kv_op *op)
+{
+    return op->request->command_case == KV__REQUEST__COMMAND_SESSION_CLOSE;
+}
+
 void kv_node_cancel(struct kv_node *node, struct kv_op *op)
 {
-    if (op->state != KV_OP_NONE) {
+    if (op->state != KV_OP_NONE && !is_farewell(op)) {
         end_cancelled(node, op);
     }
 }

@@ -11,12 +11,6 @@
 
 enum { REQUEST_OVERHEAD_BYTES = 8 };
 
-/* Cluster time (data-model.md, Time): last logged time plus our own monotonic clock since. */
-static int64_t cluster_time(struct kv_node *node)
-{
-    return node->time_base_ms + (int64_t)((kv_node_now_ns(node) - node->time_base_ns) / 1000000);
-}
-
 /* How many queued writes make the next entry, and their bytes. */
 static uint32_t choose_batch(struct kv_node *node, size_t *ret_bytes)
 {
@@ -38,7 +32,8 @@ static uint32_t choose_batch(struct kv_node *node, size_t *ret_bytes)
 }
 
 /* Encodes the first n queued writes; returns raft_malloc memory or NULL. */
-static uint8_t *encode_batch(struct kv_node *node, uint32_t n, size_t bytes, size_t *ret_size)
+static uint8_t *
+encode_batch(struct kv_node *node, uint32_t n, size_t bytes, int64_t time_ms, size_t *ret_size)
 {
     uint8_t *data = raft_malloc(kv_entry_size_max(bytes, n));
     struct kv_op *op = node->lists[KV_OP_QUEUED].first;
@@ -47,7 +42,7 @@ static uint8_t *encode_batch(struct kv_node *node, uint32_t n, size_t bytes, siz
     if (!data) {
         return NULL;
     }
-    size = kv_entry_write_head(data, KV_MACHINE_VERSION, cluster_time(node));
+    size = kv_entry_write_head(data, KV_MACHINE_VERSION, time_ms);
     for (uint32_t i = 0; i < n; i++, op = op->next) {
         size += kv_entry_write_request(data + size, op->bytes);
     }
@@ -67,6 +62,35 @@ static void fill_proposal(struct kv_node *node, struct kv_proposal *proposal)
     }
 }
 
+/* Hands an entry (raft_malloc memory, taken) with the first n queued writes to the log. False: not
+ * now; the writes stay queued. */
+static bool
+propose_entry(struct kv_node *node, uint8_t *data, size_t size, struct kv_proposal *proposal)
+{
+    if (kv_replica_propose(node->replica, data, size, &proposal->index, &proposal->term) != 0) {
+        free(proposal->slots);
+        return false;
+    }
+    fill_proposal(node, proposal);
+    node->proposals[(node->proposals_first + node->n_proposals++) % KV_PROPOSALS_MAX] = *proposal;
+    node->entries_proposed++;
+    node->commands_proposed += proposal->n_slots;
+    return true;
+}
+
+bool kv_node_propose_time(struct kv_node *node, int64_t time_ms)
+{
+    struct kv_proposal proposal = {0};
+    size_t size;
+    uint8_t *data;
+
+    if (node->n_proposals == KV_PROPOSALS_MAX || !kv_replica_can_propose(node->replica, 0)) {
+        return false;
+    }
+    data = encode_batch(node, 0, 0, time_ms, &size);
+    return data && propose_entry(node, data, size, &proposal);
+}
+
 /* False when nothing more can be proposed now. */
 static bool propose_batch(struct kv_node *node)
 {
@@ -75,27 +99,24 @@ static bool propose_batch(struct kv_node *node)
     size_t size;
     uint8_t *data;
     uint32_t n = choose_batch(node, &bytes);
+    int64_t time_ms = kv_node_cluster_time_ms(node);
 
     if (n == 0 || node->n_proposals == KV_PROPOSALS_MAX ||
         !kv_replica_can_propose(node->replica, bytes)) {
         return false;
     }
     proposal.slots = malloc(n * sizeof *proposal.slots);
-    data = proposal.slots ? encode_batch(node, n, bytes, &size) : NULL;
+    proposal.n_slots = n;
+    data = proposal.slots ? encode_batch(node, n, bytes, time_ms, &size) : NULL;
     if (!data) {
         free(proposal.slots);
         kv_node_fail(node, node->lists[KV_OP_QUEUED].first, KV_BUSY, "no memory for a log entry");
         return true;
     }
-    if (kv_replica_propose(node->replica, data, size, &proposal.index, &proposal.term) != 0) {
-        free(proposal.slots);
+    if (!propose_entry(node, data, size, &proposal)) {
         return false;
     }
-    proposal.n_slots = n;
-    fill_proposal(node, &proposal);
-    node->proposals[(node->proposals_first + node->n_proposals++) % KV_PROPOSALS_MAX] = proposal;
-    node->entries_proposed++;
-    node->commands_proposed += n;
+    node->time_proposed_ms = time_ms;
     return true;
 }
 
@@ -288,10 +309,7 @@ static void apply_command(struct kv_node *node,
         execute(node, op, request);
     }
     kv_machine_end(node->machine);
-    if (node->led_term != 0 && kv_machine_cluster_time_ms(node->machine) > cluster_time(node)) {
-        node->time_base_ms = kv_machine_cluster_time_ms(node->machine);
-        node->time_base_ns = kv_node_now_ns(node);
-    }
+    kv_node_clock_applied(node);
 }
 
 void kv_node_apply(

@@ -127,6 +127,53 @@ static void bench_put(struct bench *bench, const char *name, bool shuffled)
     report(bench, name, bench->keys, start);
 }
 
+static void note_session(void *arg, Kv__Reply *reply)
+{
+    KV_ASSERT(reply->code == KV__CODE__OK);
+    *(uint64_t *)arg = reply->session_open->session_id;
+}
+
+/* The same puts by clients with sessions, each with some under way. */
+static void bench_put_once(struct bench *bench)
+{
+    enum { CLIENTS = 64, UNDER_WAY = 16 };
+    uint64_t sessions[CLIENTS];
+    uint8_t key[KEY_BYTES];
+    double start;
+    Kv__Put put = KV__PUT__INIT;
+    Kv__SessionOpen open = KV__SESSION_OPEN__INIT;
+    Kv__SessionStamp stamp = KV__SESSION_STAMP__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_SESSION_OPEN;
+    request.session_open = &open;
+    begin_entry(bench);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        kv_machine_execute(bench->machine, &request, note_session, &sessions[i]);
+    }
+    end_entry(bench);
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    request.session = &stamp;
+    put.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    put.value = (ProtobufCBinaryData){bench->value_bytes, bench->value};
+    start = now_s();
+    for (size_t i = 0; i < bench->keys; i++) {
+        if (i % COMMANDS_PER_ENTRY == 0) {
+            begin_entry(bench);
+        }
+        format_key(key, i * UINT64_C(2654435761) % bench->keys);
+        stamp.session_id = sessions[i % CLIENTS];
+        stamp.sequence = i / CLIENTS + 1;
+        stamp.acknowledged_through = stamp.sequence > UNDER_WAY ? stamp.sequence - UNDER_WAY : 0;
+        kv_machine_execute(bench->machine, &request, expect_ok, bench);
+        if ((i + 1) % COMMANDS_PER_ENTRY == 0 || i + 1 == bench->keys) {
+            end_entry(bench);
+        }
+    }
+    report(bench, "put again, exactly once", bench->keys, start);
+}
+
 static void bench_get(struct bench *bench)
 {
     double start = now_s();
@@ -371,6 +418,7 @@ static void run(struct bench *bench, bool shuffled)
     bench_put(bench, shuffled ? "put new at random" : "put new in order", shuffled);
     bench_snapshot(bench, "snapshot of new keys");
     bench_put(bench, "put again at random", true);
+    bench_put_once(bench);
     bench_snapshot(bench, "snapshot with history");
     bench_get(bench);
     bench_count(bench);

@@ -64,10 +64,10 @@ class Load:
         assert self.process.returncode == 0
         result = json.loads(output)
         print(result)
-        # No read missed the write before it. What failed may have been done, and is at most what each thread had
-        # under way: with the leader, then forwarded to it by a node that had not noticed yet, for each other node.
+        # No read missed the write before it, each append is there once, and none failed: its client sent it again.
         assert result["lost"] == 0, result
-        assert result["failed"] == result["unknown"] <= 3 * THREADS, result
+        assert result["appended"] > 1000 and result["wrong"] == 0, result
+        assert result["failed"] == 0, result
         return result
 
 
@@ -77,18 +77,19 @@ def test_term_fails_nothing(program, cluster):
         leader = cluster.leader()
         assert leader.terminate() == 0
         load.wait_progress()
-        assert load.finish()["failed"] == 0
+        load.finish()
         leader.start()
         cluster.wait_serving()
 
 
-def test_kill_leaves_only_unknown_writes(program, cluster):
+def test_kill_under_appends_does_each_once(program, cluster):
     load = Load(program, cluster)
-    leader = cluster.leader()
-    leader.kill()
-    load.wait_progress()
-    leader.start()
-    cluster.wait_serving()
+    for _ in range(3):
+        leader = cluster.leader()
+        leader.kill()
+        load.wait_progress()
+        leader.start()
+        cluster.wait_serving()
     load.finish()
 
 
@@ -104,7 +105,7 @@ def test_leader_that_hangs(program, cluster):
     leader = cluster.leader()
     leader.signal(signal.SIGSTOP)
     try:
-        # The writes that it has end with their deadline, then all threads go on elsewhere.
+        # What it has is sent elsewhere after a second of silence.
         load.wait_progress()
         result = load.finish()
     finally:

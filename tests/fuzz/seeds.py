@@ -105,6 +105,18 @@ RANGES = [
     'range { range { start: "a" special: FROM_KEY } cursor: "k3" }',
     'range { range { start: "k2" end: "k5" } }',
 ]
+SESSIONS = [
+    'session_open { ttl_ms: 2000 }',
+    'session_open { ordered: true }',
+    'session { session_id: 1 sequence: 2 } append { key: "a" value: "x" }',
+    'session { session_id: 1 sequence: 2 } append { key: "a" value: "x" }',
+    'session { session_id: 1 sequence: 1 acknowledged_through: 0 } getdel { key: "a" }',
+    'session { session_id: 2 sequence: 1 } put { key: "b" value: "y" }',
+    'session { session_id: 1 sequence: 900 acknowledged_through: 2 } put { key: "a" }',
+    'session_renew { session_id: 1 }',
+    'session_close { session_id: 2 }',
+    'session { session_id: 2 sequence: 2 acknowledged_through: 1 } put { key: "b" }',
+]
 NEXT = [
     'txn { compares { range { start: "a" } comparison: COMPARE_LESS version: 3 }'
     ' then { put { key: "a" } } otherwise { txn { then { get { key: "b" } } } } }',
@@ -144,7 +156,7 @@ def client_seeds():
         "settings": connection(*SETTINGS),
         "node": connection("status { }", "member_list { }", "leader_transfer { node_id: 2 }", "snapshot_now { }"),
         "next": connection(*NEXT),
-        "session": connection('session { session_id: 1 sequence: 2 } put { key: "a" }'),
+        "session": connection(*SESSIONS),
         "nested": connection(nested(4), nested(20)),
         "empty_request": connection("", frame(REQUEST, b"")),
         "unknown_field": connection(frame(REQUEST, unknown)),
@@ -187,6 +199,7 @@ def entry_seeds():
                         ['delete { ranges { start: "65" special: FROM_KEY } }'], many[:9]),
         "settings": entries(SETTINGS),
         "reads": entries(FILL, RANGES, ["status { }", ""]),
+        "sessions": entries(*([text] for text in SESSIONS), step_ms=400),
         "next": entries(NEXT, FILL),
         "newer": entries(FILL, version=1) + entries(FILL, version=2),
         "time_back": entries(*singly[:4], step_ms=-1000),

@@ -267,6 +267,63 @@ def test_requests_that_are_wrong_say_how(one):
     assert client.call(status=kv.Status()).revision == 1
 
 
+def append(client, session, sequence, through=0, value=b"x"):
+    stamp = kv.SessionStamp(session_id=session, sequence=sequence, acknowledged_through=through)
+    return client.call(session=stamp, append=kv.Append(key=b"stamped", value=value))
+
+
+def test_stamps_that_are_wrong_say_how_and_change_nothing(one):
+    client = one.nodes[1].client()
+    session = client.call(session_open=kv.SessionOpen()).session_open.session_id
+    ordered = client.call(session_open=kv.SessionOpen(ordered=True)).session_open.session_id
+    ended = client.call(session_open=kv.SessionOpen()).session_open.session_id
+    assert client.call(session_close=kv.SessionClose(session_id=ended)).code == kv.OK
+    first = append(client, session, 1)
+    assert first.code == kv.OK and first.append.length == 1
+    assert append(client, session, 3, through=2).append.length == 2
+    for stamp, code, word in [
+        ((session, 2), kv.INVALID, "acknowledged"),
+        ((session, 0), kv.INVALID, "begin with 1"),
+        ((0, 1), kv.INVALID, "begin with 1"),
+        ((session, 4, 4), kv.INVALID, "its own stamp"),
+        ((session, 3, 0, b"other"), kv.INVALID, "another command"),
+        ((session, 1027), kv.BUSY, "1024"),
+        ((ordered, 2), kv.BUSY, "waits for the one before"),
+        ((ended, 1), kv.SESSION_EXPIRED, "ended"),
+        ((77777, 1), kv.INVALID, "never opened"),
+    ]:
+        reply = append(client, *stamp)
+        assert reply.code == code and word in reply.message, (stamp, reply)
+    stamp = kv.SessionStamp(session_id=session, sequence=4)
+    for command in [{"get": kv.Get(key=b"stamped")}, {"status": kv.Status()}]:
+        reply = client.call(session=stamp, **command)
+        assert reply.code == kv.INVALID and "only a write" in reply.message
+    reply = client.call(session=stamp, session_renew=kv.SessionRenew(session_id=session))
+    assert reply.code == kv.INVALID and "no stamp" in reply.message
+    assert client.call(session_open=kv.SessionOpen(ttl_ms=5)).code == kv.OUT_OF_BOUNDS
+    assert client.get(b"stamped").get.kv.value == b"xx"
+    assert append(client, session, 3).append.length == 2
+
+
+def test_a_retry_is_answered_alike_by_every_node(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        session = cluster.nodes[1].client().call(session_open=kv.SessionOpen()).session_open.session_id
+        replies = [append(node.client(), session, 1) for node in cluster.nodes.values()]
+        assert {(reply.code, reply.append.length, reply.revision) for reply in replies} == {(kv.OK, 1, 2)}
+        # Lowered since: the retry of what was done then gets what it got.
+        client = cluster.nodes[1].client()
+        assert append(client, session, 2, value=b"y" * 3000).append.length == 3001
+        assert client.call(config_set=kv.ConfigSet(name="value-limit", value=1024)).code == kv.OK
+        for node in cluster.nodes.values():
+            node.terminate()
+        for node in cluster.nodes.values():
+            node.start()
+        cluster.wait_serving()
+        for node in cluster.nodes.values():
+            assert append(node.client(), session, 2, value=b"y" * 3000).append.length == 3001
+            assert append(node.client(), session, 3, value=b"y" * 3000).code == kv.TOO_LARGE
+
+
 def test_a_write_with_an_unknown_field_is_refused(one):
     client = one.nodes[1].client()
     body = kv.Request(id=1, put=kv.Put(key=b"k", value=b"v")).SerializeToString() + b"\xf8\xff\x03\x01"

@@ -41,6 +41,8 @@ static size_t marks_max;
 static uint64_t random_state;
 static struct kv_buf answers[MACHINES];
 static uint64_t n_loaded, n_compacted;
+static uint64_t n_expired;
+static uint64_t opened; /* sessions, at most */
 
 static uint64_t rnd(uint64_t below)
 {
@@ -99,6 +101,7 @@ static void on_reply(void *arg, Kv__Reply *reply)
     assert_non_null(p);
     answer->size += kv__reply__pack(reply, p);
     n_compacted += reply->code == KV__CODE__COMPACTED;
+    n_expired += reply->code == KV__CODE__SESSION_EXPIRED;
 }
 
 static void apply_entry(struct kv_machine *machine, uint64_t index, struct kv_buf *answer)
@@ -117,9 +120,70 @@ static void apply_entry(struct kv_machine *machine, uint64_t index, struct kv_bu
     kv_machine_end(machine);
 }
 
+static void random_session(Kv__Request *request)
+{
+    static Kv__SessionOpen open;
+    static Kv__SessionRenew renew;
+    static Kv__SessionClose close;
+
+    kv__session_open__init(&open);
+    kv__session_renew__init(&renew);
+    kv__session_close__init(&close);
+    open.ttl_ms = rnd(5) ? 1000 + rnd(4000) : 0;
+    open.ordered = rnd(3) == 0;
+    renew.session_id = close.session_id = 1 + rnd(opened + 1);
+    switch (rnd(6)) {
+    case 0:
+        request->command_case = KV__REQUEST__COMMAND_SESSION_CLOSE;
+        request->session_close = &close;
+        return;
+    case 1:
+    case 2:
+        request->command_case = KV__REQUEST__COMMAND_SESSION_RENEW;
+        request->session_renew = &renew;
+        return;
+    default:
+        opened++;
+        request->command_case = KV__REQUEST__COMMAND_SESSION_OPEN;
+        request->session_open = &open;
+        return;
+    }
+}
+
+/* Sequences come in any order, some late, some too early. */
+static void random_stamp(Kv__SessionStamp *stamp)
+{
+    uint64_t through = log_index / 8;
+
+    kv__session_stamp__init(stamp);
+    stamp->session_id = opened > 5 ? opened - rnd(6) : 1 + rnd(opened + 1);
+    stamp->acknowledged_through = through > 6 ? through - rnd(7) : 0;
+    stamp->sequence = stamp->acknowledged_through + rnd(12) + (rnd(50) ? 0 : KV_SESSION_WINDOW);
+}
+
+/* Again what was packed before, under another id. */
+static bool repeat_write(struct kv_buf *packed)
+{
+    const struct entry *entry = &entries[log_index > 20 ? log_index - 1 - rnd(20) : 0];
+    Kv__Request *request;
+
+    if (entry->n == 0) {
+        return false;
+    }
+    request = kv__request__unpack(NULL, entry->commands[0].size, entry->commands[0].data);
+    assert_non_null(request);
+    request->id = rnd(1000);
+    kv_buf_init(packed, 1 << 16);
+    assert_non_null(kv_buf_reserve(packed, kv__request__get_packed_size(request)));
+    packed->size = kv__request__pack(request, packed->data);
+    kv__request__free_unpacked(request, NULL);
+    return true;
+}
+
 static void random_write(struct kv_buf *packed)
 {
     Kv__Request request = KV__REQUEST__INIT;
+    Kv__SessionStamp stamp;
     Kv__Put put = KV__PUT__INIT;
     Kv__Append append = KV__APPEND__INIT;
     Kv__Delete delete_ = KV__DELETE__INIT;
@@ -130,7 +194,15 @@ static void random_write(struct kv_buf *packed)
     Kv__KeyRange *ranges[1] = {&range};
     uint64_t dice = rnd(100);
 
-    if (dice < 60) {
+    if (rnd(10) == 0 && repeat_write(packed)) {
+        return;
+    }
+    random_stamp(&stamp);
+    request.session = rnd(2) ? &stamp : NULL;
+    if (rnd(16) == 0) {
+        request.session = NULL;
+        random_session(&request);
+    } else if (dice < 60) {
         request.command_case = KV__REQUEST__COMMAND_PUT;
         request.put = &put;
         put.key = key;
@@ -376,6 +448,7 @@ static void set_up(uint64_t seed)
     seed_random(seed);
     log_index = 0;
     time_ms = 0;
+    opened = 0;
     marks_max = seed % 2 ? KV_HISTORY_MARKS_MAX : 2 + rnd(9);
     memset(machines, 0, sizeof machines);
     assert_int_equal(kv_machine_open(&machines[0]), 0);
@@ -463,7 +536,7 @@ static void loaded_machines_go_on_alike(void **state)
     print_message("%llu loaded, %llu reads compacted\n",
                   (unsigned long long)n_loaded,
                   (unsigned long long)n_compacted);
-    assert_true(n_loaded > last - first && n_compacted > 0);
+    assert_true(n_loaded > last - first && n_compacted > 0 && n_expired > 0);
 }
 
 /* Negative control: a loaded machine that is not quite the same is seen. */
@@ -523,7 +596,7 @@ static void a_full_buffer_loses_nothing(void **state)
     read_all(machines[0], &whole);
     assert_int_equal(kv_machine_view_open(machines[0], &view), 0);
     while (status != 0) {
-        kv_buf_init(&small, 1 + rnd(200));
+        kv_buf_init(&small, 1 + rnd(3000));
         status = kv_machine_view_read(view, &small, 1000);
         refused += status == KV_NO_MEMORY;
         if (small.size > 0) {

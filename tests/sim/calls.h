@@ -15,6 +15,7 @@ struct history_call {
     enum kv_command_class cls;
     bool serializable;
     bool repeatable; /* the caller allowed to do it twice */
+    bool internal;   /* of the session core itself: nobody is told its end */
     bool has_returned;
     uint64_t called_ns, returned_ns;
     int status;            /* 0 or a negative kv_status */
@@ -28,6 +29,7 @@ struct history_call {
     size_t recorded; /* number in the record for the search; SIZE_MAX: not there */
     /* found at the end */
     unsigned n_committed;
+    unsigned n_effects; /* entries that it made a revision with */
     bool is_explained;
 };
 

@@ -112,11 +112,12 @@ static void *allocate(size_t n, size_t size)
 
 static void reserve(struct kv_search *search, size_t n)
 {
-    if (n <= search->capacity) {
+    /* The first key may have been refused whatever was asked of it, and have no touches. */
+    if (n < search->capacity) {
         return;
     }
     free_arrays(search);
-    search->capacity = n = 2 * n;
+    search->capacity = n = 2 * n + 1;
     search->begins = allocate(n, sizeof *search->begins);
     search->ends = allocate(n, sizeof *search->ends);
     search->next = allocate(2 * n + 2, sizeof *search->next);

@@ -44,6 +44,8 @@ struct expected {
     uint64_t id;
     const struct history_call *call;
     bool is_same;
+    bool is_stamped;
+    bool has_effect; /* it made a revision */
     Kv__Code code;
 };
 
@@ -76,14 +78,22 @@ static void
 check_write(struct oracle *oracle, struct history_call *call, const struct expected *expected)
 {
     call->n_committed++;
-    if (call->n_committed > 1 && !call->repeatable) {
+    call->n_effects += expected->has_effect;
+    if (call->n_committed > 1 && !call->repeatable && !expected->is_stamped) {
         checkers_fail(oracle->checkers,
                       "%s of client %u is in the log twice, again at entry %" PRIu64,
                       name_of(call),
                       call->client,
                       oracle->index);
     }
-    if (nothing_was_done(call)) {
+    if (call->n_effects > 1 && expected->is_stamped) {
+        checkers_fail(oracle->checkers,
+                      "%s of client %u has a stamp and took effect twice, again at entry %" PRIu64,
+                      name_of(call),
+                      call->client,
+                      oracle->index);
+    }
+    if (nothing_was_done(call) && (expected->has_effect || !expected->is_stamped)) {
         checkers_fail(oracle->checkers,
                       "%s of client %u was refused (%s) and is in the log at entry %" PRIu64,
                       name_of(call),
@@ -125,6 +135,7 @@ static void run_request(struct oracle *oracle, struct kv_slice bytes)
     Kv__Request *request = kv__request__unpack(NULL, bytes.size, bytes.data);
     struct history_call *call;
     struct expected expected = {0};
+    int64_t revision;
 
     if (!request) {
         checkers_fail(
@@ -140,8 +151,13 @@ static void run_request(struct oracle *oracle, struct kv_slice bytes)
     } else {
         expected = (struct expected){.id = request->id, .call = call};
         note_id(oracle, request->id);
+        expected.is_stamped = request->session != NULL;
+        revision = kv_machine_revision(oracle->machine);
         kv_machine_execute(oracle->machine, request, on_write, &expected);
-        check_write(oracle, call, &expected);
+        expected.has_effect = kv_machine_revision(oracle->machine) != revision;
+        if (!call->internal) {
+            check_write(oracle, call, &expected);
+        }
     }
     kv__request__free_unpacked(request, NULL);
 }
@@ -401,6 +417,9 @@ static void check_calls(struct oracle *oracle)
     for (size_t i = 0; i < history->n_calls; i++) {
         struct history_call *call = &history->calls[i];
 
+        if (call->internal) {
+            continue;
+        }
         if (!call->has_returned) {
             checkers_fail(
                 oracle->checkers, "%s of client %u never ended", name_of(call), call->client);

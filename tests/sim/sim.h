@@ -84,7 +84,8 @@ struct sim_profile {
     unsigned write_percent, hot_percent, rare_permille;
     unsigned deadline_ms;
     bool stay, compress;
-    bool repeats; /* some puts may be done twice; what the search allows is once */
+    unsigned session_ttl_ms; /* 0: writes are not exactly-once */
+    bool repeats;            /* some puts may be done twice; what the search allows is once */
 };
 extern const char *const sim_profile_names[];
 

@@ -56,6 +56,20 @@ static uint64_t id_of(struct kv_slice body)
     return id;
 }
 
+/* What the core asks for by itself: a session, or its renewal. */
+static size_t note_internal(struct sim_client *client, struct kv_slice body)
+{
+    struct history *history = &client->sim->history;
+    Kv__Request *request = kv__request__unpack(NULL, body.size, body.data);
+    size_t call;
+
+    KV_ASSERT(request);
+    call = history_call(history, client->id, client->sim->now_ns, request, true);
+    history->calls[call].internal = true;
+    kv__request__free_unpacked(request, NULL);
+    return call;
+}
+
 /* Which call each try belongs to. */
 static void note_tries(struct sim_client *client, struct kv_slice bytes)
 {
@@ -70,7 +84,11 @@ static void note_tries(struct sim_client *client, struct kv_slice bytes)
 
             /* One that was cancelled before it left is sent nevertheless. */
             if (request) {
-                history_try(&client->sim->history, client->id, id, (size_t)(uintptr_t)request->arg);
+                history_try(&client->sim->history,
+                            client->id,
+                            id,
+                            request->internal ? note_internal(client, frame.body)
+                                              : (size_t)(uintptr_t)request->arg);
             } else {
                 sim_fail(client->sim, "a request left that nobody made");
             }
@@ -221,6 +239,8 @@ void sim_client_open(struct sim *sim, unsigned id)
         .deadline_ms = sim->profile.deadline_ms,
         .stay = sim->profile.stay,
         .compress = sim->profile.compress,
+        .no_session = sim->profile.session_ttl_ms == 0,
+        .session_ttl_ms = sim->profile.session_ttl_ms,
     };
     struct kv_error error;
 

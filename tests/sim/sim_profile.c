@@ -148,6 +148,15 @@ static void choose_load(struct sim *sim)
     }
 }
 
+/* Short ones, too, so that some end while their client cannot reach anybody. Thrown by nothing but
+ * the seed, which leaves all else as it is without. */
+static void choose_sessions(struct sim *sim)
+{
+    static const unsigned ttls_ms[] = {0, 1000, 3000, 60000};
+
+    sim->profile.session_ttl_ms = ttls_ms[sim->options.seed % 4];
+}
+
 void sim_profile_choose(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -161,6 +170,7 @@ void sim_profile_choose(struct sim *sim)
     choose_world(sim);
     choose_load(sim);
     choose_snapshots(sim);
+    choose_sessions(sim);
     choose_faults(sim);
     if (sim->options.n_nodes) {
         profile->n_nodes = sim->options.n_nodes;

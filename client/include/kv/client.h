@@ -16,9 +16,12 @@
  * (1 MiB unless changed); a request and a reply at most 16 MiB. Sizes are in bytes, times in
  * milliseconds.
  *
- * Retries (docs/guide/errors.md): until its deadline a request is sent again, maybe elsewhere, as
- * long as it is certain that nothing was done. When it may have been done, only reads and requests
- * with kv_call_options.repeatable are sent again; other writes end with KV_OUTCOME_UNKNOWN. */
+ * Retries (docs/guide/errors.md): until its deadline a request is sent again, maybe elsewhere.
+ * Writes take effect once, however often they are sent: the client opens a session with its first
+ * write, and the cluster knows which of the session's writes are done. KV_OUTCOME_UNKNOWN and
+ * KV_DEADLINE remain for a write that has no answer when its time is over, or whose session ended
+ * meanwhile (silence for its ttl). Without a session (kv_client_options.no_session) a write is sent
+ * again only when it is certain that nothing was done, or with kv_call_options.repeatable. */
 #ifndef KV_CLIENT_H
 #define KV_CLIENT_H
 
@@ -45,9 +48,12 @@ struct kv_client_options {
     unsigned deadline_ms; /* of calls that name none; 0: 5000; at most 600000 */
     bool stay;            /* do not move to the leader while the present node serves (each node
                            * serves everything, a follower with one more hop) */
-    bool impatient; /* end a request as soon as no endpoint could be reached, rather than trying
-                     * until its deadline */
-    bool compress;  /* allow the server to compress large replies (lz4) */
+    bool impatient;  /* end a request as soon as no endpoint could be reached, rather than trying
+                      * until its deadline */
+    bool compress;   /* allow the server to compress large replies (lz4) */
+    bool no_session; /* writes are not exactly-once; saves the round trip that opens a session */
+    unsigned session_ttl_ms; /* silence after which the cluster forgets the session; an idle one is
+                              * renewed before; 0: 60000 */
 };
 
 /* Does not wait for a connection: it is made by the first request. KV_INVALID (endpoints, name or
