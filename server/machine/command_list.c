@@ -54,8 +54,12 @@ int kv_validate_list_pop(const Kv__Request *request,
                               "a pop that waits takes one element, not %" PRIu64,
                               command->count);
     }
-    if (status == 0 && command->block_ms > 0) {
-        status = kv_error_set(ret_error, KV_UNSUPPORTED, "a pop that waits is not supported yet");
+    if (status == 0 && command->block_ms > KV_DEADLINE_MAX_MS) {
+        status = kv_error_set(ret_error,
+                              KV_OUT_OF_BOUNDS,
+                              "a pop waits at most %u ms, not %" PRIu64,
+                              KV_DEADLINE_MAX_MS,
+                              command->block_ms);
     }
     return status;
 }

@@ -8,6 +8,7 @@
 #include "server/machine/machine.h"
 #include "server/machine/sessions.h"
 #include "server/machine/tree.h"
+#include "server/machine/waiters.h"
 
 #include <xxhash.h>
 
@@ -23,6 +24,9 @@ struct kv_machine {
     struct kv_tree scores; /* of large sorted sets by score: made of the elements, has no history */
     struct kv_history history;
     struct kv_sessions sessions;
+    struct kv_waiters waiters;
+    kv_machine_wake_fn wake; /* may be NULL */
+    void *wake_arg;
     struct kv_machine_settings settings;
     int64_t revision;
     int64_t cluster_time_ms;

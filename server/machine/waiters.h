@@ -11,6 +11,7 @@
 #include "common/bytes.h"
 #include "common/limits.h"
 #include "common/status.h"
+#include "server/machine/sessions.h"
 
 struct kv_waiters_queue;
 
@@ -88,7 +89,7 @@ void kv_waiters_note(struct kv_waiters *waiters, struct kv_slice key);
 struct kv_waiter *kv_waiters_ready(const struct kv_waiters *waiters);
 /* That key has nothing more for them. */
 void kv_waiters_unready(struct kv_waiters *waiters);
-/* The command was taken back. */
+/* A snapshot was loaded: what it holds made nothing ready. */
 void kv_waiters_forget_ready(struct kv_waiters *waiters);
 
 /* The one that ends next by its deadline; NULL: nobody waits. */
@@ -98,5 +99,27 @@ struct kv_waiter *kv_waiters_next_due(const struct kv_waiters *waiters);
 uint64_t kv_waiters_hash(const struct kv_waiters *waiters);
 /* Asserts M15 of the table. */
 void kv_waiters_check_invariants(const struct kv_waiters *waiters);
+
+/* --- waiters_snapshot.c --- */
+/* The waiters as of one moment, for a snapshot: bodies of its items (snapshot_format.h). */
+struct kv_waiters_copy {
+    uint64_t last_number;
+    uint64_t n;
+    struct kv_buf bodies; /* of each: u32 size, body */
+};
+/* KV_NO_MEMORY. */
+int kv_waiters_copy(const struct kv_waiters *waiters,
+                    struct kv_waiters_copy *ret_copy) KV_MUST_CHECK;
+/* The body at *offset, which is moved behind it; false: there are no more. */
+bool kv_waiters_copy_next(const struct kv_waiters_copy *copy,
+                          size_t *offset,
+                          struct kv_slice *ret_body);
+void kv_waiters_copy_deinit(struct kv_waiters_copy *copy);
+/* Adds what a body says, believing nothing. The sessions are there. KV_CORRUPT with a text. */
+int kv_waiters_restore(struct kv_waiters *waiters,
+                       const struct kv_sessions *sessions,
+                       struct kv_slice body,
+                       int64_t now_ms,
+                       struct kv_error *ret_error) KV_MUST_CHECK;
 
 #endif
