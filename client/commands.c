@@ -30,6 +30,8 @@ struct kv_pair kv_pair_of_proto(const Kv__KeyValue *kv, int64_t revision)
         .version = kv->version,
         .lease_id = kv->lease_id,
         .expires_at_ms = kv->expires_at_ms,
+        .counter = kv->counter,
+        .elements = kv->elements,
         .revision = revision,
     };
 }

@@ -306,6 +306,9 @@ void kv_session_answered(struct kv_session *session,
             status = KV_OUTCOME_UNKNOWN;
         }
         if (reply->code == KV__CODE__BUSY || reply->code == KV__CODE__NO_SPACE) {
+            if (request->is_asked_once) {
+                break;
+            }
             kv_session_again(session, now_ns, request, true, status, text);
             return;
         }
@@ -532,6 +535,7 @@ static int pack_request(const Kv__Request *original,
     request->may_repeat = (options && options->repeatable) || kv_session_is_repeatable(&copy);
     request->once = is_stampable(&copy);
     request->repeatable = request->may_repeat || request->once;
+    request->is_asked_once = copy.command_case == KV__REQUEST__COMMAND_SNAPSHOT_NOW;
     *ret_request = request;
     return 0;
 }

@@ -27,12 +27,13 @@ struct kv_request {
     uint64_t deadline_ns;
     uint64_t retry_at_ns;
     uint64_t sent_at_ns;
-    uint64_t out_end;  /* endpoint->out_bytes behind its frame */
-    unsigned endpoint; /* of the last send */
-    unsigned failures; /* in a row, for the backoff */
-    bool repeatable;   /* may be sent again when the outcome is unknown */
-    bool read;         /* and then nothing is unknown to the caller */
-    bool maybe_done;   /* a write that was sent and had no clear answer */
+    uint64_t out_end;   /* endpoint->out_bytes behind its frame */
+    unsigned endpoint;  /* of the last send */
+    unsigned failures;  /* in a row, for the backoff */
+    bool repeatable;    /* may be sent again when the outcome is unknown */
+    bool read;          /* and then nothing is unknown to the caller */
+    bool maybe_done;    /* a write that was sent and had no clear answer */
+    bool is_asked_once; /* a full disk or a busy node is for people to know, not to be waited for */
     bool had_items;
     bool may_repeat; /* the caller said so, or it is no write */
     bool once;       /* carries a stamp, and may be sent again for that */

@@ -29,6 +29,7 @@ struct scan {
     const uint8_t *p;
     size_t decoded_bytes;
     bool unknown;
+    bool too_deep;
 };
 
 static bool read_varint(struct scan *scan, const uint8_t *end, uint64_t *ret_value)
@@ -79,6 +80,7 @@ static bool take_bytes(struct scan *scan, const ProtobufCFieldDescriptor *field,
         const ProtobufCMessageDescriptor *descriptor = field->descriptor;
 
         if (scan->depth == KV_NESTING_DEPTH_MAX) {
+            scan->too_deep = true;
             return false;
         }
         scan->levels[scan->depth++] =
@@ -167,10 +169,10 @@ int kv_proto_scan(const struct ProtobufCMessageDescriptor *descriptor,
         if (!take_field(&scan, level)) {
             return kv_error_set(ret_error,
                                 KV_INVALID,
-                                "malformed %s at byte %zu, or nested deeper than %u",
+                                scan.too_deep ? "%s nested too deep at byte %zu"
+                                              : "malformed %s at byte %zu",
                                 descriptor->short_name,
-                                (size_t)(scan.p - bytes.data),
-                                KV_NESTING_DEPTH_MAX);
+                                (size_t)(scan.p - bytes.data));
         }
         if (scan.decoded_bytes > max_decoded_bytes) {
             return kv_error_set(ret_error,

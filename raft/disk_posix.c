@@ -103,6 +103,12 @@ static int disk_datasync(void *arg, struct kv_file *file)
     return result(fdatasync(file->fd));
 }
 
+static void disk_forget(void *arg, struct kv_file *file, uint64_t offset, uint64_t size)
+{
+    (void)arg;
+    (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+}
+
 static int disk_sync(void *arg, struct kv_file *file)
 {
     (void)arg;
@@ -254,6 +260,7 @@ static const struct kv_disk_ops ops = {
     .list = disk_list,
     .free_bytes = disk_free_bytes,
     .lock = disk_lock,
+    .forget = disk_forget,
     .now_ns = disk_now_ns,
 };
 

@@ -41,6 +41,9 @@ struct kv_disk_ops {
     /* Exclusive lock on a file, held until the disk is closed: -EWOULDBLOCK if another process has
      * it. */
     int (*lock)(void *disk, const char *path);
+    /* These bytes are on disk and will not be read soon: memory need not hold them. NULL: it may
+     * as well. */
+    void (*forget)(void *disk, struct kv_file *file, uint64_t offset, uint64_t size);
     /* Monotonic, for statistics alone; NULL: they stay 0. */
     uint64_t (*now_ns)(void *disk);
 };

@@ -113,12 +113,53 @@ static void log_failure(const struct kv_replica *r, const char *message)
            KV_SNAPSHOT_RETRY_MS / 1000);
 }
 
+static void send_fetch(struct kv_replica *r, const Kv__SnapshotFetch *wanted)
+{
+    struct kv_fetch *fetch = &r->fetch;
+    struct kv_peer *peer = kv_replica_peer(r, fetch->from_id);
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__SnapshotFetch body = *wanted;
+
+    if (!peer) {
+        return;
+    }
+    fetch->asked_ms = kv_replica_now_ms(r);
+    body.last_index = fetch->descriptor.index;
+    body.last_term = fetch->descriptor.term;
+    message.body_case = KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH;
+    message.snapshot_fetch = &body;
+    kv_buf_clear(&r->buf);
+    if (kv_peer_encode(&r->buf, &message) == 0) {
+        kv_replica_send_buf(r, peer, KV_NET_URGENT);
+    }
+}
+
+static void note_refused(struct kv_replica *r)
+{
+    r->fetch.refused =
+        (struct kv_snapshot_id){r->fetch.descriptor.index, r->fetch.descriptor.term, 0};
+}
+
+/* Who sent it looks at its file, and drops it if that is where it rotted. */
+static void refuse(struct kv_replica *r)
+{
+    Kv__SnapshotFetch refusal = KV__SNAPSHOT_FETCH__INIT;
+
+    refusal.refused = true;
+    send_fetch(r, &refusal);
+    note_refused(r);
+}
+
 static void fetch_failed(struct kv_replica *r)
 {
     struct kv_fetch *fetch = &r->fetch;
 
     log_failure(r, fetch->error.message);
     fetch->retry_ms = kv_replica_now_ms(r) + KV_SNAPSHOT_RETRY_MS;
+    fetch->refused = (struct kv_snapshot_id){0};
+    if (fetch->status == KV_CORRUPT) {
+        refuse(r);
+    }
     clear_fetch(fetch);
 }
 
@@ -134,6 +175,7 @@ static void sender_failed(struct kv_replica *r, const struct kv_peer *peer, int 
                         kv_status_text(status));
     log_failure(r, error.message);
     r->fetch.retry_ms = kv_replica_now_ms(r) + KV_SNAPSHOT_RETRY_MS;
+    note_refused(r);
     kv_replica_fetch_cancel(r);
 }
 
@@ -157,36 +199,51 @@ static void run_write(struct kv_job *job)
     }
 }
 
+static int open_load(struct kv_fetch *fetch)
+{
+    const struct kv_snapshot_id id = {fetch->descriptor.index, fetch->descriptor.term, 0};
+    int status =
+        kv_snapshot_load_open(&fetch->load, fetch->replica, fetch->receiver, &id, &fetch->error);
+
+    if (status != 0) {
+        fetch->load.ops = NULL;
+    }
+    return status == 0 ? 1 : status;
+}
+
+/* Else it would be found, and refused, again and again. */
+static void remove_unsound(struct kv_fetch *fetch)
+{
+    struct kv_error error;
+
+    if (fetch->receiver) {
+        kv_snapshot_receiver_reject(fetch->receiver);
+    } else {
+        (void)!kv_snapshot_remove(
+            &fetch->replica->env.disk, fetch->descriptor.index, fetch->descriptor.term, &error);
+    }
+}
+
+/* What was received is checked by being loaded, and has its final name once it is whole. */
 static void run_load(struct kv_job *job)
 {
     struct kv_fetch *fetch = (struct kv_fetch *)job;
-    const struct kv_replica *r = fetch->replica;
-    uint64_t cluster_id = r->options.cluster_id;
 
-    fetch->status = 1;
-    if (fetch->receiver) {
-        int status = kv_snapshot_receiver_finish(fetch->receiver, cluster_id, &fetch->error);
-
+    fetch->status =
+        fetch->load.ops ? kv_snapshot_load_some(&fetch->load, &fetch->error) : open_load(fetch);
+    if (fetch->status == 0 && fetch->receiver) {
+        fetch->status =
+            kv_snapshot_receiver_finish(fetch->receiver, fetch->load.reader, &fetch->error);
+    }
+    if (fetch->status == KV_CORRUPT || (fetch->status == KV_WRONG_NODE && fetch->receiver)) {
+        remove_unsound(fetch);
+    }
+    if (fetch->status != 1) {
         kv_snapshot_receiver_close(fetch->receiver);
         fetch->receiver = NULL;
-        fetch->status = status == 0 ? 1 : status;
-    } else if (!fetch->load.ops) {
-        int status = kv_snapshot_load_open(
-            &fetch->load, r, fetch->descriptor.index, fetch->descriptor.term, &fetch->error);
-
-        if (status != 0) {
-            fetch->load.ops = NULL;
-        }
-        fetch->status = status == 0 ? 1 : status;
-    } else {
-        fetch->status = kv_snapshot_load_some(&fetch->load, &fetch->error);
     }
-    if (fetch->status == KV_CORRUPT) {
-        struct kv_error error;
-
-        /* Else it would be found, and refused, again and again. */
-        (void)!kv_snapshot_remove(
-            &r->env.disk, fetch->descriptor.index, fetch->descriptor.term, &error);
+    if (fetch->status < 0) {
+        close_load(fetch);
     }
 }
 
@@ -232,32 +289,10 @@ static void write_next(struct kv_replica *r)
     }
 }
 
-static void send_fetch(struct kv_replica *r, uint64_t offset, size_t size)
-{
-    struct kv_fetch *fetch = &r->fetch;
-    struct kv_peer *peer = kv_replica_peer(r, fetch->from_id);
-    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
-    Kv__SnapshotFetch body = KV__SNAPSHOT_FETCH__INIT;
-
-    if (!peer) {
-        return;
-    }
-    fetch->asked_ms = kv_replica_now_ms(r);
-    body.last_index = fetch->descriptor.index;
-    body.last_term = fetch->descriptor.term;
-    body.offset = offset;
-    body.size = (uint32_t)size;
-    message.body_case = KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH;
-    message.snapshot_fetch = &body;
-    kv_buf_clear(&r->buf);
-    if (kv_peer_encode(&r->buf, &message) == 0) {
-        kv_replica_send_buf(r, peer, KV_NET_URGENT);
-    }
-}
-
 static void ask(struct kv_replica *r)
 {
     struct kv_fetch *fetch = &r->fetch;
+    Kv__SnapshotFetch piece = KV__SNAPSHOT_FETCH__INIT;
 
     if (fetch->phase != KV_FETCH_PIECES || !fetch->is_open || fetch->is_asking ||
         fetch->n_pieces == KV_SNAPSHOT_PIECES_AHEAD ||
@@ -265,7 +300,9 @@ static void ask(struct kv_replica *r)
         return;
     }
     fetch->is_asking = true;
-    send_fetch(r, fetch->next_offset, kv_snapshot_slice_bytes(r, KV_SNAPSHOT_PIECE_BYTES));
+    piece.offset = fetch->next_offset;
+    piece.size = (uint32_t)kv_snapshot_slice_bytes(r, KV_SNAPSHOT_PIECE_BYTES);
+    send_fetch(r, &piece);
 }
 
 /* Nothing more is wanted of the file for now, but of the log behind it: both are kept for whoever
@@ -273,10 +310,12 @@ static void ask(struct kv_replica *r)
 static void stay_in_mind(struct kv_replica *r, uint64_t now_ms)
 {
     const struct kv_fetch *fetch = &r->fetch;
+    Kv__SnapshotFetch a_byte = KV__SNAPSHOT_FETCH__INIT;
 
     if (!fetch->is_asking && now_ms >= fetch->asked_ms + KV_SNAPSHOT_FETCH_TIMEOUT_MS) {
         KV_REACHED("snapshot-stays-in-mind");
-        send_fetch(r, 0, 1);
+        a_byte.size = 1;
+        send_fetch(r, &a_byte);
     }
 }
 
@@ -444,6 +483,7 @@ static void start_fetch(struct kv_replica *r, uint64_t from_id, const Kv__Instal
     fetch->descriptor = descriptor_of(offer);
     fetch->from_id = from_id;
     fetch->term = offer->term;
+    fetch->refused = (struct kv_snapshot_id){0};
     fetch->phase = KV_FETCH_PIECES;
     fetch->next_offset = fetch->written_offset = 0;
     fetch->heard_ms = kv_replica_now_ms(r);
@@ -518,6 +558,16 @@ static bool goes_on(struct kv_replica *r, uint64_t from_id, const Kv__InstallSna
     return false;
 }
 
+/* After a failure not at once again, but for another one in place of one that was not sound. */
+static bool may_fetch(struct kv_replica *r, const Kv__InstallSnapshot *offer)
+{
+    const struct kv_snapshot_id *refused = &r->fetch.refused;
+
+    return kv_replica_now_ms(r) >= r->fetch.retry_ms ||
+           (refused->index != 0 &&
+            (offer->last_index != refused->index || offer->last_term != refused->term));
+}
+
 void kv_replica_receive_install(struct kv_replica *r,
                                 struct kv_peer *peer,
                                 const Kv__InstallSnapshot *offer)
@@ -540,6 +590,7 @@ void kv_replica_receive_install(struct kv_replica *r,
                        offer->term);
         return;
     }
+    kv_replica_note_commit(r, offer->last_index);
     /* Guard 11: one at a time. */
     if (r->raft.snapshot.installing || r->install_sequence != 0) {
         return;
@@ -564,7 +615,7 @@ void kv_replica_receive_install(struct kv_replica *r,
         kv_replica_fetch_cancel(r);
     }
     if (fetch->phase == KV_FETCH_NONE && !r->is_quiescing && !r->take.under_way &&
-        r->room == KV_ROOM_ENOUGH && kv_replica_now_ms(r) >= fetch->retry_ms) {
+        r->room == KV_ROOM_ENOUGH && may_fetch(r, offer)) {
         start_fetch(r, peer->id, offer);
     } else if (r->take.under_way) {
         /* What comes from the leader is newer; ours must not begin anew before the fetch has. */

@@ -455,6 +455,8 @@ void kv_replica_status(const struct kv_replica *r, struct kv_replica_status *ret
         ret_status->term = raft_current_term(&r->raft);
         ret_status->leader_id = r->raft.state == RAFT_LEADER ? r->options.node_id : r->last_leader;
         ret_status->commit_index = raft_commit_index(&r->raft);
+        ret_status->cluster_commit_index =
+            r->told_commit > ret_status->commit_index ? r->told_commit : ret_status->commit_index;
         ret_status->last_index = r->cache.last_index;
         ret_status->transferring = raft_transferee(&r->raft) != 0;
     }

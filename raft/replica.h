@@ -156,6 +156,7 @@ struct kv_replica_status {
     uint64_t term;
     uint64_t leader_id; /* 0: none known */
     uint64_t commit_index;
+    uint64_t cluster_commit_index; /* as a leader told, or ours */
     uint64_t applied_index;
     uint64_t last_index;
     bool transferring;

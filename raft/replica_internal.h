@@ -90,6 +90,21 @@ struct kv_snapshot_removal {
     uint64_t term;
 };
 
+/* Reads one that is kept and may have rotted. */
+struct kv_snapshot_check {
+    struct kv_job job;
+    struct kv_replica *replica;
+    bool under_way;
+    uint64_t index;
+    uint64_t term;
+    uint64_t size_bytes;
+    uint64_t hash; /* 0: not known */
+    struct kv_snapshot_reader *reader;
+    struct kv_buf raw;
+    int status; /* 1: more */
+    struct kv_error error;
+};
+
 /* Loading a complete file into a new state: at start, or before it is installed. */
 struct kv_snapshot_load {
     const struct kv_replica_ops *ops;
@@ -134,7 +149,8 @@ struct kv_fetch {
     struct kv_snapshot_load load;
     int status;
     struct kv_error error;
-    uint64_t retry_ms; /* no new fetch before */
+    uint64_t retry_ms; /* no new fetch before, unless it is of another than was refused */
+    struct kv_snapshot_id refused;
 };
 
 /* Looks at the free space of the disk. */
@@ -175,6 +191,7 @@ struct kv_replica {
     struct kv_peer peers[KV_MEMBERS_MAX];
     size_t n_peers;
 
+    uint64_t told_commit; /* highest commit index that a leader told, far ahead of ours maybe */
     uint64_t applied_index;
     struct kv_apply_reader apply_reader;
     /* The configuration as of the applied index, encoded. */
@@ -185,7 +202,9 @@ struct kv_replica {
     size_t n_kept;
     uint64_t log_bytes; /* applied since the newest */
     struct kv_snapshot_take take;
+    bool is_take_due; /* one that was kept is gone */
     struct kv_snapshot_removal removal;
+    struct kv_snapshot_check check;
     struct kv_snapshot_id doomed[KV_SNAPSHOTS_MAX]; /* files of no use, to be removed */
     size_t n_doomed;
     bool is_quiescing;
@@ -250,6 +269,8 @@ void kv_replica_snapshots_turn(struct kv_replica *r);
 void kv_replica_cancel_take(struct kv_replica *r);
 /* The file is of no use, unless it is kept. */
 void kv_replica_doom_file(struct kv_replica *r, uint64_t index, uint64_t term);
+/* It is kept no longer, and its file goes; another one is taken in its place. */
+void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term);
 /* Removes what need not be kept, one file at a time. */
 void kv_replica_prune_snapshots(struct kv_replica *r);
 /* The file is complete and synced: keeps it, in place of all when it is installed. */
@@ -268,11 +289,15 @@ int kv_replica_metadata(uint64_t index,
                         struct kv_slice configuration,
                         struct raft_snapshot_metadata *ret_metadata) KV_MUST_CHECK;
 
-/* snapshot_load.c */
+/* snapshot_check.c: is it still what was written? */
+void kv_replica_check_snapshot(struct kv_replica *r, uint64_t index, uint64_t term);
+void kv_replica_check_deinit(struct kv_replica *r);
+
+/* snapshot_load.c: of what was received, or NULL: the complete file */
 int kv_snapshot_load_open(struct kv_snapshot_load *load,
                           const struct kv_replica *r,
-                          uint64_t index,
-                          uint64_t term,
+                          const struct kv_snapshot_receiver *receiver,
+                          const struct kv_snapshot_id *id,
                           struct kv_error *ret_error) KV_MUST_CHECK;
 /* 1: more to do, 0: load->restore is whole, or a negative status. */
 int kv_snapshot_load_some(struct kv_snapshot_load *load, struct kv_error *ret_error) KV_MUST_CHECK;
@@ -336,6 +361,7 @@ void kv_replica_on_synced(void *arg, uint64_t sequence);
 void kv_replica_on_wal_failed(void *arg, const struct kv_error *error);
 
 /* replica_receive.c */
+void kv_replica_note_commit(struct kv_replica *r, uint64_t index);
 void kv_replica_on_receive(void *arg, uint64_t from_id, const uint8_t *message, size_t size);
 void kv_replica_on_connected(void *arg, uint64_t peer_id);
 void kv_replica_on_disconnected(void *arg, uint64_t peer_id, bool reset);

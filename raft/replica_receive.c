@@ -94,6 +94,11 @@ static int copy_batch(struct raft_entry *entries, unsigned n)
     return 0;
 }
 
+void kv_replica_note_commit(struct kv_replica *r, uint64_t index)
+{
+    r->told_commit = index > r->told_commit ? index : r->told_commit;
+}
+
 static void receive_append(struct kv_replica *r, struct raft_message *message)
 {
     struct raft_append_entries *append = &message->append_entries;
@@ -110,6 +115,7 @@ static void receive_append(struct kv_replica *r, struct raft_message *message)
         from == 0 && (append->n_entries == 0 ||
                       kv_guard_3_piece(append->entries, append->n_entries, 0) == append->n_entries);
 
+    kv_replica_note_commit(r, append->leader_commit);
     if (shared) {
         if (append->n_entries > 0) {
             commit_earlier_change(r, prev_index, prev_term, &append->entries[0]);

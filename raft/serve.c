@@ -1,8 +1,10 @@
 /* The side that has a snapshot: offers it to who needs it, and reads pieces for who fetches it. */
+#include "common/log.h"
 #include "common/reached.h"
 #include "raft/peer_codec.h"
 #include "raft/replica_internal.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 void kv_replica_send_install(struct kv_replica *r,
@@ -61,6 +63,9 @@ static void serve_done(struct kv_job *job)
     struct kv_replica *r = serve->replica;
 
     serve->under_way = false;
+    if (serve->status != 0 && serve->status != KV_NO_MEMORY && !r->dead) {
+        kv_replica_check_snapshot(r, serve->index, serve->term);
+    }
     for (size_t i = 0; i < r->n_peers && !r->dead; i++) {
         if (&r->peers[i].serve == serve) {
             send_piece(r, &r->peers[i], serve, serve->status);
@@ -75,6 +80,16 @@ void kv_replica_receive_fetch(struct kv_replica *r,
     struct kv_serve *serve = &peer->serve;
     struct kv_kept_snapshot *kept = kv_replica_kept(r, fetch->last_index, fetch->last_term);
 
+    if (fetch->refused) {
+        KV_LOG(WARN,
+               "raft",
+               "snapshot_refused_by_peer",
+               "index=%" PRIu64 " peer=%" PRIu64 " next=\"it is checked here\"",
+               fetch->last_index,
+               peer->id);
+        kv_replica_check_snapshot(r, fetch->last_index, fetch->last_term);
+        return;
+    }
     if (serve->under_way) {
         return; /* one at a time: it asks again */
     }

@@ -115,10 +115,18 @@ int kv_snapshot_receiver_add(struct kv_snapshot_receiver *receiver,
                              uint64_t offset,
                              struct kv_slice piece,
                              struct kv_error *ret_error) KV_MUST_CHECK;
-/* Size and hash must be as the descriptor says, and all of it must be sound: then sync, rename,
- * sync of the directory. Otherwise the part is removed: KV_CORRUPT or KV_WRONG_NODE. */
+/* All pieces are there: reads the part as if it were the file. Errors of kv_snapshot_reader_open;
+ * KV_CORRUPT: pieces are missing. */
+int kv_snapshot_receiver_read(const struct kv_snapshot_receiver *receiver,
+                              uint64_t cluster_id,
+                              struct kv_snapshot_reader **ret_reader,
+                              struct kv_error *ret_error) KV_MUST_CHECK;
+/* What was read is not sound: removes the part. */
+void kv_snapshot_receiver_reject(struct kv_snapshot_receiver *receiver);
+/* The reader has come to its end. Its hash must be as the descriptor says: then sync, rename, sync
+ * of the directory. Otherwise the part is removed: KV_CORRUPT. */
 int kv_snapshot_receiver_finish(struct kv_snapshot_receiver *receiver,
-                                uint64_t cluster_id,
+                                const struct kv_snapshot_reader *reader,
                                 struct kv_error *ret_error) KV_MUST_CHECK;
 /* Keeps a part that did not fail. Takes NULL. */
 void kv_snapshot_receiver_close(struct kv_snapshot_receiver *receiver);

@@ -45,11 +45,5 @@ int kv_snapshot_reader_open_front(const struct kv_disk *disk,
                                   uint64_t size_bytes,
                                   struct kv_snapshot_reader **ret_reader,
                                   struct kv_error *ret_error);
-int kv_snapshot_verify_front(const struct kv_disk *disk,
-                             const char *path,
-                             uint64_t cluster_id,
-                             uint64_t size_bytes,
-                             struct kv_snapshot_descriptor *ret_descriptor,
-                             struct kv_error *ret_error);
 
 #endif

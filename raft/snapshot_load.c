@@ -3,10 +3,11 @@
 
 int kv_snapshot_load_open(struct kv_snapshot_load *load,
                           const struct kv_replica *r,
-                          uint64_t index,
-                          uint64_t term,
+                          const struct kv_snapshot_receiver *receiver,
+                          const struct kv_snapshot_id *id,
                           struct kv_error *ret_error)
 {
+    uint64_t cluster_id = r->options.cluster_id;
     char name[KV_SNAPSHOT_NAME_BYTES];
     int status;
 
@@ -15,9 +16,11 @@ int kv_snapshot_load_open(struct kv_snapshot_load *load,
         .slice_bytes = kv_snapshot_slice_bytes(r, KV_SNAPSHOT_SLICE_BYTES),
     };
     kv_buf_init(&load->raw, KV_SNAPSHOT_BLOCK_BYTES_MAX);
-    kv_snapshot_name(name, index, term, KV_SNAPSHOT_COMPLETE);
-    status = kv_snapshot_reader_open(
-        &r->env.disk, name, r->options.cluster_id, &load->reader, ret_error);
+    kv_snapshot_name(name, id->index, id->term, KV_SNAPSHOT_COMPLETE);
+    status =
+        receiver
+            ? kv_snapshot_receiver_read(receiver, cluster_id, &load->reader, ret_error)
+            : kv_snapshot_reader_open(&r->env.disk, name, cluster_id, &load->reader, ret_error);
     if (status == 0) {
         load->restore = load->ops->restore_open();
         if (!load->restore) {

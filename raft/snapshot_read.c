@@ -22,6 +22,8 @@ struct kv_snapshot_reader {
     struct kv_snapshot_meta meta;
     uint8_t *configuration;
     uint32_t seed;
+    bool is_read_once; /* memory need not hold what was read */
+    uint64_t forgotten;
     uint64_t size;
     uint64_t offset;
     uint64_t n_blocks;
@@ -89,6 +91,7 @@ open_file(struct kv_snapshot_reader *reader, uint64_t size_bytes, struct kv_erro
     if (size_bytes > 0 && size_bytes < reader->size) {
         reader->size = size_bytes;
     }
+    reader->is_read_once = size_bytes > 0 && disk->ops->forget;
     return 0;
 }
 
@@ -287,6 +290,16 @@ static int read_end(struct kv_snapshot_reader *reader,
     return 0;
 }
 
+/* Gives back what memory holds of the file before this offset. From its front on each time: the
+ * system drops its pages in pieces whose size it chooses. */
+static void forget(struct kv_snapshot_reader *reader, uint64_t offset)
+{
+    if (reader->is_read_once && offset - reader->forgotten >= KV_SNAPSHOT_SLICE_BYTES) {
+        reader->disk->ops->forget(reader->disk->disk, reader->file, 0, offset);
+        reader->forgotten = offset;
+    }
+}
+
 /* The block's bytes into raw, which is empty. */
 static int read_block(struct kv_snapshot_reader *reader,
                       const struct kv_snapshot_block *block,
@@ -312,6 +325,7 @@ static int read_block(struct kv_snapshot_reader *reader,
     if (status != 0) {
         return status;
     }
+    forget(reader, offset);
     if (kv_crc32c(stored, block->stored_bytes, 0) != block->crc) {
         return damaged(reader, reader->offset, "the checksum of a block is wrong", ret_error);
     }
@@ -403,19 +417,18 @@ struct kv_snapshot_descriptor kv_snapshot_descriptor_of(const struct kv_snapshot
 
 /* ---------------------------------------------------------------- whole files, and pieces */
 
-int kv_snapshot_verify_front(const struct kv_disk *disk,
-                             const char *path,
-                             uint64_t cluster_id,
-                             uint64_t size_bytes,
-                             struct kv_snapshot_descriptor *ret_descriptor,
-                             struct kv_error *ret_error)
+int kv_snapshot_verify(const struct kv_disk *disk,
+                       const char *path,
+                       uint64_t cluster_id,
+                       struct kv_snapshot_descriptor *ret_descriptor,
+                       struct kv_error *ret_error)
 {
     struct kv_snapshot_reader *reader = NULL;
     struct kv_buf raw;
     int status;
 
     kv_buf_init(&raw, KV_SNAPSHOT_BLOCK_BYTES_MAX);
-    status = kv_snapshot_reader_open_front(disk, path, cluster_id, size_bytes, &reader, ret_error);
+    status = kv_snapshot_reader_open(disk, path, cluster_id, &reader, ret_error);
     if (status == 0) {
         do {
             status = kv_snapshot_reader_next(reader, &raw, ret_error);
@@ -427,15 +440,6 @@ int kv_snapshot_verify_front(const struct kv_disk *disk,
     kv_snapshot_reader_close(reader);
     kv_buf_deinit(&raw);
     return status;
-}
-
-int kv_snapshot_verify(const struct kv_disk *disk,
-                       const char *path,
-                       uint64_t cluster_id,
-                       struct kv_snapshot_descriptor *ret_descriptor,
-                       struct kv_error *ret_error)
-{
-    return kv_snapshot_verify_front(disk, path, cluster_id, 0, ret_descriptor, ret_error);
 }
 
 int kv_snapshot_piece_read(const struct kv_disk *disk,

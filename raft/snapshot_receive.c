@@ -240,6 +240,17 @@ uint64_t kv_snapshot_receiver_offset(const struct kv_snapshot_receiver *receiver
 
 /* ---------------------------------------------------------------- pieces */
 
+/* What is checked at the end is what the disk has, and memory is left to others meanwhile: pages
+ * that are given back serve the next pieces, which costs a fraction of fresh ones. */
+static void forget_from(const struct kv_snapshot_receiver *receiver, uint64_t offset)
+{
+    const struct kv_disk *disk = receiver->disk;
+
+    if (receiver->file && disk->ops->forget) {
+        disk->ops->forget(disk->disk, receiver->file, offset, receiver->synced_offset - offset);
+    }
+}
+
 static int given_up(const struct kv_snapshot_receiver *receiver, struct kv_error *ret_error)
 {
     return kv_error_set(ret_error,
@@ -298,38 +309,55 @@ int kv_snapshot_receiver_add(struct kv_snapshot_receiver *receiver,
     receiver->offset += piece.size;
     if (receiver->offset - receiver->synced_offset >= KV_SNAPSHOT_PART_SYNC_BYTES ||
         receiver->offset == receiver->descriptor.size_bytes) {
-        return sync_part(receiver, ret_error);
+        uint64_t former = receiver->synced_offset;
+
+        status = sync_part(receiver, ret_error);
+        forget_from(receiver, former);
     }
-    return 0;
+    return status;
 }
 
 /* ---------------------------------------------------------------- finish */
 
-static int check_part(const struct kv_snapshot_receiver *receiver,
-                      uint64_t cluster_id,
-                      struct kv_error *ret_error)
+int kv_snapshot_receiver_read(const struct kv_snapshot_receiver *receiver,
+                              uint64_t cluster_id,
+                              struct kv_snapshot_reader **ret_reader,
+                              struct kv_error *ret_error)
 {
-    const struct kv_snapshot_descriptor *wanted = &receiver->descriptor;
-    struct kv_snapshot_descriptor found;
-    const char *wrong = NULL;
-    int status;
+    uint64_t size_bytes = receiver->descriptor.size_bytes;
 
-    if (receiver->offset != wanted->size_bytes) {
+    if (!receiver->file) {
+        return given_up(receiver, ret_error);
+    }
+    if (receiver->offset != size_bytes) {
         return kv_error_set(ret_error,
                             KV_CORRUPT,
                             "the snapshot's sender ended at %" PRIu64 " of the %" PRIu64
                             " bytes that it announced",
                             receiver->offset,
-                            wanted->size_bytes);
+                            size_bytes);
     }
-    status = kv_snapshot_verify_front(
-        receiver->disk, receiver->name, cluster_id, wanted->size_bytes, &found, ret_error);
-    if (status != 0) {
-        return status;
+    return kv_snapshot_reader_open_front(
+        receiver->disk, receiver->name, cluster_id, size_bytes, ret_reader, ret_error);
+}
+
+void kv_snapshot_receiver_reject(struct kv_snapshot_receiver *receiver)
+{
+    if (receiver->file) {
+        give_up(receiver);
     }
-    if (found.hash != wanted->hash) {
+}
+
+static int check_found(const struct kv_snapshot_receiver *receiver,
+                       const struct kv_snapshot_descriptor *found,
+                       struct kv_error *ret_error)
+{
+    const struct kv_snapshot_descriptor *wanted = &receiver->descriptor;
+    const char *wrong = NULL;
+
+    if (found->hash != wanted->hash) {
         wrong = "hash";
-    } else if (found.configuration_index != wanted->configuration_index) {
+    } else if (found->configuration_index != wanted->configuration_index) {
         wrong = "configuration index";
     }
     return wrong ? kv_error_set(ret_error,
@@ -342,17 +370,18 @@ static int check_part(const struct kv_snapshot_receiver *receiver,
 }
 
 int kv_snapshot_receiver_finish(struct kv_snapshot_receiver *receiver,
-                                uint64_t cluster_id,
+                                const struct kv_snapshot_reader *reader,
                                 struct kv_error *ret_error)
 {
     const struct kv_disk *disk = receiver->disk;
     const struct kv_snapshot_descriptor *descriptor = &receiver->descriptor;
+    const struct kv_snapshot_descriptor found = kv_snapshot_descriptor_of(reader);
     int status;
 
     if (!receiver->file) {
         return given_up(receiver, ret_error);
     }
-    status = check_part(receiver, cluster_id, ret_error);
+    status = check_found(receiver, &found, ret_error);
     if (status != 0) {
         give_up(receiver);
         return status;

@@ -19,6 +19,7 @@ void kv_replica_snapshots_init(struct kv_replica *r)
     for (size_t i = 0; i < KV_SNAPSHOT_PIECES_AHEAD; i++) {
         kv_buf_init(&r->fetch.pieces[i].data, KV_SNAPSHOT_PIECE_BYTES);
     }
+    kv_buf_init(&r->check.raw, KV_SNAPSHOT_BLOCK_BYTES_MAX);
     r->take.replica = r->fetch.replica = r->removal.replica = r;
 }
 
@@ -41,6 +42,7 @@ void kv_replica_snapshots_deinit(struct kv_replica *r)
     while (r->n_kept > 0) {
         drop_kept(r, 0);
     }
+    kv_replica_check_deinit(r);
     kv_replica_fetch_deinit(r);
 }
 
@@ -120,6 +122,19 @@ void kv_replica_doom_file(struct kv_replica *r, uint64_t index, uint64_t term)
     }
 }
 
+void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term)
+{
+    for (size_t i = 0; i < r->n_kept; i++) {
+        if (r->kept[i].descriptor.index == index && r->kept[i].descriptor.term == term) {
+            drop_kept(r, i);
+            break;
+        }
+    }
+    kv_replica_doom_file(r, index, term);
+    r->is_take_due = true;
+    r->snapshot_retry_ms = 0;
+}
+
 /* Two are kept, one when the disk is short, and those that somebody fetches. */
 void kv_replica_prune_snapshots(struct kv_replica *r)
 {
@@ -147,6 +162,7 @@ void kv_replica_keep_snapshot(struct kv_replica *r,
 {
     struct kv_kept_snapshot kept = {.descriptor = *descriptor};
 
+    r->is_take_due = false;
     if (r->n_kept == KV_SNAPSHOTS_MAX) {
         drop_kept(r, r->n_kept - 1); /* its file goes at the next start */
     }
@@ -227,6 +243,16 @@ static bool is_installing(const struct kv_replica *r)
            r->fetch.phase >= KV_FETCH_LOADING;
 }
 
+/* The least index that a snapshot may have: behind the newest one, or in its place when it was
+ * dropped. */
+static uint64_t least_index(const struct kv_replica *r)
+{
+    uint64_t index = r->raft.trail.snapshot.index;
+    bool is_kept = r->n_kept > 0 && r->kept[0].descriptor.index >= index;
+
+    return index > 0 && !is_kept ? index : index + 1;
+}
+
 static int open_writer(struct kv_snapshot_take *take)
 {
     const struct kv_disk *disk = &take->replica->env.disk;
@@ -301,15 +327,17 @@ static void take_succeeded(struct kv_replica *r)
     r->snapshots_taken++;
     r->log_bytes -= take->log_bytes < r->log_bytes ? take->log_bytes : r->log_bytes;
     /* Another one was installed meanwhile, or the state is not to be trusted. */
-    if (take->result.index <= r->raft.trail.snapshot.index || r->raft.snapshot.installing ||
-        r->is_unfit) {
+    if (take->result.index < least_index(r) || r->raft.snapshot.installing || r->is_unfit) {
         KV_REACHED("snapshot-taken-too-late");
         kv_replica_doom_file(r, take->result.index, take->result.term);
         return;
     }
     kv_replica_keep_snapshot(
         r, &take->result, kv_slice_of(take->configuration.data, take->configuration.size), false);
-    record_newest(r);
+    /* In place of a dropped one, of which the core knows. */
+    if (take->result.index > r->raft.trail.snapshot.index) {
+        record_newest(r);
+    }
 }
 
 static void take_failed(struct kv_replica *r)
@@ -388,7 +416,7 @@ static bool start_take(struct kv_replica *r)
 static bool may_take(const struct kv_replica *r)
 {
     return !r->take.under_way && !r->is_unfit && !is_installing(r) &&
-           r->applied_configuration_index > 0 && r->applied_index > r->raft.trail.snapshot.index &&
+           r->applied_configuration_index > 0 && r->applied_index >= least_index(r) &&
            r->applied_index <= r->raft.last_stored && kv_terms_of(&r->terms, r->applied_index) != 0;
 }
 
@@ -397,7 +425,7 @@ void kv_replica_snapshots_turn(struct kv_replica *r)
     if (!may_take(r) || r->last_now_ms < r->snapshot_retry_ms) {
         return;
     }
-    if (r->take.is_wanted || r->log_bytes >= log_bytes_due(r)) {
+    if (r->take.is_wanted || r->is_take_due || r->log_bytes >= log_bytes_due(r)) {
         (void)start_take(r);
     }
 }
@@ -407,7 +435,7 @@ int kv_replica_take_snapshot(struct kv_replica *r)
     if (!r->started || r->dead || r->applied_configuration_index == 0) {
         return KV_NO_LEADER;
     }
-    if (!r->take.under_way && r->applied_index == r->raft.trail.snapshot.index && r->n_kept > 0) {
+    if (!r->take.under_way && r->n_kept > 0 && r->applied_index == r->kept[0].descriptor.index) {
         const struct kv_snapshot_descriptor *newest = &r->kept[0].descriptor;
 
         r->options.ops->snapshot_done(
@@ -457,7 +485,8 @@ bool kv_replica_snapshots_idle(const struct kv_replica *r)
             return false;
         }
     }
-    return !r->take.under_way && !r->removal.under_way && !r->fetch.job_under_way;
+    return !r->take.under_way && !r->removal.under_way && !r->check.under_way &&
+           !r->fetch.job_under_way;
 }
 
 /* ---------------------------------------------------------------- at start */
@@ -469,7 +498,7 @@ load_one(struct kv_replica *r, const struct kv_snapshot_id *id, struct kv_error 
     struct kv_snapshot_load load;
     struct kv_snapshot_descriptor descriptor;
     const struct kv_snapshot_meta *meta;
-    int status = kv_snapshot_load_open(&load, r, id->index, id->term, ret_error);
+    int status = kv_snapshot_load_open(&load, r, NULL, id, ret_error);
 
     if (status != 0) {
         return status;
@@ -503,9 +532,36 @@ static void keep_older(struct kv_replica *r, const struct kv_snapshot_id *ids, s
     }
 }
 
+/* Whose files this server must leave to a newer one: then it does not start. */
+static bool is_of_newer_format(const struct kv_replica *r, const struct kv_snapshot_id *id)
+{
+    struct kv_snapshot_reader *reader = NULL;
+    char name[KV_SNAPSHOT_NAME_BYTES];
+    struct kv_error error;
+    int status;
+
+    kv_snapshot_name(name, id->index, id->term, KV_SNAPSHOT_COMPLETE);
+    status = kv_snapshot_reader_open(&r->env.disk, name, 0, &reader, &error);
+    kv_snapshot_reader_close(reader);
+    return status == KV_WRONG_NODE;
+}
+
+static void log_refused(const struct kv_snapshot_id *id, const char *message, bool is_last)
+{
+    KV_REACHED("snapshot-refused");
+    KV_LOG(ERROR,
+           "raft",
+           "snapshot_refused",
+           "index=%" PRIu64 " error=\"%s\" next=\"%s\"",
+           id->index,
+           message,
+           is_last ? "the whole log is tried" : "an older one is tried");
+}
+
 int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
 {
     struct kv_snapshot_id ids[KV_SNAPSHOTS_MAX];
+    struct kv_error strange = {0}; /* the first of another cluster */
     size_t n;
     int status = kv_snapshot_list(&r->env.disk, ids, KV_SNAPSHOTS_MAX, &n, ret_error);
 
@@ -513,22 +569,23 @@ int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
         struct kv_error error;
         int loaded = load_one(r, &ids[i], &error);
 
-        if (loaded == KV_NO_MEMORY || loaded == KV_WRONG_NODE) {
+        if (loaded == KV_NO_MEMORY || (loaded == KV_WRONG_NODE && is_of_newer_format(r, &ids[i]))) {
             *ret_error = error;
             return loaded;
         }
+        if (loaded == KV_WRONG_NODE && strange.status == 0) {
+            strange = error;
+        }
         if (loaded != 0) {
-            KV_REACHED("snapshot-refused");
-            KV_LOG(ERROR,
-                   "raft",
-                   "snapshot_refused",
-                   "index=%" PRIu64 " error=\"%s\" next=\"%s\"",
-                   ids[i].index,
-                   error.message,
-                   i + 1 < n ? "an older one is tried" : "the whole log is tried");
+            log_refused(&ids[i], error.message, i + 1 == n);
         } else {
             keep_older(r, ids + i + 1, n - i - 1);
         }
+    }
+    /* It took the place of what is missing. */
+    if (status == 0 && strange.status != 0 && r->restored_index + 1 < kv_wal_first_index(r->wal)) {
+        *ret_error = strange;
+        status = strange.status;
     }
     return status;
 }

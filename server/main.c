@@ -388,6 +388,7 @@ static int open_transport(struct app *app, struct kv_error *ret_error)
             .client_address = app->client_address,
             .machine_version = KV_MACHINE_VERSION,
             .compress = app->config.peer_compression,
+            .bulk_bytes_per_s = app->config.snapshot_bytes_per_s,
             .random = clock_random,
             .random_arg = app,
         },

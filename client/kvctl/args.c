@@ -61,9 +61,30 @@ static const char *option_name(size_t i)
     return kvctl_options[i].name;
 }
 
+const struct kvctl_command *kvctl_command_at(size_t i)
+{
+    for (size_t g = 0; g < kvctl_n_groups; g++) {
+        if (i < kvctl_groups[g]->n_commands) {
+            return &kvctl_groups[g]->commands[i];
+        }
+        i -= kvctl_groups[g]->n_commands;
+    }
+    return NULL;
+}
+
+size_t kvctl_n_commands(void)
+{
+    size_t n = 0;
+
+    for (size_t g = 0; g < kvctl_n_groups; g++) {
+        n += kvctl_groups[g]->n_commands;
+    }
+    return n;
+}
+
 static const char *command_name(size_t i)
 {
-    return kvctl_commands[i].name;
+    return kvctl_command_at(i)->name;
 }
 
 /* ---------------------------------------------------------------- numbers */
@@ -113,6 +134,19 @@ bool kvctl_parse_duration_ms(const char *text, int64_t *ret_ms)
     return false;
 }
 
+bool kvctl_parse_score(const char *text, double *ret_score)
+{
+    const char *digits = text + (*text == '-' || *text == '+');
+    char *end;
+
+    /* strtod takes more: spaces, hexadecimal, nan. */
+    if (strcmp(digits, "inf") != 0 && strspn(digits, "0123456789.eE+-") != strlen(digits)) {
+        return false;
+    }
+    *ret_score = strtod(text, &end);
+    return end != text && *end == '\0';
+}
+
 /* ---------------------------------------------------------------- parsing */
 
 struct parser {
@@ -136,18 +170,45 @@ static int wrong(struct parser *parser, const char *what, const char *value, con
     return KVCTL_USAGE;
 }
 
-static const struct kvctl_option *find_option(const char *name, size_t size)
+static bool is_called(const struct kvctl_option *option, const char *name, size_t size)
 {
+    const char *alias = option->alias ? option->alias : "";
+
+    if (strlen(option->name) == size && memcmp(option->name, name, size) == 0) {
+        return true;
+    }
+    while (*alias) {
+        size_t length = strcspn(alias, " ");
+
+        if (length == size && memcmp(alias, name, size) == 0) {
+            return true;
+        }
+        alias += length + (alias[length] == ' ');
+    }
+    return false;
+}
+
+/* Some names mean one thing to some commands and another to others (--rev): the command that was
+ * named before decides. */
+static const struct kvctl_option *
+find_option(const struct kvctl_command *command, const char *name, size_t size)
+{
+    const struct kvctl_option *found = NULL;
+    const struct kvctl_option *own = NULL;
+
     for (size_t i = 0; i < kvctl_n_options; i++) {
         const struct kvctl_option *option = &kvctl_options[i];
 
-        if ((strlen(option->name) == size && memcmp(option->name, name, size) == 0) ||
-            (option->alias && strlen(option->alias) == size &&
-             memcmp(option->alias, name, size) == 0)) {
-            return option;
+        if (is_called(option, name, size)) {
+            bool named = strlen(option->name) == size && memcmp(option->name, name, size) == 0;
+
+            if (command && (command->options & KVCTL_BIT(option->id)) && (!own || named)) {
+                own = option;
+            }
+            found = found ? found : option;
         }
     }
-    return NULL;
+    return own ? own : found;
 }
 
 static const struct kvctl_option *find_letter(char letter)
@@ -158,6 +219,17 @@ static const struct kvctl_option *find_letter(char letter)
         }
     }
     return NULL;
+}
+
+const struct kvctl_option *kvctl_word_option(const struct kvctl_command *command, const char *word)
+{
+    if (word[0] != '-' || word[1] == '\0' || word[1] == '.' || (word[1] >= '0' && word[1] <= '9')) {
+        return NULL;
+    }
+    if (word[1] == '-') {
+        return find_option(command, word + 2, strcspn(word + 2, "="));
+    }
+    return word[2] == '\0' ? find_letter(word[1]) : NULL;
 }
 
 static int take_value(struct parser *parser, const struct kvctl_option *option, const char *value)
@@ -171,6 +243,9 @@ static int take_value(struct parser *parser, const struct kvctl_option *option, 
     switch (option->type) {
     case KVCTL_NUMBER:
         valid = kvctl_parse_number(value, 0, INT64_MAX, &number);
+        break;
+    case KVCTL_INTEGER:
+        valid = kvctl_parse_number(value, INT64_MIN, INT64_MAX, &number);
         break;
     case KVCTL_DURATION:
         valid = kvctl_parse_duration_ms(value, &number) && number <= 600000;
@@ -206,7 +281,10 @@ static int take_option(struct parser *parser, const char *text)
         size_t size = equals ? (size_t)(equals - text) - 2 : strlen(text) - 2;
         char name[NAME_BYTES_MAX + 1];
 
-        option = find_option(text + 2, size);
+        option = find_option(
+            parser->args.n_arguments > 0 ? kvctl_find_command(parser->args.arguments[0]) : NULL,
+            text + 2,
+            size);
         if (!option) {
             snprintf(name, sizeof name, "%.*s", size > 60 ? 60 : (int)size, text + 2);
             return wrong(
@@ -234,9 +312,11 @@ static int take_option(struct parser *parser, const char *text)
 
 const struct kvctl_command *kvctl_find_command(const char *name)
 {
-    for (size_t i = 0; i < kvctl_n_commands; i++) {
-        if (strcmp(kvctl_commands[i].name, name) == 0) {
-            return &kvctl_commands[i];
+    const struct kvctl_command *command;
+
+    for (size_t i = 0; (command = kvctl_command_at(i)) != NULL; i++) {
+        if (strcmp(command->name, name) == 0) {
+            return command;
         }
     }
     return NULL;
@@ -264,19 +344,22 @@ static int take_command(struct parser *parser)
         words = 2;
     }
     if (!args->command) {
-        const char *nearest = kvctl_nearest(name, command_name, kvctl_n_commands);
+        const char *nearest = NULL;
 
-        if (!nearest) {
-            nearest = kvctl_nearest(args->arguments[0], command_name, kvctl_n_commands);
+        if (words == 2) {
+            nearest = kvctl_nearest(name, command_name, kvctl_n_commands());
         }
         /* "config" alone: the first of its commands. */
-        for (size_t i = 0; i < kvctl_n_commands && !nearest; i++) {
+        for (size_t i = 0; i < kvctl_n_commands() && !nearest; i++) {
             size_t size = strlen(args->arguments[0]);
 
-            if (strncmp(kvctl_commands[i].name, args->arguments[0], size) == 0 &&
-                kvctl_commands[i].name[size] == ' ') {
-                nearest = kvctl_commands[i].name;
+            if (strncmp(command_name(i), args->arguments[0], size) == 0 &&
+                command_name(i)[size] == ' ') {
+                nearest = command_name(i);
             }
+        }
+        if (!nearest) {
+            nearest = kvctl_nearest(args->arguments[0], command_name, kvctl_n_commands());
         }
         return wrong(parser,
                      "unknown command",
@@ -340,9 +423,9 @@ int kvctl_args_parse(int argc,
     while (parser.next < argc && result == KVCTL_OK) {
         const char *text = argv[parser.next++];
 
-        /* A lone dash is standard input, -1 a number. */
+        /* A lone dash is standard input, -1, -.5 and -inf are numbers. */
         if (options_end || text[0] != '-' || text[1] == '\0' ||
-            (text[1] >= '0' && text[1] <= '9')) {
+            (text[1] >= '0' && text[1] <= '9') || text[1] == '.' || strcmp(text, "-inf") == 0) {
             parser.args.arguments[parser.args.n_arguments++] = text;
         } else if (strcmp(text, "--") == 0) {
             options_end = true;
@@ -386,7 +469,7 @@ static void print_option(FILE *file, const struct kvctl_option *option)
     fprintf(file, "  %-32s %s\n", name, option->help);
 }
 
-static void print_options(FILE *file, unsigned which)
+static void print_options(FILE *file, uint64_t which)
 {
     for (size_t i = 0; i < kvctl_n_options; i++) {
         if (which & KVCTL_BIT(kvctl_options[i].id)) {
@@ -400,8 +483,13 @@ void kvctl_help(FILE *file)
     fprintf(file,
             "kvctl talks to a kvd cluster.\n\nUsage: kvctl [OPTIONS] COMMAND [ARGUMENTS]\n\n");
     fprintf(file, "Commands (kvctl help COMMAND says more):\n");
-    for (size_t i = 0; i < kvctl_n_commands; i++) {
-        fprintf(file, "  %-16s %s\n", kvctl_commands[i].name, kvctl_commands[i].summary);
+    for (size_t g = 0; g < kvctl_n_groups; g++) {
+        const struct kvctl_group *group = kvctl_groups[g];
+
+        fprintf(file, "\n%s:\n", group->title);
+        for (size_t i = 0; i < group->n_commands; i++) {
+            fprintf(file, "  %-16s %s\n", group->commands[i].name, group->commands[i].summary);
+        }
     }
     fprintf(file, "\nOptions of every command:\n");
     print_options(file, GLOBAL_OPTIONS);
@@ -420,7 +508,7 @@ void kvctl_help_command(FILE *file, const struct kvctl_command *command)
 {
     fprintf(
         file, "Usage: kvctl %s %s\n\n%s\n", command->name, command->arguments, command->summary);
-    if (command->details[0] != '\0') {
+    if (command->details && command->details[0] != '\0') {
         fprintf(file, "%s\n", command->details);
     }
     fprintf(file, "\nExample: %s\n\nOptions:\n", command->example);

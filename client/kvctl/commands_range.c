@@ -1,14 +1,14 @@
 /* kvctl's commands on ranges: range, ls, count, del. */
 #include "client/kvctl/kvctl.h"
-#include "proto/kv.pb-c.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
 /* --prefix, --from and --to, --all; KVCTL_OK or KVCTL_USAGE. Without any: everything. */
-static int select_range(struct kvctl *kvctl, struct kv_range_spec *ret_spec)
+int kvctl_select_range(struct kvctl *kvctl,
+                       const struct kvctl_args *args,
+                       struct kv_range_spec *ret_spec)
 {
-    const struct kvctl_args *args = &kvctl->args;
     bool between = args->set[KVCTL_FROM] || args->set[KVCTL_TO];
 
     if (args->set[KVCTL_PREFIX] + between + args->set[KVCTL_ALL] > 1) {
@@ -61,7 +61,7 @@ static void print_row(struct kvctl *kvctl, const struct kv_pair *pair, bool keys
         kvctl_print_escaped(kvctl->out, pair->key);
         if (!keys_only) {
             fputc('\t', kvctl->out);
-            kvctl_print_escaped(kvctl->out, pair->value);
+            kvctl_print_text_value(kvctl->out, pair);
         }
         fputc('\n', kvctl->out);
         break;
@@ -116,7 +116,7 @@ static int list_range(struct kvctl *kvctl, const struct kv_range_spec *spec, boo
 int kvctl_run_range(struct kvctl *kvctl)
 {
     struct kv_range_spec spec;
-    int code = select_range(kvctl, &spec);
+    int code = kvctl_select_range(kvctl, &kvctl->args, &spec);
 
     if (code != KVCTL_OK) {
         return code;
@@ -139,7 +139,7 @@ int kvctl_run_ls(struct kvctl *kvctl)
         kvctl->args.set[KVCTL_PREFIX] = true;
         kvctl->args.strings[KVCTL_PREFIX] = kvctl->args.arguments[0];
     }
-    code = select_range(kvctl, &spec);
+    code = kvctl_select_range(kvctl, &kvctl->args, &spec);
     if (code != KVCTL_OK) {
         return code;
     }
@@ -147,79 +147,99 @@ int kvctl_run_ls(struct kvctl *kvctl)
                                              : list_range(kvctl, &spec, true);
 }
 
-int kvctl_run_count(struct kvctl *kvctl)
+int kvctl_range_message(struct kvctl_call *call, Kv__KeyRange **ret_range)
 {
+    static const Kv__KeyRange__Special specials[] = {
+        [KV_RANGE_PREFIX] = KV__KEY_RANGE__SPECIAL__PREFIX,
+        [KV_RANGE_FROM] = KV__KEY_RANGE__SPECIAL__FROM_KEY,
+        [KV_RANGE_ALL] = KV__KEY_RANGE__SPECIAL__ALL,
+    };
+    Kv__KeyRange *range = kvctl_alloc(call, sizeof *range);
     struct kv_range_spec spec;
-    int code = select_range(kvctl, &spec);
+    int code = kvctl_select_range(call->kvctl, call->args, &spec);
 
-    return code == KVCTL_OK ? count_range(kvctl, &spec) : code;
+    if (code != KVCTL_OK) {
+        return code;
+    }
+    kv__key_range__init(range);
+    range->special = specials[spec.kind];
+    range->start = (ProtobufCBinaryData){spec.start.size, (uint8_t *)spec.start.data};
+    range->end = (ProtobufCBinaryData){spec.end.size, (uint8_t *)spec.end.data};
+    *ret_range = range;
+    return KVCTL_OK;
+}
+
+int kvctl_fill_count(struct kvctl_call *call)
+{
+    Kv__Count *count = kvctl_begin(call, KV__REQUEST__COMMAND_COUNT);
+
+    count->at_revision = call->args->numbers[KVCTL_AT];
+    return kvctl_range_message(call, &count->range);
 }
 
 /* ---------------------------------------------------------------- del */
 
-static void print_deleted(struct kvctl *kvctl, const Kv__DeleteResult *result, int64_t revision)
+/* 1: a range, 0: keys, -1: neither or both, which is said. */
+static int is_ranged(struct kvctl *kvctl, const struct kvctl_args *args)
 {
-    bool json = kvctl->args.format == KVCTL_JSON;
+    const bool *set = args->set;
+    bool ranged = set[KVCTL_PREFIX] || set[KVCTL_FROM] || set[KVCTL_TO] || set[KVCTL_ALL];
 
-    fprintf(kvctl->out, json ? "{\"deleted\":%" PRIu64 : "%" PRIu64 "\n", result->deleted);
-    fputs(json && result->n_previous ? ",\"previous\":[" : "", kvctl->out);
-    for (size_t i = 0; i < result->n_previous; i++) {
-        const Kv__KeyValue *kv = result->previous[i];
-        struct kv_pair pair = {
-            .key = {kv->key.data, kv->key.len},
-            .value = {kv->value.data, kv->value.len},
-            .type = (enum kv_type)kv->type,
-            .create_revision = kv->create_revision,
-            .mod_revision = kv->mod_revision,
-            .version = kv->version,
-            .lease_id = kv->lease_id,
-            .expires_at_ms = kv->expires_at_ms,
-        };
-
-        if (json) {
-            fputs(i ? "," : "", kvctl->out);
-            kvctl_print_json_pair(kvctl->out, &pair, false);
-        } else {
-            kvctl_print_escaped(kvctl->out, pair.key);
-            fputc('\t', kvctl->out);
-            kvctl_print_escaped(kvctl->out, pair.value);
-            fputc('\n', kvctl->out);
-        }
+    if (ranged == (args->n_arguments > 0)) {
+        kvctl_usage(kvctl, "del wants either keys or one of --prefix, --from/--to and --all");
+        return -1;
     }
-    if (json) {
-        fprintf(
-            kvctl->out, "%s,\"revision\":%" PRId64 "}\n", result->n_previous ? "]" : "", revision);
+    if (ranged && set[KVCTL_PREV]) {
+        kvctl_usage(kvctl, "del --prev works with keys, not with a range");
+        return -1;
+    }
+    return ranged;
+}
+
+int kvctl_fill_del(struct kvctl_call *call)
+{
+    Kv__Delete *command = kvctl_begin(call, KV__REQUEST__COMMAND_DELETE);
+
+    switch (is_ranged(call->kvctl, call->args)) {
+    case 0:
+        command->keys = kvctl_words(call, 0, &command->n_keys);
+        command->return_previous = call->args->set[KVCTL_PREV];
+        return KVCTL_OK;
+    case 1:
+        command->n_ranges = 1;
+        command->ranges = kvctl_alloc(call, sizeof *command->ranges);
+        return kvctl_range_message(call, command->ranges);
+    default:
+        return KVCTL_USAGE;
     }
 }
 
-static int delete_keys(struct kvctl *kvctl)
+int kvctl_print_deleted(struct kvctl_call *call, const Kv__Reply *reply)
 {
-    struct kv_call_options options = kvctl_call_options(kvctl);
-    Kv__Request request = KV__REQUEST__INIT;
-    Kv__Delete command = KV__DELETE__INIT;
-    Kv__Reply *reply = NULL;
-    struct kv_error error = {.status = KV_NO_MEMORY, .message = "out of memory"};
-    int status = KV_NO_MEMORY;
+    const Kv__DeleteResult *result = reply->delete_;
+    bool json = call->args->format == KVCTL_JSON;
+    FILE *out = call->kvctl->out;
 
-    command.n_keys = kvctl->args.n_arguments;
-    command.keys = calloc(command.n_keys, sizeof *command.keys);
-    command.return_previous = kvctl->args.set[KVCTL_PREV];
-    if (command.keys) {
-        for (size_t i = 0; i < command.n_keys; i++) {
-            struct kv_bytes key = kvctl_argument(kvctl, i);
+    fprintf(out, json ? "{\"deleted\":%" PRIu64 : "%" PRIu64 "\n", result->deleted);
+    fputs(json && result->n_previous ? ",\"previous\":[" : "", out);
+    for (size_t i = 0; i < result->n_previous; i++) {
+        struct kv_pair pair = kvctl_pair(result->previous[i]);
 
-            command.keys[i] = (ProtobufCBinaryData){key.size, (uint8_t *)key.data};
+        if (json) {
+            fputs(i ? "," : "", out);
+            kvctl_print_json_pair(out, &pair, false);
+        } else {
+            kvctl_print_escaped(out, pair.key);
+            fputc('\t', out);
+            kvctl_print_text_value(out, &pair);
+            fputc('\n', out);
         }
-        request.command_case = KV__REQUEST__COMMAND_DELETE;
-        request.delete_ = &command;
-        status = kv_call(kvctl->client, &request, &options, &reply, &error);
-        free(command.keys);
     }
-    if (status == 0 && reply->result_case == KV__REPLY__RESULT_DELETE) {
-        print_deleted(kvctl, reply->delete_, reply->revision);
+    if (json) {
+        fputs(result->n_previous ? "]" : "", out);
+        kvctl_show_end(call, reply);
     }
-    kv_reply_free(reply);
-    return status < 0 ? kvctl_fail(kvctl, &error) : KVCTL_OK;
+    return KVCTL_OK;
 }
 
 static int delete_range(struct kvctl *kvctl)
@@ -228,14 +248,11 @@ static int delete_range(struct kvctl *kvctl)
     struct kv_range_spec spec;
     struct kv_error error;
     uint64_t deleted = 0;
-    int code = select_range(kvctl, &spec);
+    int code = kvctl_select_range(kvctl, &kvctl->args, &spec);
     int status;
 
     if (code != KVCTL_OK) {
         return code;
-    }
-    if (kvctl->args.set[KVCTL_PREV]) {
-        return kvctl_usage(kvctl, "del --prev works with keys, not with a range");
     }
     status = kv_delete_range(
         kvctl->client, &spec, kvctl->args.set[KVCTL_ATOMIC], &options, &deleted, &error);
@@ -249,12 +266,13 @@ static int delete_range(struct kvctl *kvctl)
 
 int kvctl_run_del(struct kvctl *kvctl)
 {
-    const bool *set = kvctl->args.set;
-    bool ranged = set[KVCTL_PREFIX] || set[KVCTL_FROM] || set[KVCTL_TO] || set[KVCTL_ALL];
-
-    if (ranged == (kvctl->args.n_arguments > 0)) {
-        return kvctl_usage(kvctl,
-                           "del wants either keys or one of --prefix, --from/--to and --all");
+    switch (is_ranged(kvctl, &kvctl->args)) {
+    case 0:
+        return kvctl_run_request(kvctl);
+    case 1:
+        /* In pieces, unless asked for otherwise. */
+        return delete_range(kvctl);
+    default:
+        return KVCTL_USAGE;
     }
-    return ranged ? delete_range(kvctl) : delete_keys(kvctl);
 }

@@ -1,337 +1,220 @@
-/* kvctl's commands on single keys. */
+/* kvctl's commands on strings. */
 #include "client/kvctl/kvctl.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 
-static struct kv_get_options get_options(const struct kvctl *kvctl)
+static void show_pair(struct kvctl_call *call, const Kv__KeyValue *kv)
 {
-    return (struct kv_get_options){
-        .at_revision = kvctl->args.numbers[KVCTL_AT],
-        .call = kvctl_call_options(kvctl),
-    };
+    FILE *out = call->kvctl->out;
+
+    if (call->args->format == KVCTL_JSON) {
+        struct kv_pair pair = kvctl_pair(kv);
+
+        kvctl_print_json_pair(out, &pair, false);
+        return;
+    }
+    if (call->args->format == KVCTL_TEXT) {
+        struct kv_pair pair = kvctl_pair(kv);
+
+        kvctl_print_text_value(out, &pair);
+        fputc('\n', out);
+        return;
+    }
+    kvctl_show_bytes(call, "value", kv_bytes_of(kv->value.data, kv->value.len));
 }
 
-/* The value argument; KVCTL_OK or an exit code. */
-static int
-read_argument(struct kvctl *kvctl, size_t i, struct kv_bytes *ret_value, void **ret_memory)
+/* A key's value, or nothing where there was none before: text escaped and a line, value exactly. */
+int kvctl_print_pair(struct kvctl_call *call, const Kv__Reply *reply)
 {
-    struct kv_error error;
-    int status = kvctl_read_value(kvctl->args.arguments[i], stdin, ret_value, ret_memory, &error);
+    const Kv__KeyValue *kv = reply->get->kv;
 
-    if (status < 0) {
-        fprintf(kvctl->err, "kvctl: %s\n", error.message);
-        return status == KV_TOO_LARGE ? KVCTL_REFUSED : KVCTL_LOCAL;
+    if (kv) {
+        show_pair(call, kv);
+    }
+    if (call->args->format == KVCTL_JSON) {
+        fputs(kv ? "\n" : "null\n", call->kvctl->out);
     }
     return KVCTL_OK;
 }
 
-/* A key's value: text escaped and a line, value exactly as it is. */
-static void print_pair(struct kvctl *kvctl, const struct kv_pair *pair)
+static void show_length(struct kvctl_call *call, uint64_t length)
 {
-    switch (kvctl->args.format) {
-    case KVCTL_TEXT:
-        kvctl_print_escaped(kvctl->out, pair->value);
-        fputc('\n', kvctl->out);
-        break;
-    case KVCTL_JSON:
-        kvctl_print_json_pair(kvctl->out, pair, false);
-        fputc('\n', kvctl->out);
-        break;
-    case KVCTL_VALUE:
-        kvctl_print_raw(kvctl->out, pair->value);
-        break;
-    }
+    fprintf(call->kvctl->out,
+            call->args->format == KVCTL_JSON ? "{\"length\":%" PRIu64 "}\n" : "%" PRIu64 "\n",
+            length);
 }
 
-static void print_number(struct kvctl *kvctl, const char *name, uint64_t number)
+/* Of append and setrange. */
+int kvctl_print_length(struct kvctl_call *call, const Kv__Reply *reply)
 {
-    if (kvctl->args.format == KVCTL_JSON) {
-        fprintf(kvctl->out, "{\"%s\":%" PRIu64 "}\n", name, number);
-    } else {
-        fprintf(kvctl->out, "%" PRIu64 "\n", number);
-    }
+    show_length(call, reply->append->length);
+    return KVCTL_OK;
+}
+
+int kvctl_print_strlen(struct kvctl_call *call, const Kv__Reply *reply)
+{
+    show_length(call, reply->strlen->length);
+    return KVCTL_OK;
 }
 
 /* ---------------------------------------------------------------- put */
 
-/* KVCTL_OK or KVCTL_USAGE. */
-static int put_condition(struct kvctl *kvctl, struct kv_put_options *options)
+static void set_condition(const struct kvctl_args *args, enum kvctl_option_id id, Kv__Put *put)
 {
-    static const struct {
-        enum kvctl_option_id id;
-        enum kv_put_condition condition;
-    } conditions[] = {
-        {KVCTL_IF_ABSENT, KV_PUT_IF_ABSENT},
-        {KVCTL_IF_PRESENT, KV_PUT_IF_PRESENT},
-        {KVCTL_IF_REV, KV_PUT_IF_MOD_REVISION},
-        {KVCTL_IF_VALUE, KV_PUT_IF_VALUE},
-    };
+    switch (id) {
+    case KVCTL_IF_ABSENT:
+        put->condition_case = KV__PUT__CONDITION_IF_ABSENT;
+        put->if_absent = true;
+        break;
+    case KVCTL_IF_PRESENT:
+        put->condition_case = KV__PUT__CONDITION_IF_PRESENT;
+        put->if_present = true;
+        break;
+    case KVCTL_IF_REV:
+        put->condition_case = KV__PUT__CONDITION_IF_MOD_REVISION;
+        put->if_mod_revision = args->numbers[KVCTL_IF_REV];
+        break;
+    default:
+        put->condition_case = KV__PUT__CONDITION_IF_VALUE;
+        put->if_value = (ProtobufCBinaryData){kv_bytes_str(args->strings[KVCTL_IF_VALUE]).size,
+                                              (uint8_t *)args->strings[KVCTL_IF_VALUE]};
+    }
+}
+
+int kvctl_fill_put(struct kvctl_call *call)
+{
+    static const enum kvctl_option_id conditions[] = {
+        KVCTL_IF_ABSENT, KVCTL_IF_PRESENT, KVCTL_IF_REV, KVCTL_IF_VALUE};
+    Kv__Put *put = kvctl_begin(call, KV__REQUEST__COMMAND_PUT);
 
     for (size_t i = 0; i < sizeof conditions / sizeof conditions[0]; i++) {
-        if (!kvctl->args.set[conditions[i].id]) {
+        if (!call->args->set[conditions[i]]) {
             continue;
         }
-        if (options->condition != KV_PUT_ALWAYS) {
+        if (put->condition_case != KV__PUT__CONDITION__NOT_SET) {
             return kvctl_usage(
-                kvctl, "put takes one of --if-absent, --if-present, --if-rev and --if-value");
+                call->kvctl, "put takes one of --if-absent, --if-present, --if-rev and --if-value");
         }
-        options->condition = conditions[i].condition;
+        set_condition(call->args, conditions[i], put);
     }
-    options->mod_revision = kvctl->args.numbers[KVCTL_IF_REV];
-    if (kvctl->args.set[KVCTL_IF_VALUE]) {
-        options->expected = kv_bytes_str(kvctl->args.strings[KVCTL_IF_VALUE]);
-    }
-    options->return_previous = kvctl->args.set[KVCTL_PREV];
-    options->call = kvctl_call_options(kvctl);
-    return KVCTL_OK;
+    put->return_previous = call->args->set[KVCTL_PREV];
+    put->key = kvctl_word(call, 0);
+    return kvctl_value(call, 1, &put->value);
 }
 
-static void print_put(struct kvctl *kvctl, const struct kv_put_result *result, bool done)
+int kvctl_print_put(struct kvctl_call *call, const Kv__Reply *reply)
 {
-    if (kvctl->args.format == KVCTL_JSON) {
-        fprintf(kvctl->out,
-                "{\"done\":%s,\"revision\":%" PRId64,
-                done ? "true" : "false",
-                result->revision);
+    bool done = reply->code == KV__CODE__OK;
+    const Kv__PutResult *result = reply->put;
+    FILE *out = call->kvctl->out;
+
+    if (call->args->format == KVCTL_JSON) {
+        /* A refusal without what is there has nothing to tell. */
+        if (!done && !result->previous) {
+            return KVCTL_OK;
+        }
+        fprintf(out, "{\"done\":%s", done ? "true" : "false");
+        fprintf(out, ",\"revision\":%" PRId64, reply->revision);
         if (done) {
-            fprintf(kvctl->out, ",\"version\":%" PRId64, result->version);
+            fprintf(out, ",\"version\":%" PRId64, result->version);
         }
-        if (result->had_previous) {
-            fputs(",\"previous\":", kvctl->out);
-            kvctl_print_json_pair(kvctl->out, &result->previous, false);
+        if (result->previous) {
+            fputs(",\"previous\":", out);
+            show_pair(call, result->previous);
         }
-        fputs("}\n", kvctl->out);
-        return;
+        fputs("}\n", out);
+        return KVCTL_OK;
     }
-    if (done && kvctl->args.format == KVCTL_TEXT) {
-        fprintf(kvctl->out, "OK, revision %" PRId64 "\n", result->revision);
+    if (done && call->args->format == KVCTL_TEXT) {
+        fputs("OK", out);
+        if (!call->nested) {
+            fprintf(out, ", revision %" PRId64, reply->revision);
+        }
+        fputc('\n', out);
     }
-    if (result->had_previous) {
-        print_pair(kvctl, &result->previous);
+    if (result->previous) {
+        show_pair(call, result->previous);
     }
-}
-
-int kvctl_run_put(struct kvctl *kvctl)
-{
-    struct kv_put_options options = {0};
-    struct kv_put_result result = {0};
-    struct kv_error error;
-    struct kv_bytes value;
-    void *memory = NULL;
-    int code;
-    int status;
-
-    code = put_condition(kvctl, &options);
-    if (code == KVCTL_OK) {
-        code = read_argument(kvctl, 1, &value, &memory);
-    }
-    if (code != KVCTL_OK) {
-        return code;
-    }
-    status = kv_put(kvctl->client, kvctl_argument(kvctl, 0), value, &options, &result, &error);
-    free(memory);
-    if (status == 0 || result.had_previous) {
-        print_put(kvctl, &result, status == 0);
-    }
-    kv_pair_free(&result.previous);
-    return status < 0 ? kvctl_fail(kvctl, &error) : KVCTL_OK;
+    return KVCTL_OK;
 }
 
 /* ---------------------------------------------------------------- the others */
 
-int kvctl_run_get(struct kvctl *kvctl)
+int kvctl_fill_get(struct kvctl_call *call)
 {
-    struct kv_get_options options = get_options(kvctl);
-    struct kv_error error;
-    struct kv_pair pair;
+    Kv__Get *get = kvctl_begin(call, KV__REQUEST__COMMAND_GET);
 
-    if (kv_get(kvctl->client, kvctl_argument(kvctl, 0), &options, &pair, &error) < 0) {
-        return kvctl_fail(kvctl, &error);
-    }
-    print_pair(kvctl, &pair);
-    kv_pair_free(&pair);
+    get->key = kvctl_word(call, 0);
+    get->at_revision = call->args->numbers[KVCTL_AT];
     return KVCTL_OK;
 }
 
-int kvctl_run_append(struct kvctl *kvctl)
+int kvctl_fill_append(struct kvctl_call *call)
 {
-    struct kv_call_options options = kvctl_call_options(kvctl);
-    struct kv_error error;
-    struct kv_bytes value;
-    uint64_t length;
-    void *memory;
-    int code = read_argument(kvctl, 1, &value, &memory);
-    int status;
+    Kv__Append *append = kvctl_begin(call, KV__REQUEST__COMMAND_APPEND);
 
-    if (code != KVCTL_OK) {
-        return code;
-    }
-    status = kv_append(kvctl->client, kvctl_argument(kvctl, 0), value, &options, &length, &error);
-    free(memory);
-    if (status < 0) {
-        return kvctl_fail(kvctl, &error);
-    }
-    print_number(kvctl, "length", length);
+    append->key = kvctl_word(call, 0);
+    return kvctl_value(call, 1, &append->value);
+}
+
+int kvctl_fill_getset(struct kvctl_call *call)
+{
+    Kv__GetSet *getset = kvctl_begin(call, KV__REQUEST__COMMAND_GETSET);
+
+    getset->key = kvctl_word(call, 0);
+    return kvctl_value(call, 1, &getset->value);
+}
+
+int kvctl_fill_getdel(struct kvctl_call *call)
+{
+    Kv__GetDel *getdel = kvctl_begin(call, KV__REQUEST__COMMAND_GETDEL);
+
+    getdel->key = kvctl_word(call, 0);
     return KVCTL_OK;
 }
 
-int kvctl_run_getset(struct kvctl *kvctl)
+int kvctl_fill_strlen(struct kvctl_call *call)
 {
-    struct kv_call_options options = kvctl_call_options(kvctl);
-    struct kv_error error;
-    struct kv_bytes value;
-    struct kv_pair previous;
-    void *memory;
-    int code = read_argument(kvctl, 1, &value, &memory);
-    int status;
+    Kv__StrLen *command = kvctl_begin(call, KV__REQUEST__COMMAND_STRLEN);
 
-    if (code != KVCTL_OK) {
-        return code;
-    }
-    status = kv_getset(kvctl->client, kvctl_argument(kvctl, 0), value, &options, &previous, &error);
-    free(memory);
-    if (status < 0) {
-        return kvctl_fail(kvctl, &error);
-    }
-    if (previous.version != 0) {
-        print_pair(kvctl, &previous);
-    } else if (kvctl->args.format == KVCTL_JSON) {
-        fputs("null\n", kvctl->out);
-    }
-    kv_pair_free(&previous);
+    command->key = kvctl_word(call, 0);
+    command->at_revision = call->args->numbers[KVCTL_AT];
     return KVCTL_OK;
 }
 
-int kvctl_run_getdel(struct kvctl *kvctl)
+int kvctl_fill_getrange(struct kvctl_call *call)
 {
-    struct kv_call_options options = kvctl_call_options(kvctl);
-    struct kv_error error;
-    struct kv_pair previous;
+    Kv__GetRange *range = kvctl_begin(call, KV__REQUEST__COMMAND_GET_RANGE);
+    int code = kvctl_integer(call, 1, "FIRST", &range->first);
 
-    if (kv_getdel(kvctl->client, kvctl_argument(kvctl, 0), &options, &previous, &error) < 0) {
-        return kvctl_fail(kvctl, &error);
+    if (code == KVCTL_OK) {
+        code = kvctl_integer(call, 2, "LAST", &range->last);
     }
-    print_pair(kvctl, &previous);
-    kv_pair_free(&previous);
-    return KVCTL_OK;
-}
-
-int kvctl_run_strlen(struct kvctl *kvctl)
-{
-    struct kv_get_options options = get_options(kvctl);
-    struct kv_error error;
-    uint64_t length;
-
-    if (kv_strlen(kvctl->client, kvctl_argument(kvctl, 0), &options, &length, &error) < 0) {
-        return kvctl_fail(kvctl, &error);
-    }
-    print_number(kvctl, "length", length);
-    return KVCTL_OK;
-}
-
-int kvctl_run_getrange(struct kvctl *kvctl)
-{
-    struct kv_get_options options = get_options(kvctl);
-    struct kv_error error;
-    struct kv_pair pair;
-    int64_t first;
-    int64_t last;
-    int status;
-
-    if (!kvctl_parse_number(kvctl->args.arguments[1], INT64_MIN, INT64_MAX, &first) ||
-        !kvctl_parse_number(kvctl->args.arguments[2], INT64_MIN, INT64_MAX, &last)) {
-        return kvctl_usage(kvctl, "getrange wants two numbers after the key: FIRST and LAST");
-    }
-    status =
-        kv_get_range(kvctl->client, kvctl_argument(kvctl, 0), first, last, &options, &pair, &error);
-    if (status < 0) {
-        return kvctl_fail(kvctl, &error);
-    }
-    if (kvctl->args.format == KVCTL_JSON) {
-        fputc('{', kvctl->out);
-        kvctl_print_json_bytes(kvctl->out, "value", pair.value);
-        fputs("}\n", kvctl->out);
-    } else {
-        print_pair(kvctl, &pair);
-    }
-    kv_pair_free(&pair);
-    return KVCTL_OK;
-}
-
-int kvctl_run_setrange(struct kvctl *kvctl)
-{
-    struct kv_call_options options = kvctl_call_options(kvctl);
-    struct kv_error error;
-    struct kv_bytes value;
-    int64_t offset;
-    uint64_t length;
-    void *memory;
-    int code;
-    int status;
-
-    if (!kvctl_parse_number(kvctl->args.arguments[1], 0, INT64_MAX, &offset)) {
-        return kvctl_usage(kvctl, "setrange wants a number after the key: OFFSET");
-    }
-    code = read_argument(kvctl, 2, &value, &memory);
-    if (code != KVCTL_OK) {
-        return code;
-    }
-    status = kv_set_range(kvctl->client,
-                          kvctl_argument(kvctl, 0),
-                          (uint64_t)offset,
-                          value,
-                          &options,
-                          &length,
-                          &error);
-    free(memory);
-    if (status < 0) {
-        return kvctl_fail(kvctl, &error);
-    }
-    print_number(kvctl, "length", length);
-    return KVCTL_OK;
-}
-
-static void
-print_exists(struct kvctl *kvctl, const struct kv_bytes *keys, const bool *present, size_t n_keys)
-{
-    bool json = kvctl->args.format == KVCTL_JSON;
-
-    fputs(json ? "[" : "", kvctl->out);
-    for (size_t i = 0; i < n_keys; i++) {
-        if (json) {
-            fputs(i ? ",{" : "{", kvctl->out);
-            kvctl_print_json_bytes(kvctl->out, "key", keys[i]);
-            fprintf(kvctl->out, ",\"exists\":%s}", present[i] ? "true" : "false");
-        } else {
-            kvctl_print_escaped(kvctl->out, keys[i]);
-            fprintf(kvctl->out, "\t%s\n", present[i] ? "yes" : "no");
-        }
-    }
-    fputs(json ? "]\n" : "", kvctl->out);
-}
-
-int kvctl_run_exists(struct kvctl *kvctl)
-{
-    struct kv_get_options options = get_options(kvctl);
-    size_t n_keys = kvctl->args.n_arguments;
-    struct kv_bytes *keys = calloc(n_keys, sizeof *keys);
-    bool *present = calloc(n_keys, sizeof *present);
-    struct kv_error error = {.status = KV_NO_MEMORY, .message = "out of memory"};
-    uint64_t count = 0;
-    int code;
-
-    for (size_t i = 0; keys && i < n_keys; i++) {
-        keys[i] = kvctl_argument(kvctl, i);
-    }
-    if (!keys || !present ||
-        kv_exists(kvctl->client, keys, n_keys, &options, present, &count, &error) < 0) {
-        code = kvctl_fail(kvctl, &error);
-    } else {
-        print_exists(kvctl, keys, present, n_keys);
-        code = count == n_keys ? KVCTL_OK : KVCTL_NOT_MET;
-    }
-    free(keys);
-    free(present);
+    range->key = kvctl_word(call, 0);
+    range->at_revision = call->args->numbers[KVCTL_AT];
     return code;
+}
+
+int kvctl_print_part(struct kvctl_call *call, const Kv__Reply *reply)
+{
+    bool json = call->args->format == KVCTL_JSON;
+    ProtobufCBinaryData value = reply->get_range->value;
+
+    fputs(json ? "{" : "", call->kvctl->out);
+    kvctl_show_bytes(call, "value", kv_bytes_of(value.data, value.len));
+    fputs(json ? "}\n" : call->args->format == KVCTL_TEXT ? "\n" : "", call->kvctl->out);
+    return KVCTL_OK;
+}
+
+int kvctl_fill_setrange(struct kvctl_call *call)
+{
+    Kv__SetRange *range = kvctl_begin(call, KV__REQUEST__COMMAND_SET_RANGE);
+    int64_t offset = 0;
+
+    if (!kvctl_parse_number(call->args->arguments[1], 0, INT64_MAX, &offset)) {
+        return kvctl_usage(call->kvctl, "setrange wants a number after the key: OFFSET");
+    }
+    range->key = kvctl_word(call, 0);
+    range->offset = (uint64_t)offset;
+    return kvctl_value(call, 2, &range->value);
 }

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <kv/keys.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +68,50 @@ void kvctl_print_escaped(FILE *file, struct kv_bytes bytes)
             i += length;
         }
     }
+}
+
+void kvctl_print_text(FILE *file, struct kv_bytes bytes)
+{
+    const char *p = bytes.data;
+
+    if (bytes.size > 1 && p[0] == '(' && p[bytes.size - 1] == ')') {
+        fputc('\\', file);
+    }
+    kvctl_print_escaped(file, bytes);
+}
+
+void kvctl_print_text_value(FILE *file, const struct kv_pair *pair)
+{
+    switch (pair->type) {
+    case KV_TYPE_NONE:
+    case KV_TYPE_STRING:
+        kvctl_print_text(file, pair->value);
+        break;
+    case KV_TYPE_COUNTER:
+        fprintf(file, "%" PRId64, pair->counter);
+        break;
+    case KV_TYPE_LIMITER:
+        fputs("(limiter)", file);
+        break;
+    default:
+        fprintf(file, "(%s of %" PRIu64 ")", kv_type_name(pair->type), pair->elements);
+    }
+}
+
+struct kv_pair kvctl_pair(const Kv__KeyValue *kv)
+{
+    return (struct kv_pair){
+        .key = {kv->key.data, kv->key.len},
+        .value = {kv->value.data, kv->value.len},
+        .type = (enum kv_type)kv->type,
+        .create_revision = kv->create_revision,
+        .mod_revision = kv->mod_revision,
+        .version = kv->version,
+        .lease_id = kv->lease_id,
+        .expires_at_ms = kv->expires_at_ms,
+        .counter = kv->counter,
+        .elements = kv->elements,
+    };
 }
 
 void kvctl_print_raw(FILE *file, struct kv_bytes bytes)
@@ -158,19 +204,22 @@ void kvctl_print_json_bytes(FILE *file, const char *name, struct kv_bytes bytes)
 
 void kvctl_print_json_pair(FILE *file, const struct kv_pair *pair, bool keys_only)
 {
-    static const char *const types[] = {
-        "none", "string", "counter", "hash", "list", "set", "zset", "limiter"};
-
     fputc('{', file);
     kvctl_print_json_bytes(file, "key", pair->key);
-    if (!keys_only) {
+    if (keys_only) {
+        /* Neither value nor size was asked for. */
+    } else if (pair->type == KV_TYPE_STRING || pair->type == KV_TYPE_NONE) {
         fputc(',', file);
         kvctl_print_json_bytes(file, "value", pair->value);
+    } else if (pair->type == KV_TYPE_COUNTER) {
+        fprintf(file, ",\"value\":%" PRId64, pair->counter);
+    } else if (pair->type != KV_TYPE_LIMITER) {
+        fprintf(file, ",\"elements\":%" PRIu64, pair->elements);
     }
     fprintf(file,
             ",\"type\":\"%s\",\"create_revision\":%" PRId64 ",\"mod_revision\":%" PRId64
             ",\"version\":%" PRId64,
-            (unsigned)pair->type < sizeof types / sizeof types[0] ? types[pair->type] : "?",
+            kv_type_name(pair->type),
             pair->create_revision,
             pair->mod_revision,
             pair->version);
@@ -181,4 +230,21 @@ void kvctl_print_json_pair(FILE *file, const struct kv_pair *pair, bool keys_onl
         fprintf(file, ",\"expires_at_ms\":%" PRId64, pair->expires_at_ms);
     }
     fputc('}', file);
+}
+
+void kvctl_print_score(FILE *file, double score)
+{
+    char text[32];
+
+    if (isinf(score)) {
+        fputs(score > 0 ? "inf" : "-inf", file);
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, score);
+        if (strtod(text, NULL) == score) {
+            break;
+        }
+    }
+    fputs(text, file);
 }

@@ -129,10 +129,9 @@ int kvctl_run_help(struct kvctl *kvctl)
     return KVCTL_OK;
 }
 
-static int run_command(struct kvctl *kvctl)
+int kvctl_dispatch(struct kvctl *kvctl)
 {
     const struct kvctl_command *command = kvctl->args.command;
-    int code;
 
     if (kvctl->args.set[KVCTL_HELP]) {
         if (command) {
@@ -142,12 +141,20 @@ static int run_command(struct kvctl *kvctl)
         }
         return KVCTL_OK;
     }
-    if (command->offline) {
-        return command->run(kvctl);
+    return command->run ? command->run(kvctl) : kvctl_run_request(kvctl);
+}
+
+static int run_command(struct kvctl *kvctl)
+{
+    const struct kvctl_command *command = kvctl->args.command;
+    int code;
+
+    if (kvctl->args.set[KVCTL_HELP] || command->offline) {
+        return kvctl_dispatch(kvctl);
     }
     code = kvctl_open(kvctl, kvctl->endpoints, &kvctl->client);
     if (code == KVCTL_OK) {
-        code = command->run(kvctl);
+        code = kvctl_dispatch(kvctl);
         kv_client_close(kvctl->client);
     }
     return code;

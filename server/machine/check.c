@@ -1,5 +1,4 @@
-/* Invariants of the whole machine, for tests: M1 to M10, M13 and M14, and C1 to C3 of collections.
- */
+/* Invariants of the whole machine, for tests: M1 to M10, M13, M14, and C1 to C3 of collections. */
 #include "common/assert.h"
 #include "server/machine/collection.h"
 #include "server/machine/zset_index.h"

@@ -181,6 +181,7 @@ static const struct kv_record *commit_element(struct kv_collection *collection,
         collection->large.hash -= kv_record_hash(older);
     }
     kv_history_note(&machine->history, record);
+    machine->written_bytes += kv_record_cost(record);
     collection->changed = true;
     /* The key's record follows with the commit; a command that fails before is taken back. */
     machine->changed = true;

@@ -24,6 +24,10 @@ static const struct kv_command commands[] = {
     {KV__REQUEST__COMMAND_EXISTS, KV_COMMAND_READ, false, true, kv_validate_exists, kv_run_exists},
     {KV__REQUEST__COMMAND_COUNT, KV_COMMAND_READ, false, true, kv_validate_count, kv_run_count},
     {KV__REQUEST__COMMAND_RANGE, KV_COMMAND_READ, false, true, kv_validate_range, kv_run_range},
+    {KV__REQUEST__COMMAND_TYPE, KV_COMMAND_READ, false, true, kv_validate_type, kv_run_type},
+    {KV__REQUEST__COMMAND_RENAME, KV_COMMAND_WRITE, true, true, kv_validate_rename, kv_run_rename},
+    {KV__REQUEST__COMMAND_COPY, KV_COMMAND_WRITE, true, true, kv_validate_copy, kv_run_copy},
+    {KV__REQUEST__COMMAND_TOUCH, KV_COMMAND_WRITE, true, true, kv_validate_touch, kv_run_touch},
     {KV__REQUEST__COMMAND_COUNTER_ADD,
      KV_COMMAND_WRITE,
      true,
@@ -150,6 +154,115 @@ static const struct kv_command commands[] = {
      true,
      kv_validate_list_move,
      kv_run_list_move},
+    {KV__REQUEST__COMMAND_SET_ADD,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_set_add,
+     kv_run_set_add},
+    {KV__REQUEST__COMMAND_SET_REMOVE,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_set_remove,
+     kv_run_set_remove},
+    {KV__REQUEST__COMMAND_SET_HAS,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_set_has,
+     kv_run_set_has},
+    {KV__REQUEST__COMMAND_SET_MEMBERS,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_set_members,
+     kv_run_set_members},
+    {KV__REQUEST__COMMAND_SET_LEN,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_set_len,
+     kv_run_set_len},
+    {KV__REQUEST__COMMAND_SET_POP,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_set_pop,
+     kv_run_set_pop},
+    {KV__REQUEST__COMMAND_SET_RANDOM,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_set_random,
+     kv_run_set_random},
+    {KV__REQUEST__COMMAND_SET_COMBINE,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_set_combine,
+     kv_run_set_combine},
+    {KV__REQUEST__COMMAND_ZSET_ADD,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_zset_add,
+     kv_run_zset_add},
+    {KV__REQUEST__COMMAND_ZSET_REMOVE,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_zset_remove,
+     kv_run_zset_remove},
+    {KV__REQUEST__COMMAND_ZSET_SCORE,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_zset_score,
+     kv_run_zset_score},
+    {KV__REQUEST__COMMAND_ZSET_RANK,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_zset_rank,
+     kv_run_zset_rank},
+    {KV__REQUEST__COMMAND_ZSET_RANGE,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_zset_range,
+     kv_run_zset_range},
+    {KV__REQUEST__COMMAND_ZSET_COUNT,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_zset_count,
+     kv_run_zset_count},
+    {KV__REQUEST__COMMAND_ZSET_POP,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_zset_pop,
+     kv_run_zset_pop},
+    {KV__REQUEST__COMMAND_ZSET_REMOVE_RANGE,
+     KV_COMMAND_WRITE,
+     false,
+     true,
+     kv_validate_zset_remove_range,
+     kv_run_zset_remove_range},
+    {KV__REQUEST__COMMAND_ZSET_COMBINE,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_zset_combine,
+     kv_run_zset_combine},
+    {KV__REQUEST__COMMAND_LIMITER_ACQUIRE,
+     KV_COMMAND_WRITE,
+     true,
+     true,
+     kv_validate_limiter_acquire,
+     kv_run_limiter_acquire},
+    {KV__REQUEST__COMMAND_TXN, KV_COMMAND_WRITE, true, true, kv_validate_txn, kv_run_txn},
     {KV__REQUEST__COMMAND_CONFIG_LIST, KV_COMMAND_READ, false, false, NULL, kv_run_config_list},
     {KV__REQUEST__COMMAND_CONFIG_GET,
      KV_COMMAND_READ,
@@ -198,6 +311,21 @@ const struct kv_command *kv_command_find(const Kv__Request *request)
     return NULL;
 }
 
+enum kv_command_class kv_command_class_of(const struct kv_command *command,
+                                          const Kv__Request *request)
+{
+    if (request->command_case == KV__REQUEST__COMMAND_SET_COMBINE) {
+        return request->set_combine->store.len > 0 ? KV_COMMAND_WRITE : KV_COMMAND_READ;
+    }
+    if (request->command_case == KV__REQUEST__COMMAND_ZSET_COMBINE) {
+        return request->zset_combine->store.len > 0 ? KV_COMMAND_WRITE : KV_COMMAND_READ;
+    }
+    if (command->command == KV__REQUEST__COMMAND_TXN && !kv_txn_writes(request->txn)) {
+        return KV_COMMAND_READ;
+    }
+    return command->cls;
+}
+
 enum kv_command_class kv_command_classify(const Kv__Request *request)
 {
     const struct kv_command *command = kv_command_find(request);
@@ -211,13 +339,16 @@ enum kv_command_class kv_command_classify(const Kv__Request *request)
     if (request->command_case == KV__REQUEST__COMMAND_RANGE && request->range->stream) {
         return KV_COMMAND_STREAM;
     }
-    return command->cls;
+    return kv_command_class_of(command, request);
 }
 
 bool kv_command_grows(const Kv__Request *request)
 {
     const struct kv_command *command = kv_command_find(request);
 
+    if (request->command_case == KV__REQUEST__COMMAND_TXN) {
+        return kv_txn_grows(request->txn);
+    }
     return command && command->grows;
 }
 

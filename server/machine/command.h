@@ -24,6 +24,10 @@ struct kv_command {
 };
 /* NULL: not there. */
 const struct kv_command *kv_command_find(const Kv__Request *request);
+/* The row's class, but for commands that only read unless they are to store what they find, and
+ * transactions, which are what their operations are. */
+enum kv_command_class kv_command_class_of(const struct kv_command *command,
+                                          const Kv__Request *request);
 
 /* --- command_check.c: what can be told of a request without the state --- */
 int kv_check_key(ProtobufCBinaryData key, struct kv_error *ret_error) KV_MUST_CHECK;
@@ -43,6 +47,14 @@ int kv_check_names(const ProtobufCBinaryData *names,
 /* first..last, both included, negative ones from the end, as [*ret_from, *ret_to) of size. */
 void kv_clamp_range(
     uint64_t size, int64_t first, int64_t last, uint64_t *ret_from, uint64_t *ret_to);
+/* What a set or sorted set is made of. */
+struct kv_sources {
+    Kv__Combination combination;
+    const ProtobufCBinaryData *keys;
+    size_t n_keys;
+    ProtobufCBinaryData store; /* empty: nowhere */
+};
+int kv_check_sources(const struct kv_sources *sources, struct kv_error *ret_error) KV_MUST_CHECK;
 
 /* --- validation and handlers, by type --- */
 #define KV_DECLARE_COMMAND(name)                                       \
@@ -65,6 +77,11 @@ KV_DECLARE_COMMAND(set_range);
 KV_DECLARE_COMMAND(delete);
 KV_DECLARE_COMMAND(exists);
 KV_DECLARE_COMMAND(count);
+/* command_rename.c */
+KV_DECLARE_COMMAND(type);
+KV_DECLARE_COMMAND(rename);
+KV_DECLARE_COMMAND(copy);
+KV_DECLARE_COMMAND(touch);
 /* command_range.c */
 KV_DECLARE_COMMAND(range);
 /* command_counter.c */
@@ -91,10 +108,55 @@ KV_DECLARE_COMMAND(list_insert);
 KV_DECLARE_COMMAND(list_remove);
 KV_DECLARE_COMMAND(list_trim);
 KV_DECLARE_COMMAND(list_move);
+/* command_set.c, command_set_combine.c */
+KV_DECLARE_COMMAND(set_add);
+KV_DECLARE_COMMAND(set_remove);
+KV_DECLARE_COMMAND(set_has);
+KV_DECLARE_COMMAND(set_members);
+KV_DECLARE_COMMAND(set_len);
+KV_DECLARE_COMMAND(set_pop);
+KV_DECLARE_COMMAND(set_random);
+KV_DECLARE_COMMAND(set_combine);
+/* command_zset.c, command_zset_range.c, command_zset_combine.c */
+KV_DECLARE_COMMAND(zset_add);
+KV_DECLARE_COMMAND(zset_remove);
+KV_DECLARE_COMMAND(zset_score);
+KV_DECLARE_COMMAND(zset_rank);
+KV_DECLARE_COMMAND(zset_range);
+KV_DECLARE_COMMAND(zset_count);
+KV_DECLARE_COMMAND(zset_pop);
+KV_DECLARE_COMMAND(zset_remove_range);
+KV_DECLARE_COMMAND(zset_combine);
+/* command_limiter.c */
+KV_DECLARE_COMMAND(limiter_acquire);
+/* Bytes that no machine made are refused. */
+bool kv_limiter_is_sound(struct kv_slice value);
+/* command_txn.c */
+KV_DECLARE_COMMAND(txn);
+/* Has either branch, at any depth, such a command? */
+bool kv_txn_writes(const Kv__Txn *txn);
+bool kv_txn_grows(const Kv__Txn *txn);
+/* compare.c */
+int kv_check_compare(const Kv__Compare *compare, struct kv_error *ret_error) KV_MUST_CHECK;
+/* Of the state as it is now. KV_TOO_LARGE: the work limit. */
+int kv_compare(struct kv_machine *machine,
+               const Kv__Compare *compare,
+               struct kv_answer *answer,
+               bool *ret_holds) KV_MUST_CHECK;
 /* settings.c */
 KV_DECLARE_COMMAND(config_list);
 KV_DECLARE_COMMAND(config_get);
 KV_DECLARE_COMMAND(config_set);
+/* command_session.c */
+int kv_run_session_open(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        struct kv_answer *answer);
+int kv_run_session_renew(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+int kv_run_session_close(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
 
 /* The answer's result is this one. */
 #define KV_ANSWER(answer, RESULT, field, member)               \

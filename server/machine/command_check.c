@@ -158,3 +158,20 @@ void kv_clamp_range(
         *ret_to = (uint64_t)last + 1;
     }
 }
+
+int kv_check_sources(const struct kv_sources *sources, struct kv_error *ret_error)
+{
+    int status = 0;
+
+    if ((unsigned)sources->combination > KV__COMBINATION__COMBINE_DIFFERENCE) {
+        return kv_error_set(
+            ret_error, KV_INVALID, "unknown combination %d", (int)sources->combination);
+    }
+    if (sources->n_keys == 0) {
+        return kv_error_set(ret_error, KV_INVALID, "the command names no key to combine");
+    }
+    for (size_t i = 0; i < sources->n_keys && status == 0; i++) {
+        status = kv_check_key(sources->keys[i], ret_error);
+    }
+    return status == 0 && sources->store.len > 0 ? kv_check_key(sources->store, ret_error) : status;
+}

@@ -134,14 +134,17 @@ int kv_run_delete(struct kv_machine *machine, const Kv__Request *request, struct
     if (status != 0) {
         return status;
     }
-    kv_machine_reserve_kvs(machine, n);
+    kv_machine_reserve_kvs(machine, command->return_previous ? n : 0);
     for (size_t i = 0; i < n; i++) {
         struct kv_record *record = machine->records[i];
 
         /* One that was named twice is gone by now. */
         if (kv_keyspace_get(machine, kv_record_key(record)) == record) {
             kv_keyspace_delete(machine, kv_record_key(record));
-            kv_key_value_fill(&machine->kvs[deleted++], record, false);
+            if (command->return_previous) {
+                kv_key_value_fill(&machine->kvs[deleted], record, false);
+            }
+            deleted++;
         }
     }
     kv__delete_result__init(&answer->result.delete_);

@@ -298,7 +298,7 @@ int kv_run_hash_exists(struct kv_machine *machine,
     Kv__PresentResult *result = &answer->result.present;
     struct kv_collection hash;
     struct kv_slice value;
-    int status = open_hash(machine, command->key, 0, answer, &hash);
+    int status = open_hash(machine, command->key, command->at_revision, answer, &hash);
 
     if (status == 0) {
         status = kv_machine_work(machine, command->n_fields, answer);
@@ -321,7 +321,8 @@ int kv_run_hash_len(struct kv_machine *machine,
                     struct kv_answer *answer)
 {
     struct kv_collection hash;
-    int status = open_hash(machine, request->hash_len->key, 0, answer, &hash);
+    int status =
+        open_hash(machine, request->hash_len->key, request->hash_len->at_revision, answer, &hash);
 
     if (status != 0) {
         return status;

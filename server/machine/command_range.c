@@ -64,6 +64,7 @@ struct query {
 struct found {
     size_t n;
     bool more;
+    uint64_t visits;      /* keys that were looked at */
     struct kv_slice last; /* last key given or looked at */
 };
 
@@ -126,7 +127,6 @@ static struct found collect(struct kv_machine *machine, const struct query *quer
     struct found found = {0};
     struct kv_tree_cursor cursor;
     uint64_t bytes = 0;
-    uint64_t visits = 0;
 
     seek(machine, query, &cursor);
     for (const struct kv_record *newest; (newest = kv_tree_cursor_get(&cursor));
@@ -141,7 +141,7 @@ static struct found collect(struct kv_machine *machine, const struct query *quer
         if (kv_keyspace_is_dead(machine, newest)) {
             continue;
         }
-        if (found.n == query->max_keys || ++visits > query->max_visits) {
+        if (found.n == query->max_keys || ++found.visits > query->max_visits) {
             found.more = true;
             return found;
         }
@@ -213,10 +213,12 @@ static uint64_t least(uint64_t a, uint64_t b)
 int kv_run_range(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer)
 {
     const Kv__Range *range = request->range;
-    int64_t revision = range->at_revision ? range->at_revision : machine->revision;
+    /* Within a transaction that has changed something, now is the revision that it makes. */
+    int64_t revision =
+        range->at_revision ? range->at_revision : machine->revision + machine->changed;
     struct query query = {
         .range = range,
-        .revision = kv_revision_is_now(machine, revision) ? 0 : revision,
+        .revision = kv_revision_is_now(machine, range->at_revision) ? 0 : range->at_revision,
         .has_position = range->cursor.len > 0,
         .position = kv_slice_of_proto(range->cursor),
         .max_keys = range->limit ? range->limit : UINT64_MAX,
@@ -235,6 +237,7 @@ int kv_run_range(struct kv_machine *machine, const Kv__Request *request, struct 
         found.n = least(count, query.max_keys);
     } else {
         found = collect(machine, &query);
+        machine->work += found.visits;
         if (found.more && range->count_only && found.n < query.max_keys) {
             answer->hint.limit = (char *)(uintptr_t) "work-limit";
             answer->hint.limit_value = machine->settings.work_elements;

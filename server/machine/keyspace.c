@@ -107,6 +107,7 @@ static void commit(struct kv_machine *machine, struct kv_record *record, bool ke
         record->drops = older->is_large && !keeps_collection && !is_same_collection(older, record);
     }
     kv_history_note(&machine->history, record);
+    machine->written_bytes += kv_record_cost(record);
     machine->changed = true;
 }
 
@@ -167,6 +168,23 @@ int kv_machine_work(struct kv_machine *machine, uint64_t n, struct kv_answer *an
                         "the command would touch more than %" PRIu64
                         " elements (setting work-limit): do it in pieces",
                         machine->settings.work_elements);
+}
+
+int kv_machine_check_written(const struct kv_machine *machine,
+                             uint64_t more,
+                             struct kv_answer *answer)
+{
+    const uint64_t written = machine->written_bytes;
+
+    if (more <= KV_COMMAND_WRITTEN_BYTES_MAX && written <= KV_COMMAND_WRITTEN_BYTES_MAX - more) {
+        return 0;
+    }
+    answer->hint.limit = (char *)(uintptr_t) "written-bytes";
+    answer->hint.limit_value = KV_COMMAND_WRITTEN_BYTES_MAX;
+    return kv_error_set(&answer->error,
+                        KV_TOO_LARGE,
+                        "the command would write more than %llu bytes: do it in pieces",
+                        KV_COMMAND_WRITTEN_BYTES_MAX);
 }
 
 void *kv_reply_alloc(struct kv_machine *machine, size_t size)

@@ -44,11 +44,11 @@ void kv_machine_close(struct kv_machine *machine)
     kv_tree_deinit(&machine->tree);
     kv_tree_deinit(&machine->elements);
     kv_tree_deinit(&machine->scores);
+    kv_sessions_deinit(&machine->sessions);
+    (void)XXH3_freeState(machine->command_hash);
     kv_dropped_deinit(&machine->dropped);
     kv_arena_deinit(&machine->arena);
     kv_waiters_deinit(&machine->waiters);
-    kv_sessions_deinit(&machine->sessions);
-    (void)XXH3_freeState(machine->command_hash);
     free(machine->records);
     free(machine);
 }
@@ -127,9 +127,12 @@ void kv_machine_answer(struct kv_machine *machine,
     kv_arena_reset(&machine->arena);
     kv_machine_reset_scratch(machine);
     machine->work = 0;
+    machine->written_bytes = 0;
+    machine->reading = cls == KV_COMMAND_READ;
     kv_answer_init(&answer);
     status = kv_command_validate(request, &machine->settings, &answer.error);
-    if (status == 0 && (!command || command->cls != cls || !command->run)) {
+    if (status == 0 &&
+        (!command || kv_command_class_of(command, request) != cls || !command->run)) {
         status = kv_error_set(&answer.error, KV_INVALID, "the command does not belong here");
     }
     if (status == 0) {

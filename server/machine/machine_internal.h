@@ -36,12 +36,15 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
-    uint64_t work;              /* elements that this command has touched */
-    uint64_t operation;         /* number of the running operation within its entry, from 0 */
-    size_t reclaim_per_entry;   /* tests lower it */
-    XXH3_state_t *command_hash; /* scratch */
+    uint64_t work;            /* elements that this command has touched */
+    bool reading;             /* outside the log: an answer may differ from other nodes' */
+    uint64_t random_reads;    /* so that each chooses anew */
+    uint64_t written_bytes;   /* of the versions that it has made */
+    uint64_t operation;       /* number of the running operation within its entry, from 0 */
+    size_t reclaim_per_entry; /* tests lower it */
     struct kv_dropped dropped;
-    struct kv_arena arena; /* for the reply being built */
+    XXH3_state_t *command_hash; /* scratch */
+    struct kv_arena arena;      /* for the reply being built */
     /* Scratch for replies of several keys, in the arena. */
     Kv__KeyValue *kvs;
     Kv__KeyValue **kv_pointers;
@@ -146,6 +149,11 @@ int kv_wrong_type(struct kv_answer *answer,
                   enum kv_type wanted) KV_MUST_CHECK;
 /* Counts what the command touches: KV_TOO_LARGE beyond the work limit. */
 int kv_machine_work(struct kv_machine *machine, uint64_t n, struct kv_answer *answer) KV_MUST_CHECK;
+/* KV_TOO_LARGE: the versions that the command has made, and `more` bytes, are over what one may
+ * make. */
+int kv_machine_check_written(const struct kv_machine *machine,
+                             uint64_t more,
+                             struct kv_answer *answer) KV_MUST_CHECK;
 void kv_machine_reset_scratch(struct kv_machine *machine);
 void kv_answer_init(struct kv_answer *answer);
 /* Code, message and hint. */

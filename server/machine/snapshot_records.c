@@ -1,6 +1,7 @@
 /* Records of a snapshot: keys and elements as they were at the oldest revision, then every change
  * as its command made it, so that costs, versions, sums and hashes are computed anew. */
 #include "server/machine/collection.h"
+#include "server/machine/command.h"
 #include "server/machine/snapshot_load_internal.h"
 #include "server/machine/zset_index.h"
 
@@ -48,6 +49,10 @@ static int check_value(const struct kv_machine_loader *loader,
         return item->value.size == 0 ? 0 : corrupt(loader, ret_error, "a value without a type");
     case KV_TYPE_COUNTER:
         return item->value.size == 8 ? 0 : corrupt(loader, ret_error, "a counter's size");
+    case KV_TYPE_LIMITER:
+        return kv_limiter_is_sound(item->value)
+                   ? 0
+                   : corrupt(loader, ret_error, "a limiter is damaged");
     case KV_TYPE_HASH:
     case KV_TYPE_LIST:
     case KV_TYPE_SET:

@@ -39,9 +39,12 @@ uint64_t kv_tree_count(const struct kv_tree *tree)
     return kv_tree_live_count(tree->root);
 }
 
+/* Where the count of a leaf tells that nothing in it is dead, its records need not be looked at:
+ * they are scattered in memory. */
 uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key)
 {
     const struct kv_tree_node *node = tree->root;
+    uint64_t live = 0; /* in the node; of the root not known */
     uint64_t rank = 0;
     bool equal;
     unsigned at;
@@ -51,9 +54,13 @@ uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key)
         for (unsigned i = 0; i < at; i++) {
             rank += node->children[i].live;
         }
+        live = node->children[at].live;
         node = node->children[at].node;
     }
     at = kv_tree_leaf_position(node, key, &equal);
+    if (live == node->n) {
+        return rank + at;
+    }
     for (unsigned i = 0; i < at; i++) {
         rank += !node->slots[i].record->tombstone;
     }
@@ -63,6 +70,7 @@ uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key)
 struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)
 {
     const struct kv_tree_node *node = tree->root;
+    uint64_t live = 0;
 
     while (!node->is_leaf) {
         unsigned i = 0;
@@ -74,7 +82,11 @@ struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)
         if (i == node->n) {
             return NULL;
         }
+        live = node->children[i].live;
         node = node->children[i].node;
+    }
+    if (live == node->n && n < live) {
+        return node->slots[n].record;
     }
     for (unsigned i = 0; i < node->n; i++) {
         if (!node->slots[i].record->tombstone && n-- == 0) {

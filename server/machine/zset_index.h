@@ -6,6 +6,21 @@
 
 #include "server/machine/collection.h"
 
+struct kv_zset_index_key {
+    size_t size;
+    uint8_t bytes[KV_ELEMENT_KEY_BYTES_MAX];
+};
+
+/* The key of a set's members of this score (kv_score_order) from this one on. */
+struct kv_slice kv_zset_index_key(uint64_t id,
+                                  uint64_t order,
+                                  struct kv_slice member,
+                                  struct kv_zset_index_key *ret_key);
+/* The member is in the set `id` with this score. */
+void kv_zset_index_add(struct kv_machine *machine,
+                       uint64_t id,
+                       double score,
+                       struct kv_slice member);
 /* The element is a live record of a sorted set. */
 void kv_zset_index_put(struct kv_machine *machine, const struct kv_record *element);
 void kv_zset_index_remove(struct kv_machine *machine, const struct kv_record *element);

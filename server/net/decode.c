@@ -27,7 +27,9 @@ static void name_limit(const struct kv_machine_settings *settings,
 {
     bool is_value = value_size(request->request) > settings->value_bytes;
 
-    if (request->status == KV_TOO_LARGE) {
+    /* Of a transaction the message says what it is. */
+    if (request->status == KV_TOO_LARGE &&
+        request->request->command_case != KV__REQUEST__COMMAND_TXN) {
         request->limit = is_value ? "value-limit" : "key-limit";
         request->limit_value = is_value ? settings->value_bytes : KV_KEY_BYTES_MAX;
     }

@@ -36,6 +36,7 @@ struct kv_config {
     uint64_t heartbeat_ms;
     uint64_t wal_segment_bytes;
     uint64_t snapshot_log_bytes;
+    uint64_t snapshot_bytes_per_s; /* to each node */
     char log_level[KV_CONFIG_TEXT_BYTES];
     bool peer_compression;
     /* Derived. */

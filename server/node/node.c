@@ -493,11 +493,11 @@ static bool is_serving(const struct kv_node *node)
 {
     const struct kv_replica_status *status = &node->replica_status;
 
-    /* A follower without room learns of no new entries; one that fetches a snapshot lacks so many
-     * that it does not know how many. */
+    /* A follower without room learns of no new entries; one that fetches a snapshot, or is about
+     * to, lacks so many that they are not in its log. */
     return !node->stopping && !node->dead && node->unfit_index == 0 && status->leader_id != 0 &&
            (status->role == KV_ROLE_LEADER || status->room != KV_ROOM_NONE) &&
-           status->applied_index + SERVING_LAG_ENTRIES >= status->commit_index &&
+           status->applied_index + SERVING_LAG_ENTRIES >= status->cluster_commit_index &&
            status->applied_index > 0 && status->fetch_index == 0 &&
            (status->role == KV_ROLE_LEADER ||
             kv_replica_is_connected(node->replica, status->leader_id));

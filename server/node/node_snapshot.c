@@ -224,7 +224,12 @@ void kv_node_snapshot_done(
             reply.revision = kv_machine_revision(node->machine);
             kv_node_finish(node, op, &reply);
         } else {
-            kv_node_fail(node, op, status, "no snapshot was taken: %s", error->message);
+            kv_node_fail(node,
+                         op,
+                         status,
+                         "no snapshot was taken: %s%s",
+                         error->message,
+                         status == KV_NO_SPACE ? ": make room there, then take it again" : "");
         }
     }
 }

@@ -1,6 +1,7 @@
 /* Entries of the log, as they are applied: two machines, one as on a leader (with replies), one as
  * on a follower, go through the same entries, whatever those hold. They stay equal, keep their
- * invariants, and what was readable at a revision is read the same later.
+ * invariants, and what was readable at a revision is read the same later. After some entries the
+ * follower is one that a snapshot of the leader has made.
  *
  * Input: entries one after the other, each behind its size (two bytes). */
 #include "common/arena.h"
@@ -8,9 +9,10 @@
 #include "proto/entry.h"
 #include "proto/log.pb-c.h"
 #include "server/machine/machine.h"
+#include "server/machine/snapshot.h"
 #include "tests/fuzz/requests.h"
 
-enum { POINTS_MAX = 64, PIECE_BYTES = 512 };
+enum { POINTS_MAX = 64, PIECE_BYTES = 512, RELOAD_ENTRIES = 5 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -39,12 +41,14 @@ static void digest_piece(void *arg, Kv__RangeResult *result, int64_t revision)
     KV_ASSERT(revision == point->revision);
     for (size_t i = 0; i < result->n_kvs; i++) {
         const Kv__KeyValue *kv = result->kvs[i];
-        uint8_t numbers[32];
+        uint8_t numbers[48];
 
         kv_put_u64(numbers, kv->key.len);
         kv_put_u64(numbers + 8, (uint64_t)kv->create_revision);
         kv_put_u64(numbers + 16, (uint64_t)kv->mod_revision);
         kv_put_u64(numbers + 24, (uint64_t)kv->version);
+        kv_put_u64(numbers + 32, (uint64_t)kv->counter);
+        kv_put_u64(numbers + 40, kv->elements);
         point->digest = kv_crc32c(numbers, sizeof numbers, point->digest);
         point->digest = kv_crc32c(kv->key.data, kv->key.len, point->digest);
         point->digest = kv_crc32c(kv->value.data, kv->value.len, point->digest);
@@ -217,6 +221,27 @@ static void check_same(const struct fuzz *fuzz)
                      sizeof(struct kv_machine_settings)) == 0);
 }
 
+/* The follower becomes what a snapshot of the leader holds. */
+static void reload(struct fuzz *fuzz)
+{
+    struct kv_machine_loader *loader;
+    struct kv_machine_view *view;
+    struct kv_error error;
+    struct kv_buf buf;
+
+    kv_buf_init(&buf, 4 * (size_t)FUZZ_STORE_BYTES_MAX);
+    KV_ASSERT(kv_machine_view_open(fuzz->leader, &view) == 0);
+    while (kv_machine_view_read(view, &buf, buf.size + PIECE_BYTES) == 1) {
+    }
+    kv_machine_view_close(fuzz->leader, view);
+    kv_machine_close(fuzz->follower);
+    KV_ASSERT(kv_machine_loader_open(&loader) == 0);
+    KV_ASSERT(kv_machine_loader_feed(loader, kv_slice_of(buf.data, buf.size), &error) == 0);
+    KV_ASSERT(kv_machine_loader_finish(loader, &fuzz->follower, &error) == 0);
+    kv_machine_loader_close(loader);
+    kv_buf_deinit(&buf);
+}
+
 /* False: of a newer machine; a node ends there. */
 static bool apply(struct fuzz *fuzz, struct kv_slice bytes)
 {
@@ -248,6 +273,10 @@ static bool apply(struct fuzz *fuzz, struct kv_slice bytes)
     kv_machine_end(fuzz->follower);
     check_same(fuzz);
     note_point(fuzz);
+    if (fuzz->index % RELOAD_ENTRIES == 0) {
+        reload(fuzz);
+        check_same(fuzz);
+    }
     return true;
 }
 

@@ -5,6 +5,7 @@
  * that are encoded well, whatever they say, so that the checks behind the checksums are reached. */
 #include "raft/snapshot_file.h"
 #include "tests/support/fake_disk.h"
+#include "tests/support/snapshot_rig.h"
 
 #include "common/crc32c.h"
 
@@ -14,6 +15,7 @@
 
 /* The program is linked with kvraft alone. */
 #include "tests/support/fake_disk.c"
+#include "tests/support/snapshot_rig.c"
 
 enum { FILE_BYTES_MAX = 16384 };
 #define NAME "snap/0000000000000014-0000000000000002"
@@ -156,7 +158,7 @@ static void transfer(struct fake_disk *disk,
                   receiver, offset, kv_slice_of(piece.data, piece.size), &error) == 0);
     }
     if (status == 0) {
-        status = kv_snapshot_receiver_finish(receiver, 7, &error);
+        status = snapshot_rig_finish(receiver, 7, &error);
         check(status == expected && (status == 0 || error.message[0]));
         check((kv_snapshot_verify(fake_disk_ops(to), NAME, 7, &found, &error) == 0) ==
               (expected == 0));

@@ -105,6 +105,85 @@ RANGES = [
     'range { range { start: "a" special: FROM_KEY } cursor: "k3" }',
     'range { range { start: "k2" end: "k5" } }',
 ]
+LONG = "x" * 300  # eight of them, and a collection is large
+COUNTERS = [
+    'counter_add { key: "n" delta: 5 initial: 10 max { value: 20 } }',
+    'counter_add { key: "n" delta: 9223372036854775807 }',
+    'counter_add { key: "n" delta: -7 min { value: 9 } }',
+    'counter_set { key: "n" value: -3 }',
+    'counter_get { key: "n" at_revision: 2 }',
+    'append { key: "n" value: "x" }',
+]
+HASHES = [
+    'hash_set { key: "h" fields { name: "a" value: "1" } fields { name: "b" value: "-2" } }',
+    'hash_set { key: "h" fields { name: "a" } if_absent: true }',
+    'hash_add { key: "h" field: "b" delta: 5 }',
+    'hash_get { key: "h" fields: "a" fields: "x" at_revision: 2 }',
+    *(f'hash_set {{ key: "h" fields {{ name: "f{i}" value: "{LONG}" }} }}' for i in range(8)),
+    'hash_scan { key: "h" cursor: "f2" limit: 3 }',
+    'hash_get_all { key: "h" at_revision: 3 }',
+    'hash_exists { key: "h" fields: "f1" }',
+    'hash_len { key: "h" }',
+    'hash_delete { key: "h" fields: "a" fields: "b" fields: "f3" }',
+]
+LISTS = [
+    'list_push { key: "l" elements: "1" elements: "2" }',
+    'list_push { key: "l" end: LIST_RIGHT elements: "3" elements: "2" if_present: true }',
+    'list_insert { key: "l" pivot: "2" element: "n" after: true }',
+    'list_set { key: "l" index: -1 element: "z" }',
+    'list_move { key: "l" from: LIST_RIGHT to: "m" }',
+    f'list_push {{ key: "l" {" ".join(f"""elements: "{i}{LONG}" """ for i in range(8))} }}',
+    'list_range { key: "l" first: 0 last: -1 at_revision: 3 }',
+    'list_index { key: "l" index: 4 }',
+    *('list_insert { key: "l" pivot: "1" element: "i" }' for _ in range(3)),
+    'list_remove { key: "l" element: "i" count: -2 }',
+    'list_pop { key: "l" count: 3 }',
+    'list_pop { key: "l" end: LIST_RIGHT block_ms: 50 }',
+    'list_trim { key: "l" first: 1 last: -2 }',
+    'list_len { key: "l" }',
+]
+SETS = [
+    'set_add { key: "s" members: "a" members: "b" members: "c" }',
+    f'set_add {{ key: "t" {" ".join(f"""members: "{i}{LONG}" """ for i in range(8))} members: "b" }}',
+    'set_combine { combination: COMBINE_INTERSECTION keys: "s" keys: "t" store: "u" }',
+    'set_combine { combination: COMBINE_DIFFERENCE keys: "t" keys: "s" }',
+    'set_combine { keys: "s" keys: "t" store: "s" }',
+    'set_has { key: "s" members: "a" members: "x" }',
+    'set_members { key: "t" limit: 2 at_revision: 3 }',
+    'set_pop { key: "t" count: 2 }',
+    'set_random { key: "s" count: 2 }',
+    'set_remove { key: "s" members: "a" members: "b" members: "c" }',
+]
+ZSETS = [
+    'zset_add { key: "z" members { member: "m" score: 1.5 } members { member: "n" score: -0.0 } }',
+    'zset_add { key: "z" members { member: "m" score: 2 } if_greater: true if_present: true }',
+    'zset_add { key: "z" members { member: "m" score: inf } increment: true }',
+    'zset_add { key: "z" members { member: "m" score: -inf } increment: true }',
+    'zset_add { key: "z" members { member: "x" score: nan } }',
+    *(f'zset_add {{ key: "z" members {{ member: "{i}{LONG}" score: {9 - i} }} }}' for i in range(8)),
+    'zset_rank { key: "z" member: "m" descending: true }',
+    'zset_range { key: "z" span { ranks { first: 0 last: -1 } } descending: true offset: 1 limit: 3 at_revision: 4 }',
+    'zset_range { key: "z" span { scores { min { score: 1 exclusive: true } } } }',
+    'zset_range { key: "z" span { members { start: "3" special: FROM_KEY } } }',
+    'zset_count { key: "z" span { scores { max { score: 5 } } } }',
+    'zset_combine { keys: "z" keys: "y" weights: 2 weights: 0.5 aggregate: AGGREGATE_MAX store: "w" }',
+    'zset_pop { key: "z" greatest: true count: 2 }',
+    'zset_remove_range { key: "z" span { ranks { first: 1 last: 2 } } }',
+    'zset_remove { key: "z" members: "n" }',
+    'zset_score { key: "z" members: "m" members: "n" }',
+]
+OTHERS = [
+    'rename { key: "h" to: "g" }',
+    'copy { key: "g" to: "h" if_absent: true }',
+    'copy { key: "z" to: "l" }',
+    'touch { keys: "g" keys: "l" keys: "none" }',
+    'type { key: "g" }',
+    'limiter_acquire { key: "r" rate: 5 period_ms: 1000 burst: 3 n: 2 }',
+    'limiter_acquire { key: "r" rate: 18446744073709551615 period_ms: 1 burst: 18446744073709551615 }',
+    'put { key: "l" value: "over it" }',
+    'compact { revision: 9 }',
+    'delete { ranges { special: ALL } }',
+]
 SESSIONS = [
     'session_open { ttl_ms: 2000 }',
     'session_open { ordered: true }',
@@ -117,11 +196,16 @@ SESSIONS = [
     'session_close { session_id: 2 }',
     'session { session_id: 2 sequence: 2 acknowledged_through: 1 } put { key: "b" }',
 ]
-NEXT = [
+TRANSACTIONS = [
     'txn { compares { range { start: "a" } comparison: COMPARE_LESS version: 3 }'
     ' then { put { key: "a" } } otherwise { txn { then { get { key: "b" } } } } }',
-    'zset_add { key: "z" members { member: "m" score: 1.5 } }',
-    'list_push { key: "l" elements: "1" elements: "2" }',
+    'txn { then { counter_add { key: "n" delta: 1 } } then { hash_set { key: "n" fields { name: "a" } } } }',
+    'txn { then { hash_set { key: "q" fields { name: "a" value: "1" } } } then { hash_add { key: "q" field: "a" delta: 1 } }'
+    ' then { rename { key: "q" to: "p" } } then { hash_len { key: "p" } } then { delete { keys: "p" } } }',
+    'txn { compares { range { special: ALL } hash_field { field: "a" value: "1" } }'
+    ' compares { range { start: "z" } zset_score { member: "m" score: 2 } comparison: COMPARE_GREATER_EQUAL } }',
+]
+NEXT = [
     'watch { range { special: ALL } kinds: EVENT_PUT kinds: EVENT_DELETE progress_ms: 5 }',
 ]
 
@@ -156,6 +240,7 @@ def client_seeds():
         "settings": connection(*SETTINGS),
         "node": connection("status { }", "member_list { }", "leader_transfer { node_id: 2 }", "snapshot_now { }"),
         "next": connection(*NEXT),
+        "types": connection(*COUNTERS[:2], *HASHES[:3], *LISTS[:3], *SETS[:3], *ZSETS[:2], *OTHERS, *TRANSACTIONS),
         "session": connection(*SESSIONS),
         "nested": connection(nested(4), nested(20)),
         "empty_request": connection("", frame(REQUEST, b"")),
@@ -201,6 +286,13 @@ def entry_seeds():
         "reads": entries(FILL, RANGES, ["status { }", ""]),
         "sessions": entries(*([text] for text in SESSIONS), step_ms=400),
         "next": entries(NEXT, FILL),
+        "counters": entries(*([text] for text in COUNTERS)),
+        "hashes": entries(*([text] for text in HASHES), OTHERS[:2], step_ms=100),
+        "lists": entries(*([text] for text in LISTS), LISTS),
+        "sets": entries(*([text] for text in SETS), SETS),
+        "zsets": entries(*([text] for text in ZSETS), ZSETS[5:]),
+        "types": entries(HASHES, LISTS, ZSETS, OTHERS, COUNTERS, SETS, TRANSACTIONS, step_ms=200000),
+        "transactions": entries(COUNTERS[:1], HASHES[:1], *([text] for text in TRANSACTIONS)),
         "newer": entries(FILL, version=1) + entries(FILL, version=2),
         "time_back": entries(*singly[:4], step_ms=-1000),
         "malformed": struct.pack("<H", 6) + b"\x08\x01\x1a\x02\x08\x01" + struct.pack("<H", 4) + b"\x1a\x09\x08\x01",

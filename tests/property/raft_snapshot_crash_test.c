@@ -5,6 +5,7 @@
  * failing run is printed. */
 #include "raft/snapshot_file.h"
 #include "tests/support/fake_disk.h"
+#include "tests/support/snapshot_rig.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -107,7 +108,7 @@ static int receive(struct fake_disk *disk)
             kv_snapshot_receiver_add(receiver, offset, kv_slice_of(piece.data, piece.size), &error);
     }
     if (status == 0) {
-        status = kv_snapshot_receiver_finish(receiver, 7, &error);
+        status = snapshot_rig_finish(receiver, 7, &error);
     }
     kv_snapshot_receiver_close(receiver);
     kv_buf_deinit(&piece);

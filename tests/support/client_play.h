@@ -130,11 +130,14 @@ static inline void submit_with(struct play *play,
     Kv__Request request = KV__REQUEST__INIT;
     Kv__Put put = KV__PUT__INIT;
     Kv__Get get = KV__GET__INIT;
+    Kv__SnapshotNow snapshot_now = KV__SNAPSHOT_NOW__INIT;
 
     put.key = get.key = (ProtobufCBinaryData){3, (uint8_t *)"key"};
     request.command_case = command;
     if (command == KV__REQUEST__COMMAND_PUT) {
         request.put = &put;
+    } else if (command == KV__REQUEST__COMMAND_SNAPSHOT_NOW) {
+        request.snapshot_now = &snapshot_now;
     } else {
         request.get = &get;
     }

@@ -2,6 +2,7 @@
 a number that was at least acknowledged before it began and at most attempted before it ended, and no read gives less
 than one that ended before it began."""
 
+import bisect
 from dataclasses import dataclass, field
 
 
@@ -27,12 +28,24 @@ class Register:
     reads: list = field(default_factory=list)
 
 
+def highest_before(times_and_numbers):
+    """A function that gives the highest number whose time is before another; 0 when there is none."""
+    ordered = sorted(times_and_numbers)
+    highest = [0]
+    for _time, number in ordered:
+        highest.append(max(highest[-1], number))
+    times = [time for time, _number in ordered]
+    return lambda time: highest[bisect.bisect_left(times, time)]
+
+
 def violations(register):
     """What is wrong with the history, in words; empty when nothing is."""
     found = []
+    acknowledged_before = highest_before((w.ended, w.number) for w in register.writes if w.acknowledged)
+    attempted_before = highest_before((w.began, w.number) for w in register.writes)
     for read in register.reads:
-        least = max((w.number for w in register.writes if w.acknowledged and w.ended < read.began), default=0)
-        most = max((w.number for w in register.writes if w.began < read.ended), default=0)
+        least = acknowledged_before(read.began)
+        most = attempted_before(read.ended)
         if read.number < least:
             found.append(f"lost or stale: read {read} gives less than {least}, acknowledged before")
         if read.number > most:

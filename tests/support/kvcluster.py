@@ -146,8 +146,12 @@ class Node:
         self.process.terminate()
         return self.process.wait(PATIENCE_S)
 
+    def connect(self, kind, *arguments, **options):
+        """A client of this kind."""
+        return kind(self.ports["client"], *arguments, **options)
+
     def client(self, **options):
-        return Client(self.ports["client"], **options)
+        return self.connect(Client, **options)
 
     def http(self, path):
         """Status code and body."""
@@ -181,6 +185,8 @@ def free_ports(count):
 
 
 class Cluster:
+    node_class = Node
+
     def __init__(self, directory, nodes=3, options=()):
         self.directory = pathlib.Path(directory)
         self.options = options
@@ -188,7 +194,7 @@ class Cluster:
         self.client_ports = {i + 1: ports[i] for i in range(nodes)}
         self.peer_ports = {i + 1: ports[nodes + i] for i in range(nodes)}
         self.members = ",".join(f"{i}={HOST}:{port}" for i, port in self.peer_ports.items())
-        self.nodes = {i + 1: Node(self, i + 1) for i in range(nodes)}
+        self.nodes = {i + 1: self.node_class(self, i + 1) for i in range(nodes)}
 
     def __enter__(self):
         for node in self.nodes.values():

@@ -64,7 +64,9 @@ Kv__Reply *machine_rig_write(struct machine_rig *rig, Kv__Request *request)
 {
     Kv__Reply *reply = NULL;
 
-    rig->cluster_time_ms += (int64_t)machine_rig_random(rig, 3);
+    if (!rig->is_still) {
+        rig->cluster_time_ms += (int64_t)machine_rig_random(rig, 3);
+    }
     apply(rig, request, &reply);
     assert_non_null(reply);
     return reply;
@@ -92,6 +94,39 @@ void machine_rig_expect(struct machine_rig *rig, Kv__Request *request, Kv__Code 
     kv__reply__free_unpacked(reply, NULL);
 }
 
+void machine_rig_refuse(struct machine_rig *rig, Kv__Request *request, Kv__Code code)
+{
+    uint64_t hash = kv_machine_state_hash(rig->machine);
+    int64_t revision = kv_machine_revision(rig->machine);
+
+    machine_rig_expect(rig, request, code);
+    assert_int_equal(kv_machine_state_hash(rig->machine), hash);
+    assert_int_equal(kv_machine_revision(rig->machine), revision);
+}
+
+void machine_rig_put_string(struct machine_rig *rig, const char *key)
+{
+    Kv__Put put = KV__PUT__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    put.key = machine_rig_bytes(key);
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    machine_rig_expect(rig, &request, KV__CODE__OK);
+}
+
+void machine_rig_set(struct machine_rig *rig, const char *setting, uint64_t value)
+{
+    Kv__ConfigSet command = KV__CONFIG_SET__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    command.name = (char *)(uintptr_t)setting;
+    command.value = value;
+    request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
+    request.config_set = &command;
+    machine_rig_expect(rig, &request, KV__CODE__OK);
+}
+
 void machine_rig_pass_time(struct machine_rig *rig, int64_t ms)
 {
     rig->cluster_time_ms += ms;
@@ -109,17 +144,15 @@ static void write_snapshot(struct kv_machine *machine, struct kv_buf *buf)
     kv_machine_view_close(machine, view);
 }
 
-void machine_rig_reload(struct machine_rig *rig)
+static struct kv_machine *load(const struct kv_buf *bytes)
 {
     struct kv_machine_loader *loader;
-    struct kv_machine *loaded;
-    struct kv_buf first, second;
+    struct kv_machine *loaded = NULL;
     struct kv_error error = {0};
     int status;
 
-    write_snapshot(rig->machine, &first);
     assert_int_equal(kv_machine_loader_open(&loader), 0);
-    status = kv_machine_loader_feed(loader, kv_slice_of(first.data, first.size), &error);
+    status = kv_machine_loader_feed(loader, kv_slice_of(bytes->data, bytes->size), &error);
     if (status == 0) {
         status = kv_machine_loader_finish(loader, &loaded, &error);
     }
@@ -128,6 +161,26 @@ void machine_rig_reload(struct machine_rig *rig)
     }
     assert_int_equal(status, 0);
     kv_machine_loader_close(loader);
+    return loaded;
+}
+
+void machine_rig_copy(struct machine_rig *rig, struct machine_rig *ret_copy)
+{
+    struct kv_buf bytes;
+
+    write_snapshot(rig->machine, &bytes);
+    *ret_copy = *rig;
+    ret_copy->machine = load(&bytes);
+    kv_buf_deinit(&bytes);
+}
+
+void machine_rig_reload(struct machine_rig *rig)
+{
+    struct kv_machine *loaded;
+    struct kv_buf first, second;
+
+    write_snapshot(rig->machine, &first);
+    loaded = load(&first);
     kv_machine_check_invariants(loaded);
     assert_int_equal(kv_machine_state_hash(loaded), kv_machine_state_hash(rig->machine));
     write_snapshot(loaded, &second);

@@ -10,7 +10,8 @@ struct machine_rig {
     uint64_t log_index;
     int64_t cluster_time_ms;
     uint64_t random_state;
-    bool checks; /* the invariants after each write */
+    bool checks;   /* the invariants after each write */
+    bool is_still; /* no time passes by itself */
 };
 
 void machine_rig_open(struct machine_rig *rig, uint64_t seed);
@@ -22,8 +23,15 @@ Kv__Reply *machine_rig_write(struct machine_rig *rig, Kv__Request *request);
 Kv__Reply *machine_rig_read(struct machine_rig *rig, Kv__Request *request);
 /* As write or read, by the command's class; asserts the code and frees the reply. */
 void machine_rig_expect(struct machine_rig *rig, Kv__Request *request, Kv__Code code);
+/* As expect, and that nothing changed. */
+void machine_rig_refuse(struct machine_rig *rig, Kv__Request *request, Kv__Code code);
+/* An empty string under the key; a setting. */
+void machine_rig_put_string(struct machine_rig *rig, const char *key);
+void machine_rig_set(struct machine_rig *rig, const char *setting, uint64_t value);
 /* Asserts that the state written and loaded again is the same, and goes on with the copy. */
 void machine_rig_reload(struct machine_rig *rig);
+/* Another rig whose machine was loaded from a snapshot of this one's. */
+void machine_rig_copy(struct machine_rig *rig, struct machine_rig *ret_copy);
 /* An empty entry at a later time. */
 void machine_rig_pass_time(struct machine_rig *rig, int64_t ms);
 

@@ -38,3 +38,26 @@ bool snapshot_rig_is_there(struct fake_disk *disk, const char *path)
 
     return fake_disk_data(disk, path, &size) != NULL;
 }
+
+int snapshot_rig_finish(struct kv_snapshot_receiver *receiver,
+                        uint64_t cluster_id,
+                        struct kv_error *ret_error)
+{
+    struct kv_snapshot_reader *reader = NULL;
+    struct kv_buf raw;
+    int status = kv_snapshot_receiver_read(receiver, cluster_id, &reader, ret_error);
+
+    kv_buf_init(&raw, KV_SNAPSHOT_BLOCK_BYTES_MAX);
+    status = status == 0 ? 1 : status;
+    while (status == 1) {
+        status = kv_snapshot_reader_next(reader, &raw, ret_error);
+    }
+    if (status == 0) {
+        status = kv_snapshot_receiver_finish(receiver, reader, ret_error);
+    } else if (status == KV_CORRUPT || status == KV_WRONG_NODE) {
+        kv_snapshot_receiver_reject(receiver);
+    }
+    kv_snapshot_reader_close(reader);
+    kv_buf_deinit(&raw);
+    return status;
+}

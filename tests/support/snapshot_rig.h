@@ -12,6 +12,10 @@ struct kv_snapshot_descriptor snapshot_rig_write(struct fake_disk *disk,
                                                  const struct kv_snapshot_meta *meta,
                                                  const struct kv_slice *blocks,
                                                  size_t n_blocks);
+/* All pieces were added: checks what was received, as an install does, and gives it its name. */
+int snapshot_rig_finish(struct kv_snapshot_receiver *receiver,
+                        uint64_t cluster_id,
+                        struct kv_error *ret_error) KV_MUST_CHECK;
 bool snapshot_rig_is_there(struct fake_disk *disk, const char *path);
 
 #endif

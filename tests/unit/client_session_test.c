@@ -96,6 +96,26 @@ static void test_later_is_retried_with_backoff(void **state)
     play_close(play);
 }
 
+static void test_a_refused_snapshot_is_not_asked_for_again(void **state)
+{
+    struct play *play = play_open("a");
+    const Kv__Code codes[] = {KV__CODE__NO_SPACE, KV__CODE__BUSY};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct end end = {0};
+
+        submit_with(play, KV__REQUEST__COMMAND_SNAPSHOT_NOW, (struct kv_call_options){0}, &end);
+        if (i == 0) {
+            accept_at(play, A);
+        }
+        answer(play, A, take_request(play, A, KV__REQUEST__COMMAND_SNAPSHOT_NOW), codes[i]);
+        assert_int_equal(end.status, -(int)codes[i]);
+        assert_non_null(strstr(end.message, "answered by a"));
+    }
+    play_close(play);
+}
+
 static void test_not_leader_goes_to_the_hint_at_once(void **state)
 {
     struct play *play = play_open("a,b");
@@ -669,6 +689,7 @@ int main(void)
         cmocka_unit_test(test_replies_in_any_order_and_in_pieces),
         cmocka_unit_test(test_errors_of_class_never_end_at_once),
         cmocka_unit_test(test_later_is_retried_with_backoff),
+        cmocka_unit_test(test_a_refused_snapshot_is_not_asked_for_again),
         cmocka_unit_test(test_not_leader_goes_to_the_hint_at_once),
         cmocka_unit_test(test_hello_names_the_leader),
         cmocka_unit_test(test_stay_ignores_the_leader),

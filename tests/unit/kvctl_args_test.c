@@ -136,11 +136,13 @@ static void test_numbers_and_durations(void **state)
 static void test_every_row(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < kvctl_n_commands; i++) {
-        const struct kvctl_command *command = &kvctl_commands[i];
+    for (size_t i = 0; i < kvctl_n_commands(); i++) {
+        const struct kvctl_command *command = kvctl_command_at(i);
+        const char *argv[WORDS_MAX];
+        struct kvctl_line line;
         struct kvctl_args args;
+        struct kv_arena arena;
         struct kv_error error;
-        char example[200];
         char *text = NULL;
         size_t size;
         FILE *file = open_memstream(&text, &size);
@@ -151,14 +153,21 @@ static void test_every_row(void **state)
         fclose(file);
         assert_non_null(strstr(text, command->example));
         free(text);
-        snprintf(example, sizeof example, "%s", command->example);
-        example[strcspn(example, "\"")] = '\0';
-        if (strlen(example) == strlen(command->example)) {
-            assert_int_equal(parse(example + strlen("kvctl "), &args, &error), 0);
-            assert_ptr_equal(args.command, command);
-            kvctl_args_free(&args);
+        kv_arena_init(&arena, 65536);
+        assert_int_equal(kvctl_split(&arena, command->example, &line, &error), 0);
+        assert_true(line.n_words > 1 && line.n_words <= WORDS_MAX);
+        memcpy(argv, line.words, line.n_words * sizeof *argv);
+        assert_string_equal(argv[0], "kvctl");
+        if (kvctl_args_parse((int)line.n_words, argv, &args, &error) != 0) {
+            fail_msg("%s: %s", command->example, error.message);
         }
+        assert_ptr_equal(args.command, command);
+        kvctl_args_free(&args);
+        kv_arena_deinit(&arena);
+        /* By itself, or by its request. */
+        assert_true(command->run || (command->fill && command->print));
     }
+    assert_null(kvctl_command_at(kvctl_n_commands()));
     for (size_t i = 0; i < kvctl_n_options; i++) {
         assert_int_equal(kvctl_options[i].id, i);
     }

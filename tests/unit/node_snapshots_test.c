@@ -308,18 +308,25 @@ static void lie(struct laggard *l,
                 int64_t difference,
                 const char *message)
 {
+    bool heals;
+
     change(&replica_of(l->cluster, l->leader)->kept[0].descriptor, difference);
     forget();
     cluster_start(l->cluster, l->follower);
     cluster_run_ms(l->cluster, 25000);
     assert_int_equal(cluster_leader(l->cluster), l->leader);
-    assert_false(has_installed(l->cluster, l));
+    /* Told of it, or unable to send what it announced, the leader looks at its file: it is another
+     * than it believes, so it takes a new one. */
+    heals = strstr(said, "snapshot_dropped");
+    assert_true(has_installed(l->cluster, l) == heals);
     assert_false(cluster_has_died(l->cluster, l->follower));
-    assert_true(status_of(l->cluster, l->follower).revision <= l->revision);
+    assert_true(heals || status_of(l->cluster, l->follower).revision <= l->revision);
     assert_non_null(strstr(said, "snapshot_not_fetched"));
     assert_non_null(strstr(said, message));
-    /* The next one is true, and it comes to that by itself. */
-    write_more(l);
+    if (!heals) {
+        /* The next one is true, and it comes to that by itself. */
+        write_more(l);
+    }
     is_whole(l);
     cluster_free(l->cluster);
 }
@@ -375,11 +382,11 @@ static void harm_served(uint64_t seed, enum harm harm)
         break;
     }
     cluster_run_ms(l.cluster, 25000);
-    assert_false(has_installed(l.cluster, &l));
     assert_false(cluster_has_died(l.cluster, l.follower));
     assert_false(cluster_has_died(l.cluster, l.leader));
     assert_non_null(strstr(said, "snapshot_not_fetched"));
-    write_more(&l);
+    /* The leader has dropped it and made another, with which all comes right. */
+    assert_non_null(strstr(said, "snapshot_dropped"));
     is_whole(&l);
     cluster_free(l.cluster);
 }

@@ -126,6 +126,21 @@ static int propose(void)
     return status;
 }
 
+/* Its own commit index says nothing of what it lacks. */
+static void a_follower_knows_how_far_it_is_behind(void **state)
+{
+    struct raft_append_entries append = after(3, 5000, 3, 5000);
+    struct kv_replica_status status;
+
+    (void)state;
+    replica_rig_append(&rig, 2, &append, NULL, 0);
+    replica_rig_settle(&rig);
+    kv_replica_status(rig.replica, &status);
+    assert_int_equal(status.leader_id, 2);
+    assert_int_equal(status.commit_index, 1);
+    assert_int_equal(status.cluster_commit_index, 5000);
+}
+
 /* ---------------------------------------------------------------- guards */
 
 static void guard_1_an_older_leader_learns_the_term_and_nothing_else(void **state)
@@ -167,6 +182,64 @@ static raft_index fill_with_snapshots(int n)
                                                    rig.replica->kept[1].descriptor.index + 1);
     }
     return last;
+}
+
+static void refuse_snapshot(uint64_t index, uint64_t term)
+{
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__SnapshotFetch fetch = KV__SNAPSHOT_FETCH__INIT;
+
+    fetch.last_index = index;
+    fetch.last_term = term;
+    fetch.refused = true;
+    message.body_case = KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH;
+    message.snapshot_fetch = &fetch;
+    replica_rig_receive_other(&rig, 3, &message, kv_slice_of(NULL, 0));
+    replica_rig_settle(&rig);
+}
+
+/* Flips a bit of the newest; what it was. */
+static struct kv_snapshot_id rot(void)
+{
+    const struct kv_snapshot_descriptor *newest = &rig.replica->kept[0].descriptor;
+    char name[KV_SNAPSHOT_NAME_BYTES];
+    uint64_t size;
+
+    kv_snapshot_name(name, newest->index, newest->term, KV_SNAPSHOT_COMPLETE);
+    fake_disk_data(rig.disk, name, &size)[newest->size_bytes / 2] ^= 1;
+    return (struct kv_snapshot_id){newest->index, newest->term, size};
+}
+
+static void a_refused_snapshot_is_checked_and_replaced(void **state)
+{
+    raft_index last = fill_with_snapshots(20);
+    uint64_t taken = rig.replica->snapshots_taken;
+    struct kv_snapshot_id id;
+
+    (void)state;
+    assert_int_equal(rig.replica->n_kept, 2);
+    /* A sound one stays, whatever a peer says. */
+    id.index = rig.replica->kept[0].descriptor.index;
+    id.term = rig.replica->kept[0].descriptor.term;
+    refuse_snapshot(id.index, id.term);
+    assert_int_equal(rig.replica->kept[0].descriptor.index, id.index);
+    assert_int_equal(rig.replica->snapshots_taken, taken);
+    /* A damaged one goes, and one of what is applied now takes its place: at another index, and,
+     * while nothing new is applied, at the same one. */
+    for (unsigned i = 1; i <= 2; i++) {
+        id = rot();
+        refuse_snapshot(id.index, id.term);
+        assert_int_equal(rig.replica->snapshots_taken, taken + i);
+        assert_int_equal(rig.replica->n_kept, 2);
+        assert_int_equal(rig.replica->kept[0].descriptor.index, last);
+        refuse_snapshot(last, rig.replica->kept[0].descriptor.term);
+        assert_int_equal(rig.replica->kept[0].descriptor.index, last);
+        assert_int_equal(rig.replica->snapshots_taken, taken + i);
+    }
+    replica_rig_kill(&rig);
+    replica_rig_start(&rig);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->restored_index, last);
 }
 
 static void guard_2_entries_that_the_snapshot_holds_are_passed_over(void **state)
@@ -646,7 +719,9 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        CASE(a_follower_knows_how_far_it_is_behind),
         CASE(guard_1_an_older_leader_learns_the_term_and_nothing_else),
+        CASE(a_refused_snapshot_is_checked_and_replaced),
         CASE(guard_2_entries_that_the_snapshot_holds_are_passed_over),
         CASE(guard_3_a_change_behind_other_entries_keeps_its_index),
         CASE(guard_4_an_overtaken_write_vouches_for_nothing),

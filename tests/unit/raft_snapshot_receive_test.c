@@ -95,7 +95,7 @@ static int send_until(struct transfer *transfer, uint64_t end)
 
 static int finish(struct transfer *transfer)
 {
-    return kv_snapshot_receiver_finish(transfer->receiver, 77, &transfer->error);
+    return snapshot_rig_finish(transfer->receiver, 77, &transfer->error);
 }
 
 static void assert_same_file(struct transfer *transfer)
@@ -272,8 +272,7 @@ static void a_transfer_of_another_cluster_or_with_damage_is_refused(void **state
     transfer_init(&transfer);
     assert_int_equal(open_receiver(&transfer), 0);
     assert_int_equal(send_until(&transfer, transfer.descriptor.size_bytes), 0);
-    assert_int_equal(kv_snapshot_receiver_finish(transfer.receiver, 5, &transfer.error),
-                     KV_WRONG_NODE);
+    assert_int_equal(snapshot_rig_finish(transfer.receiver, 5, &transfer.error), KV_WRONG_NODE);
     assert_false(snapshot_rig_is_there(transfer.to, PART) ||
                  snapshot_rig_is_there(transfer.to, NAME));
     assert_int_equal(open_receiver(&transfer), 0);

@@ -98,13 +98,15 @@ enum kv_type {
 /* A key with what is known of it. */
 struct kv_pair {
     struct kv_bytes key;
-    struct kv_bytes value; /* empty with keys_only */
+    struct kv_bytes value; /* of a string; empty with keys_only */
     enum kv_type type;
     int64_t create_revision;
     int64_t mod_revision;
     int64_t version; /* 1 at creation, +1 per change */
     int64_t lease_id;
     int64_t expires_at_ms; /* cluster time; 0: never */
+    int64_t counter;       /* value of a counter */
+    uint64_t elements;     /* of a hash, list, set or sorted set: how many */
     int64_t revision;      /* of the store when this was answered */
     void *memory;          /* owns key and value; libkv's own */
 };

@@ -1,0 +1,15 @@
+/* All of libkv's blocking calls. */
+#ifndef KV_KV_H
+#define KV_KV_H
+
+#include <kv/client.h>
+#include <kv/counter.h>
+#include <kv/hash.h>
+#include <kv/keys.h>
+#include <kv/limiter.h>
+#include <kv/list.h>
+#include <kv/set.h>
+#include <kv/txn.h>
+#include <kv/zset.h>
+
+#endif
