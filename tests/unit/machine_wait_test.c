@@ -341,6 +341,54 @@ static void they_survive_a_snapshot(void **state)
     machine_rig_reload(&rig);
 }
 
+/* There, a pop is the plain one; what the whole leaves is what those outside get. */
+static void in_a_transaction_nobody_waits(void **state)
+{
+    Kv__ListPop pops[2] = {KV__LIST_POP__INIT, KV__LIST_POP__INIT};
+    Kv__ListPush push_ = KV__LIST_PUSH__INIT;
+    ProtobufCBinaryData elements[2] = {machine_rig_bytes("1"), machine_rig_bytes("2")};
+    Kv__Request operations[3] = {KV__REQUEST__INIT, KV__REQUEST__INIT, KV__REQUEST__INIT};
+    Kv__Request *pointers[3] = {&operations[0], &operations[1], &operations[2]};
+    Kv__Txn txn = KV__TXN__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Reply *reply;
+
+    (void)state;
+    wait_for(1, "q", 1000, "a");
+    push_.key = pops[0].key = pops[1].key = machine_rig_bytes("q");
+    push_.end = KV__LIST_END__LIST_RIGHT;
+    pops[0].block_ms = pops[1].block_ms = 1000;
+    push_.n_elements = 2;
+    push_.elements = elements;
+    operations[0].command_case = operations[2].command_case = KV__REQUEST__COMMAND_LIST_POP;
+    operations[0].list_pop = &pops[0];
+    operations[1].command_case = KV__REQUEST__COMMAND_LIST_PUSH;
+    operations[1].list_push = &push_;
+    operations[2].list_pop = &pops[1];
+    txn.n_then = 3;
+    txn.then = pointers;
+    request.command_case = KV__REQUEST__COMMAND_TXN;
+    request.txn = &txn;
+    reply = machine_rig_write(&rig, &request);
+    assert_int_equal(reply->code, KV__CODE__OK);
+    assert_int_equal(reply->txn->replies[0]->list_pop->n_elements, 0);
+    assert_int_equal(reply->txn->replies[2]->list_pop->n_elements, 1);
+    kv__reply__free_unpacked(reply, NULL);
+    expect_woken("a:0:2 ");
+    /* One that fails as a whole gives nobody anything. */
+    wait_for(2, "q", 1000, "b");
+    push_.key = machine_rig_bytes("q");
+    pops[0].key = pops[1].key = machine_rig_bytes("s");
+    push("s", "x", NULL);
+    operations[2].command_case = KV__REQUEST__COMMAND_STRLEN;
+    operations[2].strlen = &(Kv__StrLen)KV__STR_LEN__INIT;
+    operations[2].strlen->key = machine_rig_bytes("q");
+    machine_rig_expect(&rig, &request, KV__CODE__WRONG_TYPE);
+    expect_woken("");
+    kv_machine_check_invariants(rig.machine);
+    assert_int_equal(length("s"), 1);
+}
+
 static void bad_input(void **state)
 {
     Kv__ListPop command = KV__LIST_POP__INIT;
@@ -377,6 +425,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_end_of_its_session_ends_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_acknowledged_does_not_wait, set_up, tear_down),
         cmocka_unit_test_setup_teardown(they_survive_a_snapshot, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(in_a_transaction_nobody_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bad_input, set_up, tear_down),
     };
 
