@@ -98,7 +98,8 @@ struct kvctl_command {
     int max_arguments; /* -1: any number */
     uint64_t options;  /* KVCTL_BIT of those beyond the global ones */
     bool writes;
-    bool offline; /* needs no client */
+    bool offline;    /* needs no client */
+    bool in_session; /* its writes need one, or are many */
     const char *summary;
     const char *details; /* may be "" */
     const char *example;

@@ -85,7 +85,8 @@ int kvctl_open(struct kvctl *kvctl, const char *endpoints, struct kv_client **re
         .name = "kvctl",
         .stay = true,
         .impatient = true,
-        .no_session = true, /* one command does not pay for a session */
+        /* One command does not pay for a session. */
+        .no_session = !(kvctl->args.command && kvctl->args.command->in_session),
     };
     struct kv_error error;
     int status = kv_client_open(&options, ret_client, &error);

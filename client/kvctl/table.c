@@ -423,6 +423,7 @@ static const struct kvctl_command cluster_commands[] = {
      .example = "kvctl version",
      .run = kvctl_run_version},
     {.name = "shell",
+     .in_session = true,
      .arguments = "",
      .summary = "commands from a prompt, or a line each from standard input",
      .details =
