@@ -166,10 +166,12 @@ int kv_set_combine_store(struct kv_client *client,
                          size_t n_keys,
                          struct kv_bytes store,
                          const struct kv_call_options *options,
+                         uint64_t *ret_stored,
                          struct kv_error *ret_error)
 {
     struct kv_typed typed = {client, options, ret_error};
     Kv__SetCombine command = KV__SET_COMBINE__INIT;
+    Kv__Reply *reply;
     int status;
 
     /* Without a name this would be a read. */
@@ -183,7 +185,11 @@ int kv_set_combine_store(struct kv_client *client,
     if (!command.keys) {
         return kv_typed_no_memory(&typed);
     }
-    status = kv_typed_done(&typed, KV__REQUEST__COMMAND_SET_COMBINE, &command);
+    status = kv_typed_call(&typed, KV__REQUEST__COMMAND_SET_COMBINE, &command, &reply);
+    if (status == 0 && ret_stored) {
+        *ret_stored = reply->set_combine->stored;
+    }
+    kv_reply_free(reply);
     free(command.keys);
     return status;
 }

@@ -409,10 +409,12 @@ int kv_zset_combine_store(struct kv_client *client,
                           const struct kv_zset_combination *combination,
                           struct kv_bytes store,
                           const struct kv_call_options *options,
+                          uint64_t *ret_stored,
                           struct kv_error *ret_error)
 {
     struct kv_typed typed = {client, options, ret_error};
     Kv__ZSetCombine command = KV__ZSET_COMBINE__INIT;
+    Kv__Reply *reply;
     int status;
 
     /* Without a name this would be a read. */
@@ -423,7 +425,11 @@ int kv_zset_combine_store(struct kv_client *client,
         return kv_typed_no_memory(&typed);
     }
     command.store = kv_bytes_to_proto(store);
-    status = kv_typed_done(&typed, KV__REQUEST__COMMAND_ZSET_COMBINE, &command);
+    status = kv_typed_call(&typed, KV__REQUEST__COMMAND_ZSET_COMBINE, &command, &reply);
+    if (status == 0 && ret_stored) {
+        *ret_stored = reply->zset_combine->stored;
+    }
+    kv_reply_free(reply);
     free(command.keys);
     return status;
 }

@@ -27,6 +27,7 @@ static bool is_repeatable(const Kv__Request *request, unsigned depth)
     case KV__REQUEST__COMMAND_RANGE:
     case KV__REQUEST__COMMAND_TYPE:
     case KV__REQUEST__COMMAND_TTL:
+    case KV__REQUEST__COMMAND_KEY_HISTORY:
     case KV__REQUEST__COMMAND_CONFIG_LIST:
     case KV__REQUEST__COMMAND_CONFIG_GET:
     case KV__REQUEST__COMMAND_STATUS:

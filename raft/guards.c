@@ -242,7 +242,7 @@ bool kv_guard_18_may_propose(unsigned inflight_entries,
            inflight_bytes + more_bytes <= KV_INFLIGHT_BYTES_MAX;
 }
 
-raft_time kv_guard_20_deadline(raft_time timeout, raft_time now)
+raft_time kv_guard_20_deadline(raft_time timeout, raft_time told)
 {
-    return timeout > now ? timeout : now + 1;
+    return timeout > told ? timeout : told + 1;
 }

@@ -82,7 +82,9 @@ bool kv_guard_18_may_propose(unsigned inflight_entries,
                              uint64_t inflight_bytes,
                              uint64_t more_bytes);
 
-/* 20: when the core's timer lies in the past, look again in a millisecond instead of spinning. */
-raft_time kv_guard_20_deadline(raft_time timeout, raft_time now);
+/* 20: when the core was told the time and its timer lies before that still, look again in a
+ * millisecond instead of spinning. told: when it was last told; not the present, since each turn of
+ * the loop would put the timer off. */
+raft_time kv_guard_20_deadline(raft_time timeout, raft_time told);
 
 #endif

@@ -132,6 +132,7 @@ int kv_replica_open(const struct kv_replica_options *options,
     r->env = *options->env;
     r->last_state = RAFT_FOLLOWER;
     r->room = KV_ROOM_ENOUGH;
+    r->notice_ms = UINT64_MAX;
     r->remote_id = kv_env_random_u64(&r->env);
     kv_arena_init(&r->arena, MESSAGE_ARENA_BYTES);
     kv_buf_init(&r->buf, KV_PEER_MESSAGE_BYTES_MAX);
@@ -304,8 +305,10 @@ int kv_replica_send(struct kv_replica *r,
         net->net, peer_id, cls, kv_slice_of(r->buf.data, r->buf.size), bulk, n_bulk);
 }
 
-/* Tells a follower the commit index when nothing else that does is on its way. */
-static void send_commit_notice(struct kv_replica *r, struct kv_peer *peer)
+/* False: the peer knows as much of the commit index as it may. */
+static bool make_commit_notice(struct kv_replica *r,
+                               const struct kv_peer *peer,
+                               struct raft_append_entries *ret_notice)
 {
     struct raft_append_entries notice = {0};
     raft_index match;
@@ -313,17 +316,47 @@ static void send_commit_notice(struct kv_replica *r, struct kv_peer *peer)
 
     if (!peer->outbox.connected || raft_match_index(&r->raft, peer->id, &match) != 0 ||
         match == 0) {
-        return;
+        return false;
     }
     notice.prev_log_term = kv_terms_of(&r->terms, match);
     if (peer->told_commit >= (commit < match ? commit : match) || notice.prev_log_term == 0) {
-        return;
+        return false;
     }
     notice.term = raft_current_term(&r->raft);
     notice.prev_log_index = match;
     notice.leader_commit = commit;
-    KV_REACHED("commit-notice");
-    kv_replica_send_append(r, peer, &notice);
+    *ret_notice = notice;
+    return true;
+}
+
+void kv_replica_tell_commit(struct kv_replica *r, struct kv_peer *peer)
+{
+    struct raft_append_entries notice;
+
+    if (kv_replica_is_leader(r) && make_commit_notice(r, peer, &notice)) {
+        KV_REACHED("commit-notice");
+        kv_replica_send_append(r, peer, &notice);
+    }
+}
+
+/* While entries follow each other closely they tell the commit index on their way: it is told alone
+ * when they have ceased (docs/adr/0008). */
+static void tell_commits(struct kv_replica *r)
+{
+    uint64_t now = kv_replica_now_ms(r);
+
+    r->notice_ms = UINT64_MAX;
+    for (size_t i = 0; i < r->n_peers && kv_replica_is_leader(r); i++) {
+        struct kv_peer *peer = &r->peers[i];
+        uint64_t due = peer->appended_ms + KV_COMMIT_NOTICE_MS;
+        struct raft_append_entries notice;
+
+        if (now >= due) {
+            kv_replica_tell_commit(r, peer);
+        } else if (due < r->notice_ms && make_commit_notice(r, peer, &notice)) {
+            r->notice_ms = due;
+        }
+    }
 }
 
 static void tell_owner(struct kv_replica *r)
@@ -346,11 +379,7 @@ bool kv_replica_turn(struct kv_replica *r)
         more = kv_replica_apply_some(r);
         kv_replica_reads_turn(r);
         kv_replica_snapshots_turn(r);
-        if (kv_replica_is_leader(r)) {
-            for (size_t i = 0; i < r->n_peers; i++) {
-                send_commit_notice(r, &r->peers[i]);
-            }
-        }
+        tell_commits(r);
         tell_owner(r);
     }
     kv_wal_flush(r->wal);
@@ -364,6 +393,7 @@ void kv_replica_on_time(struct kv_replica *r)
     if (r->dead) {
         return;
     }
+    r->on_time_ms = now;
     if (now >= r->last_tick_ms + TICK_MS) {
         r->last_tick_ms = now;
         kv_wal_tick(r->wal, now);
@@ -394,11 +424,12 @@ uint64_t kv_replica_deadline_ms(const struct kv_replica *r)
     uint64_t deadline = r->last_tick_ms + TICK_MS;
 
     if (r->started && !r->dead) {
-        uint64_t core = kv_guard_20_deadline(kv_replica_election_deadline_ms(r), r->last_now_ms);
+        uint64_t core = kv_guard_20_deadline(kv_replica_election_deadline_ms(r), r->on_time_ms);
         uint64_t reads = kv_replica_reads_deadline_ms(r);
 
         deadline = core < deadline ? core : deadline;
         deadline = reads < deadline ? reads : deadline;
+        deadline = r->notice_ms < deadline ? r->notice_ms : deadline;
     }
     return deadline;
 }

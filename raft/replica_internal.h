@@ -42,6 +42,7 @@ struct kv_peer {
     char address[280];
     struct kv_outbox outbox;
     uint64_t told_commit; /* commit index that it knows, or that is on its way to it */
+    uint64_t appended_ms; /* AppendEntries of whatever kind were last sent to it */
     enum kv_room room;    /* as it said last */
     bool is_unfit;        /* leadership is not handed to it */
     struct kv_serve serve;
@@ -231,6 +232,8 @@ struct kv_replica {
     enum kv_room room; /* of our own disk */
 
     uint64_t last_now_ms;
+    uint64_t on_time_ms; /* of the last kv_replica_on_time: turns must not put the timer off */
+    uint64_t notice_ms;  /* when some peer is to be told the commit index; UINT64_MAX: none is */
     uint64_t last_tick_ms;
     uint64_t resent_ms;
     uint64_t elections;
@@ -246,6 +249,9 @@ uint64_t kv_replica_now_ms(struct kv_replica *r);
 void kv_replica_die(struct kv_replica *r, int status, const char *format, ...) KV_PRINTF(3, 4);
 struct kv_peer *kv_replica_peer(struct kv_replica *r, uint64_t id);
 bool kv_replica_is_leader(const struct kv_replica *r);
+/* The leader tells a follower the commit index, unless all that it may know is told or on its way.
+ */
+void kv_replica_tell_commit(struct kv_replica *r, struct kv_peer *peer);
 /* Has the log room for another batch of entries, or does the disk lag too far behind? */
 bool kv_replica_log_takes(const struct kv_replica *r);
 /* The connected voter with the longest log and at least so much room, or 0. */

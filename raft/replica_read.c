@@ -258,6 +258,8 @@ static void send_read_index_result(
     result.index = index;
     message.body_case = KV__PEER_MESSAGE__BODY_READ_INDEX_RESULT;
     message.read_index_result = &result;
+    /* What it waits for next. */
+    kv_replica_tell_commit(r, peer);
     send_peer_message(r, peer, &message);
 }
 

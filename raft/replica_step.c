@@ -113,7 +113,7 @@ void kv_replica_send_append(struct kv_replica *r,
     uint64_t last = append->prev_log_index + append->n_entries;
     uint64_t commit = append->leader_commit < last ? append->leader_commit : last;
 
-    (void)r;
+    peer->appended_ms = kv_replica_now_ms(r);
     if (peer->told_commit < commit) {
         peer->told_commit = commit;
     }

@@ -10,7 +10,8 @@
 #include <string.h>
 
 enum {
-    TICK_MS = 50,
+    TICK_MS = 50,        /* while something is to be dialed, or answered */
+    QUIET_TICK_MS = 200, /* while all are connected: pings and silence need no more */
     PING_MS = 250,
     SILENCE_MS = 2000, /* a link without a sign of life is dead */
     CONNECT_MS = 1000,
@@ -25,6 +26,8 @@ uint64_t kv_transport_now_ms(const struct kv_transport *transport)
     return options->now_ms ? options->now_ms(options->now_arg) : uv_now(transport->loop);
 }
 
+static void on_timer(uv_timer_t *timer);
+
 static void on_wake(uv_timer_t *timer)
 {
     (void)timer; /* what is due is done in on_prepare */
@@ -35,6 +38,13 @@ void kv_transport_wake(struct kv_transport *transport, uint64_t delay_ms)
     if (!transport->closing && (!uv_is_active((uv_handle_t *)&transport->wake) ||
                                 uv_timer_get_due_in(&transport->wake) > delay_ms)) {
         uv_timer_start(&transport->wake, on_wake, delay_ms, 0);
+    }
+}
+
+void kv_transport_tend_soon(struct kv_transport *transport)
+{
+    if (!transport->closing && uv_timer_get_repeat(&transport->timer) != TICK_MS) {
+        uv_timer_start(&transport->timer, on_timer, TICK_MS, TICK_MS);
     }
 }
 
@@ -99,6 +109,7 @@ void kv_transport_link_lost(struct kv_peer_link *link, bool reset)
 {
     const struct kv_net_handler *handler = &link->transport->handler;
 
+    kv_transport_tend_soon(link->transport);
     if (link->connected) {
         link->connected = false;
         /* First attempt at once: most often the peer was only restarted. */
@@ -139,6 +150,7 @@ static int net_add_peer(void *arg, uint64_t peer_id, const char *address)
     snprintf(link->address, sizeof link->address, "%s", address);
     link->next = transport->links;
     transport->links = link;
+    kv_transport_tend_soon(transport);
     kv_peer_link_dial(link);
     return 0;
 }
@@ -359,6 +371,20 @@ static void free_removed_links(struct kv_transport *transport)
     }
 }
 
+static bool is_quiet(const struct kv_transport *transport)
+{
+    const struct kv_peer_link *link = transport->links;
+    const struct kv_peer_conn *conn = transport->conns;
+
+    while (link && link->connected) {
+        link = link->next;
+    }
+    while (conn && conn->state == KV_PEER_CONN_READY) {
+        conn = conn->next;
+    }
+    return !link && !conn;
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct kv_transport *transport = timer->data;
@@ -371,6 +397,7 @@ static void on_timer(uv_timer_t *timer)
     for (struct kv_peer_link *link = transport->links; link; link = link->next) {
         kv_peer_link_dial(link);
     }
+    uv_timer_set_repeat(timer, is_quiet(transport) ? QUIET_TICK_MS : TICK_MS);
 }
 
 static int resolve_listen(struct kv_transport *transport,

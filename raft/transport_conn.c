@@ -43,6 +43,7 @@ struct kv_peer_conn *kv_peer_conn_new(struct kv_transport *transport, bool accep
     transport->conns = conn;
     transport->n_handles++;
     transport->n_accepted += accepted;
+    kv_transport_tend_soon(transport);
     return conn;
 }
 

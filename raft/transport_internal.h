@@ -110,6 +110,8 @@ size_t kv_peer_conn_queued(const struct kv_peer_conn *conn);
 /* transport.c */
 uint64_t kv_transport_now_ms(const struct kv_transport *transport);
 void kv_transport_wake(struct kv_transport *transport, uint64_t delay_ms);
+/* Something is to be dialed or answered: the timer looks often again. */
+void kv_transport_tend_soon(struct kv_transport *transport);
 struct kv_peer_link *kv_transport_link(const struct kv_transport *transport, uint64_t id);
 void kv_transport_link_lost(struct kv_peer_link *link, bool reset);
 void kv_transport_handle_closed(struct kv_transport *transport);

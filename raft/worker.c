@@ -2,6 +2,7 @@
 #include "raft/worker.h"
 
 #include "common/assert.h"
+#include "raft/wakeup.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ struct kv_worker_thread {
     struct job_list queued; /* under lock */
     struct job_list done;   /* under lock */
     bool stopping;          /* under lock */
-    uv_async_t async;
+    struct kv_wakeup wakeup;
 };
 
 static void push(struct job_list *list, struct kv_job *job)
@@ -64,15 +65,18 @@ static void *run(void *arg)
         job->run(job);
         pthread_mutex_lock(&worker->lock);
         push(&worker->done, job);
-        uv_async_send(&worker->async);
+        pthread_mutex_unlock(&worker->lock);
+        /* Whoever is woken may run at once, and would wait for the lock. */
+        kv_wakeup_send(&worker->wakeup);
+        pthread_mutex_lock(&worker->lock);
     }
     pthread_mutex_unlock(&worker->lock);
     return NULL;
 }
 
-static void on_async(uv_async_t *async)
+static void on_wakeup(void *arg)
 {
-    struct kv_worker_thread *worker = async->data;
+    struct kv_worker_thread *worker = arg;
     struct kv_job *job;
 
     pthread_mutex_lock(&worker->lock);
@@ -93,8 +97,8 @@ static void submit(void *arg, struct kv_job *job)
 
     pthread_mutex_lock(&worker->lock);
     push(&worker->queued, job);
-    pthread_cond_signal(&worker->wake);
     pthread_mutex_unlock(&worker->lock);
+    pthread_cond_signal(&worker->wake);
 }
 
 static const struct kv_worker_ops ops = {submit};
@@ -111,17 +115,16 @@ int kv_worker_start(struct uv_loop_s *loop, const char *name, struct kv_worker_t
     if (!worker) {
         return KV_NO_MEMORY;
     }
-    if (uv_async_init(loop, &worker->async, on_async) != 0) {
+    if (kv_wakeup_init(&worker->wakeup, loop, on_wakeup, worker) != 0) {
         free(worker);
         return KV_NO_MEMORY;
     }
-    worker->async.data = worker;
     pthread_mutex_init(&worker->lock, NULL);
     pthread_cond_init(&worker->wake, NULL);
     if (pthread_create(&worker->thread, NULL, run, worker) != 0) {
         pthread_mutex_destroy(&worker->lock);
         pthread_cond_destroy(&worker->wake);
-        uv_close((uv_handle_t *)&worker->async, on_closed);
+        kv_wakeup_close(&worker->wakeup, on_closed);
         return KV_NO_MEMORY;
     }
     /* For ps and gdb only; a long name is refused, which does no harm. */
@@ -147,5 +150,5 @@ void kv_worker_stop(struct kv_worker_thread *worker)
     KV_ASSERT(pthread_join(worker->thread, NULL) == 0);
     pthread_mutex_destroy(&worker->lock);
     pthread_cond_destroy(&worker->wake);
-    uv_close((uv_handle_t *)&worker->async, on_closed);
+    kv_wakeup_close(&worker->wakeup, on_closed);
 }

@@ -275,6 +275,7 @@ static void on_check(uv_check_t *check)
     struct app *app = check->data;
 
     uv_idle_stop(&app->turn_due);
+    kv_server_gather(app->server);
     kv_node_turn(app->node);
     /* What changes without a notice, as a setting by another node's client, is soon told too. */
     if (app->publish_due || uv_now(&app->loop) - app->published_ms >= PUBLISH_INTERVAL_MS) {
@@ -329,7 +330,7 @@ static int open_ports(struct app *app, struct kv_error *ret_error)
     int status;
 
     if (threads == 0) {
-        threads = cores >= 8 ? 4 : cores >= 4 ? (unsigned)cores / 2 : 1;
+        threads = cores >= 8 ? 4 : cores >= 4 ? (unsigned)cores / 2 : cores > 2 ? 1 : 0;
     }
     status = kv_server_open(
         &(struct kv_server_options){

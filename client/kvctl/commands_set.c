@@ -87,7 +87,6 @@ static int fill_combine(struct kvctl_call *call, Kv__Combination combination)
 static int fill_store(struct kvctl_call *call, Kv__Combination combination)
 {
     Kv__SetCombine *command = kvctl_begin(call, KV__REQUEST__COMMAND_SET_COMBINE);
-    Kv__SetLen *len = kvctl_alloc(call, sizeof *len);
 
     command->combination = combination;
     command->store = kvctl_word(call, 0);
@@ -95,9 +94,6 @@ static int fill_store(struct kvctl_call *call, Kv__Combination combination)
     if (command->store.len == 0) {
         return kvctl_usage(call->kvctl, "%s: TOKEY is empty", call->args->command->name);
     }
-    kv__set_len__init(len);
-    len->key = command->store;
-    kvctl_count_stored(call, KV__REQUEST__COMMAND_SET_LEN, len);
     return KVCTL_OK;
 }
 

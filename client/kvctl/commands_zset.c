@@ -300,6 +300,9 @@ static int fill_lex(struct kvctl_call *call, Kv__ZSetSpan *span, const char *min
     }
     if (strcmp(min, "-") != 0) {
         code = parse_member_bound(call, min, false, &range->start);
+    } else {
+        /* The least member there can be. */
+        range->start = (ProtobufCBinaryData){1, (uint8_t *)"\0"};
     }
     if (strcmp(max, "+") == 0) {
         range->special = KV__KEY_RANGE__SPECIAL__FROM_KEY;
@@ -386,7 +389,7 @@ static int print_members(struct kvctl_call *call, const Kv__Reply *reply)
     if (json) {
         fputs(result->more ? "],\"more\":true" : "]", call->kvctl->out);
         kvctl_show_end(call, reply);
-    } else if (result->more) {
+    } else if (result->more && !call->args->set[KVCTL_LIMIT]) {
         fputs("kvctl: there is more: use --offset and --limit\n", call->kvctl->err);
     }
     return KVCTL_OK;
@@ -500,8 +503,6 @@ static int fill_combine(struct kvctl_call *call, Kv__Combination combination)
 static int fill_store(struct kvctl_call *call, Kv__Combination combination)
 {
     Kv__ZSetCombine *command = kvctl_begin(call, KV__REQUEST__COMMAND_ZSET_COMBINE);
-    Kv__ZSetCount *count = kvctl_alloc(call, sizeof *count);
-    int code;
 
     command->combination = combination;
     command->store = kvctl_word(call, 0);
@@ -509,12 +510,7 @@ static int fill_store(struct kvctl_call *call, Kv__Combination combination)
     if (command->store.len == 0) {
         return kvctl_usage(call->kvctl, "%s: TOKEY is empty", call->args->command->name);
     }
-    code = fill_combination(call, command);
-    kv__zset_count__init(count);
-    count->key = command->store;
-    count->span = whole(call);
-    kvctl_count_stored(call, KV__REQUEST__COMMAND_ZSET_COUNT, count);
-    return code;
+    return fill_combination(call, command);
 }
 
 static int fill_zunion(struct kvctl_call *call)
@@ -525,6 +521,16 @@ static int fill_zunion(struct kvctl_call *call)
 static int fill_zinter(struct kvctl_call *call)
 {
     return fill_combine(call, KV__COMBINATION__COMBINE_INTERSECTION);
+}
+
+static int fill_zdiff(struct kvctl_call *call)
+{
+    return fill_combine(call, KV__COMBINATION__COMBINE_DIFFERENCE);
+}
+
+static int fill_zdiffstore(struct kvctl_call *call)
+{
+    return fill_store(call, KV__COMBINATION__COMBINE_DIFFERENCE);
 }
 
 static int fill_zunionstore(struct kvctl_call *call)
@@ -689,6 +695,15 @@ static const struct kvctl_command zset_commands[] = {
      .example = "kvctl zinter week:1 week:2 --aggregate max --scores",
      .fill = fill_zinter,
      .print = print_members},
+    {.name = "zdiff",
+     .arguments = "KEY...",
+     .min_arguments = 1,
+     .max_arguments = -1,
+     .options = B(KVCTL_SCORES),
+     .summary = "print what is in the first sorted set and in none of the others",
+     .example = "kvctl zdiff week:2 week:1",
+     .fill = fill_zdiff,
+     .print = print_members},
     {.name = "zunionstore",
      .arguments = "TOKEY KEY...",
      .min_arguments = 2,
@@ -710,6 +725,16 @@ static const struct kvctl_command zset_commands[] = {
      .details = STORE_HELP,
      .example = "kvctl zinterstore regulars week:1 week:2 --aggregate min",
      .fill = fill_zinterstore,
+     .print = kvctl_show_stored},
+    {.name = "zdiffstore",
+     .arguments = "TOKEY KEY...",
+     .min_arguments = 2,
+     .max_arguments = -1,
+     .writes = true,
+     .summary = "store what is in the first sorted set and in none of the others",
+     .details = STORE_HELP,
+     .example = "kvctl zdiffstore newcomers week:2 week:1",
+     .fill = fill_zdiffstore,
      .print = kvctl_show_stored},
 };
 const struct kvctl_group kvctl_zset_group = {

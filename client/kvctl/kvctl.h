@@ -98,8 +98,8 @@ struct kvctl_command {
     int max_arguments; /* -1: any number */
     uint64_t options;  /* KVCTL_BIT of those beyond the global ones */
     bool writes;
-    bool offline;    /* needs no client */
-    bool in_session; /* its writes need one, or are many */
+    bool offline; /* needs no client */
+    bool session; /* needs a session in the cluster: it waits, or is many commands */
     const char *summary;
     const char *details; /* may be "" */
     const char *example;
@@ -244,10 +244,8 @@ int kvctl_show_elements(struct kvctl_call *call, const Kv__Reply *reply);
 int kvctl_show_element(struct kvctl_call *call, const Kv__Reply *reply);
 /* The words from the second on, with yes or no; KVCTL_NOT_MET when one is no. */
 int kvctl_show_present(struct kvctl_call *call, const Kv__Reply *reply);
-/* The count of the transaction that kvctl_count_stored made. */
+/* How many members were stored. */
 int kvctl_show_stored(struct kvctl_call *call, const Kv__Reply *reply);
-/* Puts what the call has so far into a transaction, with a count of what it stored behind it. */
-void kvctl_count_stored(struct kvctl_call *call, Kv__Request__CommandCase number, void *message);
 /* --prefix, --from and --to, --all; KVCTL_OK or KVCTL_USAGE. Without any: everything. */
 int kvctl_select_range(struct kvctl *kvctl,
                        const struct kvctl_args *args,

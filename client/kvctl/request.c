@@ -179,24 +179,6 @@ int kvctl_cursor(struct kvctl_call *call, ProtobufCBinaryData *ret_cursor)
     return KVCTL_OK;
 }
 
-void kvctl_count_stored(struct kvctl_call *call, Kv__Request__CommandCase number, void *message)
-{
-    Kv__Request combine = call->request;
-    Kv__Request *operations = kvctl_alloc(call, 2 * sizeof *operations);
-    Kv__Request **list = kvctl_alloc(call, 2 * sizeof *list);
-    Kv__Txn *txn;
-
-    kv__request__init(&operations[1]);
-    operations[0] = combine;
-    operations[1].command_case = number;
-    operations[1].put = message;
-    list[0] = &operations[0];
-    list[1] = &operations[1];
-    txn = kvctl_begin(call, KV__REQUEST__COMMAND_TXN);
-    txn->n_then = 2;
-    txn->then = list;
-}
-
 /* ---------------------------------------------------------------- showing */
 
 void kvctl_show_bytes(struct kvctl_call *call, const char *name, struct kv_bytes bytes)
@@ -260,14 +242,9 @@ int kvctl_show_count(struct kvctl_call *call, const Kv__Reply *reply)
 
 int kvctl_show_stored(struct kvctl_call *call, const Kv__Reply *reply)
 {
-    const Kv__TxnResult *txn = reply->txn;
+    bool sorted = reply->result_case == KV__REPLY__RESULT_ZSET_COMBINE;
 
-    /* set_len and zset_count have one result. */
-    if (txn->n_replies != 2 || !txn->replies[1]->count) {
-        fprintf(call->kvctl->err, "kvctl: the server's reply has no count\n");
-        return KVCTL_REFUSED;
-    }
-    show_number(call, reply, txn->replies[1]->count->count);
+    show_number(call, reply, sorted ? reply->zset_combine->stored : reply->set_combine->stored);
     return KVCTL_OK;
 }
 

@@ -86,7 +86,7 @@ int kvctl_open(struct kvctl *kvctl, const char *endpoints, struct kv_client **re
         .stay = true,
         .impatient = true,
         /* One command does not pay for a session. */
-        .no_session = !(kvctl->args.command && kvctl->args.command->in_session),
+        .no_session = !kvctl->args.command->session,
     };
     struct kv_error error;
     int status = kv_client_open(&options, ret_client, &error);

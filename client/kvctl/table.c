@@ -423,7 +423,6 @@ static const struct kvctl_command cluster_commands[] = {
      .example = "kvctl version",
      .run = kvctl_run_version},
     {.name = "shell",
-     .in_session = true,
      .arguments = "",
      .summary = "commands from a prompt, or a line each from standard input",
      .details =
@@ -437,6 +436,7 @@ static const struct kvctl_command cluster_commands[] = {
          "when empty.\nNot on a terminal: no editing, no prompt, and the exit code is the "
          "last failure's.",
      .example = "kvctl shell",
+     .session = true,
      .run = kvctl_run_shell},
 };
 const struct kvctl_group kvctl_cluster_group = {"the cluster, and kvctl itself",

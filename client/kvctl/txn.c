@@ -456,7 +456,8 @@ static int run_txn(struct kvctl *kvctl, struct kvctl_txn *txn)
     }
     if (status < 0) {
         code = kvctl_fail(kvctl, &error);
-        if (reply && reply->hint && kv_status_retry(status) == KV_RETRY_NEVER) {
+        if (reply && reply->hint && kv_status_retry(status) == KV_RETRY_NEVER &&
+            status != KV_UNSUPPORTED) {
             fprintf(kvctl->err,
                     "kvctl txn: nothing was done; it was operation %u, counted from 1\n",
                     reply->hint->operation + 1);

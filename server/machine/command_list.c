@@ -569,7 +569,8 @@ int kv_run_list_len(struct kv_machine *machine,
                     struct kv_answer *answer)
 {
     struct kv_collection list;
-    int status = open_list(machine, request->list_len->key, 0, answer, &list);
+    int status =
+        open_list(machine, request->list_len->key, request->list_len->at_revision, answer, &list);
 
     if (status != 0) {
         return status;

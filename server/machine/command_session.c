@@ -410,14 +410,16 @@ bool kv_execute_stamped(struct kv_machine *machine,
         reply_error(machine, request, &error, fn, arg);
         return true;
     }
+    /* All before the answer, with which the request may go. */
     kv_sessions_renew(&machine->sessions, one, machine->cluster_time_ms);
+    kv_sessions_acknowledge(&machine->sessions, one, stamp->acknowledged_through);
+    kv_wait_acknowledged(machine, one);
     if (recorded) {
         KV_REACHED("session-retry");
         reply_recorded(request, recorded, fn, arg);
+        return true;
     }
-    kv_sessions_acknowledge(&machine->sessions, one, stamp->acknowledged_through);
-    kv_wait_acknowledged(machine, one);
-    if (!recorded && status == 0) {
+    if (status == 0) {
         recording.one = one;
         kv_machine_answer(machine, request, KV_COMMAND_WRITE, record, &recording);
     }

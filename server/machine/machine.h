@@ -74,10 +74,11 @@ int kv_machine_begin(struct kv_machine *machine,
                      uint64_t index,
                      uint32_t machine_version,
                      int64_t cluster_time_ms) KV_MUST_CHECK;
-/* Runs one write. fn may be NULL (a follower does not need the reply); reply->id is request->id. A
- * request that is no valid write gives an error reply and changes nothing. Out of memory aborts the
- * process (skipping would diverge). False: it is a pop that waits for an element, and fn was not
- * called; the reply comes with a later entry, see kv_machine_on_wake(). */
+/* Runs one write. fn may be NULL (a follower does not need the reply) and may free the request;
+ * reply->id is request->id. A request that is no valid write gives an error reply and changes
+ * nothing. Out of memory aborts the process (skipping would diverge). False: it is a pop that waits
+ * for an element, and fn was not called; the reply comes with a later entry, see
+ * kv_machine_on_wake(). */
 bool kv_machine_execute(struct kv_machine *machine,
                         const Kv__Request *request,
                         kv_machine_reply_fn fn,

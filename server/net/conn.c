@@ -24,13 +24,13 @@ static struct kv_conn *new_conn(struct kv_net_thread *thread)
 {
     struct kv_conn *conn = calloc(1, sizeof *conn);
 
-    if (!conn || uv_tcp_init(&thread->loop, &conn->tcp) != 0) {
+    if (!conn || uv_tcp_init(thread->loop, &conn->tcp) != 0) {
         free(conn);
         return NULL;
     }
     conn->thread = thread;
     conn->tcp.data = conn;
-    conn->opened_ms = conn->read_ms = uv_now(&thread->loop);
+    conn->opened_ms = conn->read_ms = uv_now(thread->loop);
     conn->read_bytes = READ_BYTES_MIN;
     kv_buf_init(&conn->in, KV_FRAME_HEADER_BYTES + KV_REQUEST_BYTES_MAX + KV_NET_READ_BYTES);
     kv_buf_init(&conn->out, KV_CONNECTION_OUT_BYTES_MAX + 2 * KV_REPLY_FRAME_BYTES_MAX);
@@ -249,7 +249,7 @@ static void linger(struct kv_conn *conn)
         return;
     }
     conn->lingering = true;
-    conn->ended_ms = uv_now(&conn->thread->loop);
+    conn->ended_ms = uv_now(conn->thread->loop);
     conn->thread->n_lingering++;
     kv_net_thread_tick_fast(conn->thread);
     if (!conn->reading) {
@@ -291,7 +291,7 @@ void kv_conn_end(struct kv_conn *conn)
         return;
     }
     conn->last_word = true;
-    conn->ended_ms = uv_now(&conn->thread->loop);
+    conn->ended_ms = uv_now(conn->thread->loop);
     kv_conn_cancel_all(conn);
     if (!conn->dirty) {
         kv_conn_flush(conn);
@@ -420,7 +420,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (conn->last_word || conn->closing) {
         return;
     }
-    conn->read_ms = uv_now(&conn->thread->loop);
+    conn->read_ms = uv_now(conn->thread->loop);
     conn->in.size += (size_t)n;
     if ((size_t)n == buf->len && conn->read_bytes < KV_NET_READ_BYTES) {
         conn->read_bytes *= 2;
@@ -439,7 +439,7 @@ void kv_conn_resume(struct kv_conn *conn)
     }
     take_frames(conn);
     if (may_read(conn)) {
-        conn->read_ms = uv_now(&conn->thread->loop);
+        conn->read_ms = uv_now(conn->thread->loop);
         conn->reading = uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read) == 0;
     }
 }

@@ -6,6 +6,7 @@
 #include "common/arena.h"
 #include "common/limits.h"
 #include "proto/frame.h"
+#include "raft/wakeup.h"
 #include "server/net/decode.h"
 #include "server/net/ring.h"
 #include "server/net/server.h"
@@ -118,11 +119,12 @@ struct kv_net_thread {
     struct kv_server *server;
     unsigned number;
     uv_thread_t thread;
-    int listen_fd; /* -1: libuv has it */
-    uv_loop_t loop;
+    int listen_fd;   /* -1: libuv has it */
+    uv_loop_t *loop; /* own_loop, or the core's: then there is no thread (docs/adr/0008) */
+    uv_loop_t own_loop;
     uv_tcp_t listener;
-    uv_async_t wake;      /* core -> thread */
-    uv_prepare_t prepare; /* end of a turn */
+    struct kv_wakeup wake; /* core -> thread */
+    uv_prepare_t prepare;  /* end of a turn */
     uv_timer_t timer;
     bool loop_open;
     bool running;
@@ -139,6 +141,7 @@ struct kv_net_thread {
     struct kv_net_batch *spare_batches;
     unsigned n_spare_batches;
     bool stalled;    /* the ring to the core is full */
+    bool gathering;  /* the core looks into it by itself */
     uint64_t now_ns; /* of this turn's reading */
     uint64_t log_second;
     unsigned logged; /* lines about refused clients in that second */
@@ -156,7 +159,8 @@ struct kv_server {
     struct kv_node *node;
     struct kv_net_thread *threads;
     unsigned n_threads;
-    uv_async_t wake; /* threads -> core */
+    bool is_single;        /* one of them, on the core's loop */
+    struct kv_wakeup wake; /* threads -> core */
     int port;
     uv_mutex_t lock; /* of status and goodbye_address */
     struct kv_node_status status;
@@ -213,6 +217,9 @@ int kv_net_thread_start(struct kv_net_thread *thread, int fd) KV_MUST_CHECK;
  */
 void kv_net_thread_stop(struct kv_net_thread *thread);
 void kv_net_thread_join(struct kv_net_thread *thread);
+/* For one on the core's loop: hands over what was decoded; takes the answers in the ring. */
+void kv_net_thread_gather(struct kv_net_thread *thread);
+void kv_net_thread_deliver(struct kv_net_thread *thread);
 /* Core: frees what never came through, and all memory of the thread. Of one stopped or never
  * started. */
 void kv_net_thread_free(struct kv_net_thread *thread);

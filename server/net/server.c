@@ -45,6 +45,14 @@ static void take_batches(struct kv_server *server)
     }
 }
 
+void kv_server_gather(struct kv_server *server)
+{
+    if (server->is_single && server->node && server->threads[0].running) {
+        kv_net_thread_gather(&server->threads[0]);
+        take_batches(server);
+    }
+}
+
 static void finish_stop(struct kv_server *server)
 {
     for (unsigned i = 0; i < server->n_threads; i++) {
@@ -57,15 +65,15 @@ static void finish_stop(struct kv_server *server)
     }
     server->stopped = true;
     server->node = NULL;
-    uv_close((uv_handle_t *)&server->wake, NULL);
+    kv_wakeup_close(&server->wake, NULL);
     if (server->stopped_cb) {
         server->stopped_cb(server->stopped_arg);
     }
 }
 
-static void on_wake(uv_async_t *async)
+static void on_wake(void *arg)
 {
-    struct kv_server *server = async->data;
+    struct kv_server *server = arg;
 
     if (server->node) {
         take_batches(server);
@@ -198,7 +206,11 @@ void kv_server_flush(struct kv_server *server)
         if (thread->filling && thread->running &&
             kv_ring_put(&thread->from_core, thread->filling)) {
             thread->filling = NULL;
-            uv_async_send(&thread->wake);
+            if (server->is_single) {
+                kv_net_thread_deliver(thread);
+            } else {
+                kv_wakeup_send(&thread->wake);
+            }
         }
     }
 }
@@ -221,6 +233,8 @@ static struct kv_server *new_server(const struct kv_server_options *options)
         return NULL;
     }
     server->options = *options;
+    server->is_single = options->n_threads == 0;
+    server->n_threads = server->is_single ? 1 : options->n_threads;
     if (options->hello_timeout_ms == 0) {
         server->options.hello_timeout_ms = KV_HELLO_TIMEOUT_MS;
     }
@@ -231,17 +245,17 @@ static struct kv_server *new_server(const struct kv_server_options *options)
         server->options.linger_ms = KV_LINGER_MS;
     }
     server->threads =
-        aligned_alloc(KV_RING_LINE_BYTES, options->n_threads * sizeof *server->threads);
+        aligned_alloc(KV_RING_LINE_BYTES, server->n_threads * sizeof *server->threads);
     if (!server->threads) {
         free(server);
         return NULL;
     }
-    memset(server->threads, 0, options->n_threads * sizeof *server->threads);
-    server->n_threads = options->n_threads;
+    memset(server->threads, 0, server->n_threads * sizeof *server->threads);
     for (unsigned i = 0; i < server->n_threads; i++) {
         server->threads[i].server = server;
         server->threads[i].number = i;
         server->threads[i].listen_fd = -1;
+        server->threads[i].wake.fd = -1;
     }
     uv_mutex_init(&server->lock);
     atomic_init(&server->status_version, 1);
@@ -256,7 +270,7 @@ int kv_server_open(const struct kv_server_options *options,
     int fds[KV_NET_THREADS_MAX];
     int status;
 
-    KV_ASSERT(options->n_threads >= 1 && options->n_threads <= KV_NET_THREADS_MAX);
+    KV_ASSERT(options->n_threads <= KV_NET_THREADS_MAX);
     server = new_server(options);
     if (!server) {
         return kv_error_set(ret_error, KV_NO_MEMORY, "no memory for the client side");
@@ -264,21 +278,20 @@ int kv_server_open(const struct kv_server_options *options,
     status = kv_listen_bind(options->listen,
                             "clients",
                             "client-listen",
-                            options->n_threads,
+                            server->n_threads,
                             fds,
                             &server->port,
                             ret_error);
     for (unsigned i = 0; i < server->n_threads && status == 0; i++) {
         server->threads[i].listen_fd = fds[i];
     }
-    if (status == 0 && uv_async_init(options->loop, &server->wake, on_wake) != 0) {
+    if (status == 0 && kv_wakeup_init(&server->wake, options->loop, on_wake, server) != 0) {
         status = kv_error_set(ret_error, KV_IO, "cannot make a wake-up for the client side");
     }
     if (status != 0) {
         kv_server_free(server);
         return status;
     }
-    server->wake.data = server;
     *ret_server = server;
     return 0;
 }
@@ -309,7 +322,7 @@ void kv_server_leave(struct kv_server *server, const char *leader_address)
     uv_mutex_unlock(&server->lock);
     for (unsigned i = 0; i < server->n_threads; i++) {
         if (server->threads[i].running && !atomic_exchange(&server->threads[i].leave, true)) {
-            uv_async_send(&server->threads[i].wake);
+            kv_wakeup_send(&server->threads[i].wake);
         }
     }
 }

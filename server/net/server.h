@@ -16,7 +16,7 @@ struct uv_loop_s;
 struct kv_server_options {
     struct uv_loop_s *loop; /* the core's */
     const char *listen;     /* host:port; port 0: any */
-    unsigned n_threads;
+    unsigned n_threads;     /* 0: clients are served on the core's loop itself */
     unsigned max_connections;
     const char *version;
     uint64_t (*now_ns)(void);
@@ -49,6 +49,8 @@ void kv_server_on_reply(void *server, struct kv_op *op, const Kv__Reply *reply);
 void kv_server_on_reply_packed(void *server, struct kv_op *op, struct kv_slice reply);
 size_t kv_server_on_stream_item(void *server, struct kv_op *op, const Kv__StreamItem *item);
 
+/* Core, before each turn of the node: with clients on its own loop, what they have asked. */
+void kv_server_gather(struct kv_server *server);
 /* Core: hands the answers of this turn to their threads. */
 void kv_server_flush(struct kv_server *server);
 /* Core: what hellos and admission tell from now on. */

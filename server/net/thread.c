@@ -28,8 +28,18 @@ static void send_batch(struct kv_net_thread *thread)
     thread->stalled = !kv_ring_put(&thread->to_core, batch);
     if (!thread->stalled) {
         thread->batch = NULL;
-        uv_async_send(&thread->server->wake);
+        if (!thread->gathering) {
+            kv_wakeup_send(&thread->server->wake);
+        }
     }
+}
+
+void kv_net_thread_gather(struct kv_net_thread *thread)
+{
+    /* The core looks into the ring at once. */
+    thread->gathering = true;
+    send_batch(thread);
+    thread->gathering = false;
 }
 
 struct kv_net_batch *kv_net_thread_batch(struct kv_net_thread *thread)
@@ -148,16 +158,26 @@ static void leave(struct kv_net_thread *thread)
     for_each(thread, say_goodbye);
 }
 
-/* Ends the loop when the last client has gone, or has had its time. Handles stay: the core may
- * still wake them. */
+static void end(struct kv_net_thread *thread)
+{
+    atomic_store(&thread->ended, true);
+    kv_wakeup_send(&thread->server->wake);
+}
+
+/* Ends when the last client has gone, or has had its time. Handles stay: the core may still wake
+ * them. */
 static void check_stop(struct kv_net_thread *thread)
 {
     if (thread->stopping_ms == 0) {
         return;
     }
     if (!thread->conns) {
-        uv_stop(&thread->loop);
-    } else if (uv_now(&thread->loop) - thread->stopping_ms >= thread->server->options.linger_ms) {
+        if (thread->server->is_single) {
+            end(thread);
+        } else {
+            uv_stop(thread->loop);
+        }
+    } else if (uv_now(thread->loop) - thread->stopping_ms >= thread->server->options.linger_ms) {
         for_each(thread, kv_conn_close);
     }
 }
@@ -168,17 +188,22 @@ void kv_net_thread_tick_fast(struct kv_net_thread *thread)
     uv_timer_again(&thread->timer);
 }
 
-static void on_wake(uv_async_t *async)
+void kv_net_thread_deliver(struct kv_net_thread *thread)
 {
-    struct kv_net_thread *thread = async->data;
-
     take_answers(thread);
     resume_answered(thread);
+}
+
+static void on_wake(void *arg)
+{
+    struct kv_net_thread *thread = arg;
+
+    kv_net_thread_deliver(thread);
     if (atomic_load(&thread->leave) || atomic_load(&thread->stop)) {
         leave(thread);
     }
     if (atomic_load(&thread->stop) && thread->stopping_ms == 0) {
-        thread->stopping_ms = uv_now(&thread->loop);
+        thread->stopping_ms = uv_now(thread->loop);
         kv_net_thread_tick_fast(thread);
     }
 }
@@ -204,7 +229,7 @@ static void on_prepare(uv_prepare_t *prepare)
 
 static void check_time(struct kv_conn *conn)
 {
-    kv_conn_check_time(conn, uv_now(&conn->thread->loop));
+    kv_conn_check_time(conn, uv_now(conn->thread->loop));
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -237,7 +262,7 @@ const struct kv_node_status *kv_net_thread_status(struct kv_net_thread *thread)
 
 bool kv_net_thread_may_log(struct kv_net_thread *thread)
 {
-    uint64_t second = uv_now(&thread->loop) / 1000;
+    uint64_t second = uv_now(thread->loop) / 1000;
 
     if (thread->log_second != second) {
         if (thread->logged > LOG_LINES_PER_SECOND) {
@@ -270,9 +295,8 @@ static void run(void *arg)
 {
     struct kv_net_thread *thread = arg;
 
-    uv_run(&thread->loop, UV_RUN_DEFAULT);
-    atomic_store(&thread->ended, true);
-    uv_async_send(&thread->server->wake);
+    uv_run(thread->loop, UV_RUN_DEFAULT);
+    end(thread);
 }
 
 static int make_rings(struct kv_net_thread *thread)
@@ -287,16 +311,16 @@ static int make_handles(struct kv_net_thread *thread, int fd)
 {
     int rv;
 
-    thread->listener.data = thread->wake.data = thread->prepare.data = thread->timer.data = thread;
-    rv = uv_tcp_init(&thread->loop, &thread->listener);
+    thread->listener.data = thread->prepare.data = thread->timer.data = thread;
+    rv = uv_tcp_init(thread->loop, &thread->listener);
     rv = rv ? rv : uv_tcp_open(&thread->listener, fd);
     if (rv != 0) {
         close(fd);
         return KV_IO;
     }
-    rv = uv_prepare_init(&thread->loop, &thread->prepare);
-    rv = rv ? rv : uv_timer_init(&thread->loop, &thread->timer);
-    rv = rv ? rv : uv_async_init(&thread->loop, &thread->wake, on_wake);
+    rv = uv_prepare_init(thread->loop, &thread->prepare);
+    rv = rv ? rv : uv_timer_init(thread->loop, &thread->timer);
+    rv = rv ? rv : kv_wakeup_init(&thread->wake, thread->loop, on_wake, thread);
     rv = rv ? rv : uv_prepare_start(&thread->prepare, on_prepare);
     rv = rv ? rv : uv_timer_start(&thread->timer, on_timer, TICK_MS, TICK_MS);
     rv = rv ? rv : uv_listen((uv_stream_t *)&thread->listener, BACKLOG, on_connection);
@@ -305,15 +329,17 @@ static int make_handles(struct kv_net_thread *thread, int fd)
 
 int kv_net_thread_start(struct kv_net_thread *thread, int fd)
 {
+    bool is_single = thread->server->is_single;
     int status = make_rings(thread);
 
-    if (status != 0 || uv_loop_init(&thread->loop) != 0) {
+    if (status != 0 || (!is_single && uv_loop_init(&thread->own_loop) != 0)) {
         close(fd);
         return KV_NO_MEMORY;
     }
+    thread->loop = is_single ? thread->server->options.loop : &thread->own_loop;
     thread->loop_open = true;
     status = make_handles(thread, fd);
-    if (status == 0 && uv_thread_create(&thread->thread, run, thread) != 0) {
+    if (status == 0 && !is_single && uv_thread_create(&thread->thread, run, thread) != 0) {
         status = KV_IO;
     }
     thread->running = status == 0;
@@ -324,7 +350,7 @@ void kv_net_thread_stop(struct kv_net_thread *thread)
 {
     if (thread->running) {
         atomic_store(&thread->stop, true);
-        uv_async_send(&thread->wake);
+        kv_wakeup_send(&thread->wake);
     }
 }
 
@@ -336,19 +362,34 @@ static void close_handle(uv_handle_t *handle, void *arg)
     }
 }
 
+/* The core's loop goes on to run, and sees them closed. */
+static void close_single(struct kv_net_thread *thread)
+{
+    close_handle((uv_handle_t *)&thread->listener, NULL);
+    close_handle((uv_handle_t *)&thread->prepare, NULL);
+    close_handle((uv_handle_t *)&thread->timer, NULL);
+}
+
 void kv_net_thread_join(struct kv_net_thread *thread)
 {
-    if (thread->running) {
+    if (thread->running && !thread->server->is_single) {
         uv_thread_join(&thread->thread);
-        thread->running = false;
     }
-    if (thread->loop_open) {
-        /* Of one that could not be started. */
-        uv_walk(&thread->loop, close_handle, NULL);
-        uv_run(&thread->loop, UV_RUN_DEFAULT);
-        KV_ASSERT(uv_loop_close(&thread->loop) == 0);
-        thread->loop_open = false;
+    thread->running = false;
+    if (!thread->loop_open) {
+        return;
     }
+    thread->loop_open = false;
+    if (thread->wake.fd >= 0) {
+        kv_wakeup_close(&thread->wake, NULL);
+    }
+    if (thread->server->is_single) {
+        close_single(thread);
+        return;
+    }
+    uv_walk(thread->loop, close_handle, NULL);
+    uv_run(thread->loop, UV_RUN_DEFAULT);
+    KV_ASSERT(uv_loop_close(thread->loop) == 0);
 }
 
 static void drop_request(struct kv_net_request *request)

@@ -105,7 +105,8 @@ const struct kv_option kv_options[] = {
      0,
      64,
      "",
-     "network threads; 0: half of the cores, at most 4"},
+     "network threads; 0: half of the cores, at most 4; none on two cores or fewer: the core "
+     "serves"},
     {"max-connections",
      KV_OPTION_NUMBER,
      FIELD(max_connections),

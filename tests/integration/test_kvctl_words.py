@@ -43,8 +43,8 @@ PRESENT = kv.PresentResult(present=[True, False])
 FIELDS = kv.HashFieldsResult(fields=[kv.HashField(name=b"a", value=b"x\ty"), kv.HashField(name=b"b\xff")])
 MEMBERS = kv.ZSetMembersResult(members=[kv.ZSetMember(member=b"p", score=0.1),
                                         kv.ZSetMember(member=b"q", score=float("inf"))])
-STORED = kv.TxnResult(succeeded=True, replies=[kv.Reply(), kv.Reply(set_len=COUNT)])
-ZSTORED = kv.TxnResult(succeeded=True, replies=[kv.Reply(), kv.Reply(zset_count=COUNT)])
+STORED = kv.ElementsResult(stored=3)
+ZSTORED = kv.ZSetMembersResult(stored=3)
 
 # Words, the request that they are, the reply, what is printed, exit code.
 CASES = [
@@ -107,8 +107,8 @@ CASES = [
     ("sunion a b", 'set_combine { keys: "a" keys: "b" }', reply(set_combine=TWO), "a\n\\(nil)\n", 0),
     ("sinter a b", 'set_combine { combination: COMBINE_INTERSECTION keys: "a" keys: "b" }', reply(set_combine=NOTHING),
      "", 0),
-    ("sdiffstore d a b", 'txn { then { set_combine { combination: COMBINE_DIFFERENCE keys: "a" keys: "b" store: "d" } } '
-     'then { set_len { key: "d" } } }', reply(txn=STORED), "3\n", 0),
+    ("sdiffstore d a b", 'set_combine { combination: COMBINE_DIFFERENCE keys: "a" keys: "b" store: "d" }',
+     reply(set_combine=STORED), "3\n", 0),
     ("zadd k 1.5 a -inf b", 'zset_add { key: "k" members { member: "a" score: 1.5 } members { member: "b" score: -inf } }',
      reply(zset_add=kv.ZSetAddResult(added=1, changed=2)), "1\n", 0),
     ("zadd --xx --gt --ch k 1 a", 'zset_add { key: "k" members { member: "a" score: 1 } if_present: true if_greater: true }',
@@ -135,6 +135,8 @@ CASES = [
      reply(zset_range=MEMBERS), "p\nq\n", 0),
     ("zrange k (a [b --by-lex", 'zset_range { key: "k" span { members { start: "a\\000" end: "b\\000" } } }',
      reply(zset_range=MEMBERS), "p\nq\n", 0),
+    ("zremrange k - (b --by-lex", 'zset_remove_range { key: "k" span { members { start: "\\000" end: "b" } } }',
+     reply(zset_remove_range=COUNT), "3\n", 0),
     ("zrange k - + --by-lex", 'zset_range { key: "k" span { members { special: ALL } } }', reply(zset_range=MEMBERS),
      "p\nq\n", 0),
     ("zcount k -inf 3", 'zset_count { key: "k" span { scores { min { score: -inf } max { score: 3 } } } }',
@@ -147,8 +149,10 @@ CASES = [
     ("zunion a b --weights 1,2.5 --aggregate max --scores",
      'zset_combine { keys: "a" keys: "b" weights: 1 weights: 2.5 aggregate: AGGREGATE_MAX }', reply(zset_combine=MEMBERS),
      "p\t0.1\nq\tinf\n", 0),
-    ("zinterstore d a b", 'txn { then { zset_combine { combination: COMBINE_INTERSECTION keys: "a" keys: "b" store: "d" } } '
-     'then { zset_count { key: "d" span { ranks { last: -1 } } } } }', reply(txn=ZSTORED), "3\n", 0),
+    ("zinterstore d a b", 'zset_combine { combination: COMBINE_INTERSECTION keys: "a" keys: "b" store: "d" }',
+     reply(zset_combine=ZSTORED), "3\n", 0),
+    ("zdiff a b", 'zset_combine { combination: COMBINE_DIFFERENCE keys: "a" keys: "b" }', reply(zset_combine=MEMBERS),
+     "p\nq\n", 0),
     ("type k --at 3", 'type { key: "k" at_revision: 3 }', reply(type=kv.TypeResult(type=kv.TYPE_ZSET)), "zset\n", 0),
     ("rename a b --nx", 'rename { key: "a" to: "b" if_absent: true }', reply(rename=DONE), "OK\n", 0),
     ("copy a b", 'copy { key: "a" to: "b" }', reply(copy=DONE), "OK\n", 0),

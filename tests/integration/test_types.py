@@ -132,3 +132,13 @@ def test_hash_by_protobuf(types):
                     {"hash_len": kv.HashLen(key=key + b"s")}):
         types.refused(kv.WRONG_TYPE, **command)
     types.refused(kv.FUTURE_REVISION, hash_get_all=kv.HashGetAll(key=key, at_revision=types.revision() + 1))
+
+
+def test_hash_len_in_the_past(types):
+    key = types.key("h").encode()
+    types.call(hash_set=kv.HashSet(key=key, fields=[kv.HashField(name=b"a"), kv.HashField(name=b"b")]))
+    past = types.revision()
+    types.call(hash_delete=kv.HashDelete(key=key, fields=[b"a"]))
+    assert types.call(hash_len=kv.HashLen(key=key, at_revision=past)).count == 2
+    assert list(types.call(hash_exists=kv.HashExists(key=key, fields=[b"a"], at_revision=past)).present) == [True]
+    assert types.call(hash_len=kv.HashLen(key=key)).count == 1

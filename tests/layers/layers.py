@@ -53,7 +53,7 @@ IMPURE = {kind: re.compile("(?:%s)" % "|".join(names.split())) for kind, names i
 # Archive members that are adapters to the outside world and may call what they wrap.
 ADAPTERS = {
     "machine": None,
-    "raft": re.compile(r"(transport|disk_posix|worker)"),
+    "raft": re.compile(r"(transport|disk_posix|worker|wakeup)"),
     # Of server/node the core is node*.c; the rest (configuration) runs before it.
     "node": re.compile(r"(?!node)"),
 }

@@ -98,17 +98,26 @@ static void keep_bytes(struct checkers *checkers, struct checked_entry *entry, s
 
 /* ---------------------------------------------------------------- leaders, commits, applies */
 
-void checkers_leads(struct checkers *checkers, unsigned node, uint64_t term)
+void checkers_leads(struct checkers *checkers, unsigned node, uint64_t process, uint64_t term)
 {
-    checkers->leaders = grow(checkers->leaders, &checkers->n_leaders, term + 1, 1);
-    if (checkers->leaders[term] != 0 && checkers->leaders[term] != node) {
+    struct checked_leader *leader;
+
+    checkers->leaders =
+        grow(checkers->leaders, &checkers->n_leaders, term + 1, sizeof *checkers->leaders);
+    leader = &checkers->leaders[term];
+    if (leader->node != 0 && leader->node != node) {
         checkers_fail(checkers,
                       "two leaders in term %" PRIu64 ": node %u and node %u",
                       term,
-                      checkers->leaders[term],
+                      leader->node,
                       node);
+    } else if (leader->node != 0 && leader->process != process) {
+        checkers_fail(checkers,
+                      "node %u leads again in term %" PRIu64 ", which an earlier process of it led",
+                      node,
+                      term);
     }
-    checkers->leaders[term] = (uint8_t)node;
+    *leader = (struct checked_leader){node, process};
 }
 
 void checkers_leader_log(struct checkers *checkers,
@@ -147,6 +156,20 @@ static bool has_snapshot(const struct checked_disk *disk, uint64_t index)
         }
     }
     return false;
+}
+
+/* Of the two newest that are kept. */
+static uint64_t older_snapshot(const struct checked_disk *disk)
+{
+    uint64_t newest = 0, older = 0;
+
+    for (size_t i = 0; i < disk->n_snapshots; i++) {
+        uint64_t index = disk->snapshots[i].index;
+
+        older = index > newest ? newest : index > older ? index : older;
+        newest = index > newest ? index : newest;
+    }
+    return older;
 }
 
 static bool log_holds(const struct checked_disk *disk, uint64_t index, uint64_t term)
@@ -368,8 +391,92 @@ void checkers_released(struct checkers *checkers, unsigned node, uint64_t first_
                       " without a snapshot of it on its disk",
                       node,
                       first_index);
+    } else if (disk->n_snapshots > 1 && !checkers->nodes[node].was_full &&
+               first_index > older_snapshot(disk) + 1 &&
+               first_index > checkers->nodes[node].boundary + 1) {
+        checkers_fail(checkers,
+                      "node %u releases the log before entry %" PRIu64
+                      ", its older snapshot is of entry %" PRIu64,
+                      node,
+                      first_index,
+                      older_snapshot(disk));
     }
     disk->first_index = first_index;
+}
+
+void checkers_writes_record(
+    struct checkers *checkers, unsigned node, uint64_t process, uint64_t number, bool is_new)
+{
+    struct checked_node *checked = &checkers->nodes[node];
+    uint64_t last;
+
+    if (checked->process != process) {
+        if (checked->has_synced) {
+            checked->lost_records = checked->last_record;
+        }
+        checked->process = process;
+        checked->last_record = 0;
+        checked->has_synced = false;
+    }
+    if (is_new) {
+        checked->last_record = checked->lost_records = 0;
+    }
+    last =
+        checked->last_record > checked->lost_records ? checked->last_record : checked->lost_records;
+    if (number <= last) {
+        checkers_fail(checkers,
+                      "node %u writes record %" PRIu64 ", it had written %" PRIu64 " before",
+                      node,
+                      number,
+                      last);
+    }
+    checked->last_record = number;
+}
+
+void checkers_synced_record(struct checkers *checkers, unsigned node)
+{
+    checkers->nodes[node].has_synced = true;
+}
+
+void checkers_rest_of_log(struct checkers *checkers, unsigned node, struct kv_slice rest)
+{
+    for (size_t i = 0; i < rest.size; i++) {
+        if (rest.data[i] != 0) {
+            checkers_fail(checkers,
+                          "node %u has recovered its log and left something %zu bytes behind it",
+                          node,
+                          i);
+            return;
+        }
+    }
+}
+
+void checkers_part(struct checkers *checkers,
+                   unsigned node,
+                   struct kv_slice noted,
+                   struct kv_slice durable)
+{
+    if (durable.size < noted.size || memcmp(noted.data, durable.data, noted.size) != 0) {
+        checkers_fail(checkers,
+                      "node %u notes %zu bytes of a snapshot as safe that are not all on its disk",
+                      node,
+                      noted.size);
+    }
+}
+
+void checkers_cluster_time(struct checkers *checkers,
+                           uint64_t index,
+                           uint64_t time_ms,
+                           uint64_t max_ms)
+{
+    if (time_ms > max_ms) {
+        checkers_fail(checkers,
+                      "the cluster's time is %" PRIu64 " ms at entry %" PRIu64
+                      ", no clock has run for more than %" PRIu64 " ms",
+                      time_ms,
+                      index,
+                      max_ms);
+    }
 }
 
 static void lose_entries(struct checkers *checkers, unsigned node, uint64_t from, const char *why);
@@ -394,6 +501,7 @@ void checkers_synced_boundary(struct checkers *checkers,
     disk->first_index = index + 1;
     disk->last_index = index;
     disk->doubt_from = 0;
+    checkers->nodes[node].boundary = index;
 }
 
 /* ---------------------------------------------------------------- disks */

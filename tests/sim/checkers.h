@@ -45,9 +45,21 @@ struct checked_disk {
 
 struct checked_node {
     struct checked_disk disk;
+    uint64_t process;      /* that writes to its log */
+    uint64_t last_record;  /* newest number of a record that it has written */
+    uint64_t lost_records; /* numbers up to this one may have been lost by former processes */
+    bool has_synced;       /* it has a record on the disk */
+    bool was_full;         /* its disk: then it may keep the newest snapshot alone */
+    uint64_t boundary;     /* the log began anew behind this index */
     uint64_t applied;
     uint64_t committed;
     int64_t revision;
+};
+
+/* Who led in a term: a node, and which of its processes. */
+struct checked_leader {
+    unsigned node;
+    uint64_t process;
 };
 
 struct checkers {
@@ -57,7 +69,7 @@ struct checkers {
     uint64_t n_entries, capacity;
     uint8_t *bytes; /* of the applied entries */
     size_t n_bytes, bytes_capacity;
-    uint8_t *leaders; /* by term */
+    struct checked_leader *leaders; /* by term */
     uint64_t n_leaders;
     bool has_failed;
     char message[480];
@@ -69,8 +81,8 @@ void checkers_fail(struct checkers *checkers, const char *format, ...) KV_PRINTF
 const struct checked_entry *checkers_entry(const struct checkers *checkers, uint64_t index);
 struct kv_slice checkers_entry_bytes(const struct checkers *checkers, uint64_t index);
 
-/* One leader per term. */
-void checkers_leads(struct checkers *checkers, unsigned node, uint64_t term);
+/* One leader per term: one process, too, since what an earlier one had is not all there. */
+void checkers_leads(struct checkers *checkers, unsigned node, uint64_t process, uint64_t term);
 /* The new leader's log holds all that was committed in former terms. A leader of a term that is
  * over already may be late. What its newest snapshot holds need not be in the log. */
 void checkers_leader_log(struct checkers *checkers,
@@ -115,13 +127,33 @@ void checkers_synced_boundary(struct checkers *checkers,
                               unsigned node,
                               uint64_t index,
                               uint64_t term);
-/* What is before first_index is not in the log any more: a snapshot on the disk must hold it. */
+/* What is before first_index is not in the log any more: a snapshot on the disk must hold it, and
+ * where two are kept both of them, so that one may be lost. */
 void checkers_released(struct checkers *checkers, unsigned node, uint64_t first_index);
 /* The snapshots that are there: of committed entries, with the state that all had then. */
 void checkers_snapshots(struct checkers *checkers,
                         unsigned node,
                         const struct checked_snapshot *snapshots,
                         size_t n);
+/* A record is about to be written to a log: numbers that a crash may have lost are not used again.
+ * What a process wrote of which nothing was ever on disk does not count: recovery cannot know of
+ * it. is_new: the log begins, with nothing before it. */
+void checkers_writes_record(
+    struct checkers *checkers, unsigned node, uint64_t process, uint64_t number, bool is_new);
+void checkers_synced_record(struct checkers *checkers, unsigned node);
+/* A recovered log goes on here: nothing may be behind, on disk, that could be taken for records. */
+void checkers_rest_of_log(struct checkers *checkers, unsigned node, struct kv_slice rest);
+/* A part of a snapshot notes so many bytes as safe; durable: what a power loss would leave. */
+void checkers_part(struct checkers *checkers,
+                   unsigned node,
+                   struct kv_slice noted,
+                   struct kv_slice durable);
+/* The cluster's time in an entry that is applied: it goes no faster than the fastest clock since
+ * the beginning, whoever leads. */
+void checkers_cluster_time(struct checkers *checkers,
+                           uint64_t index,
+                           uint64_t time_ms,
+                           uint64_t max_ms);
 /* A write is about to begin that truncates. */
 void checkers_may_truncate(struct checkers *checkers, unsigned node, uint64_t index);
 void checkers_synced_vote(struct checkers *checkers, unsigned node, uint64_t term, uint64_t vote);

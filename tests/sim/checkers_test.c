@@ -83,12 +83,31 @@ static void recovers(uint64_t term, uint64_t vote, uint64_t last_index, const st
 static void two_leaders(void **state)
 {
     (void)state;
-    checkers_leads(&checkers, 1, 5);
-    checkers_leads(&checkers, 1, 5);
-    checkers_leads(&checkers, 2, 6);
+    checkers_leads(&checkers, 1, 1, 5);
+    checkers_leads(&checkers, 1, 1, 5);
+    checkers_leads(&checkers, 2, 1, 6);
     is_content();
-    checkers_leads(&checkers, 3, 5);
+    checkers_leads(&checkers, 3, 1, 5);
     complains("two leaders in term 5");
+}
+
+static void a_term_led_by_two_processes(void **state)
+{
+    (void)state;
+    checkers_leads(&checkers, 1, 1, 5);
+    checkers_leads(&checkers, 1, 2, 6);
+    is_content();
+    checkers_leads(&checkers, 1, 2, 5);
+    complains("node 1 leads again in term 5");
+}
+
+static void cluster_time_that_jumps(void **state)
+{
+    (void)state;
+    checkers_cluster_time(&checkers, 1, 900, 1000);
+    is_content();
+    checkers_cluster_time(&checkers, 2, 1001, 1000);
+    complains("the cluster's time is 1001 ms at entry 2");
 }
 
 static void leader_without_a_committed_entry(void **state)
@@ -336,6 +355,69 @@ static void releases_too_much(void **state)
     is_content();
     checkers_released(&checkers, 1, 4);
     complains("releases the log before entry 4");
+}
+
+static void releases_what_the_older_snapshot_needs(void **state)
+{
+    static const struct checked_snapshot both[] = {{2, 1, 77, 0}, {3, 1, 78, 0}};
+
+    (void)state;
+    two_entries();
+    apply(2, 3, 1, "c");
+    checkers_state(&checkers, 2, 3, 78, 0);
+    checkers_synced_entry(&checkers, 1, 3, 1);
+    checkers_snapshots(&checkers, 1, both, 2);
+    checkers_released(&checkers, 1, 3);
+    is_content();
+    checkers_released(&checkers, 1, 4);
+    complains("its older snapshot is of entry 2");
+}
+
+static void a_full_disk_may_keep_one_snapshot(void **state)
+{
+    static const struct checked_snapshot both[] = {{2, 1, 77, 0}, {3, 1, 78, 0}};
+
+    (void)state;
+    two_entries();
+    apply(2, 3, 1, "c");
+    checkers_state(&checkers, 2, 3, 78, 0);
+    checkers_synced_entry(&checkers, 1, 3, 1);
+    checkers_snapshots(&checkers, 1, both, 2);
+    checkers.nodes[1].was_full = true;
+    checkers_released(&checkers, 1, 4);
+    is_content();
+}
+
+static void a_record_number_used_again(void **state)
+{
+    (void)state;
+    checkers_writes_record(&checkers, 1, 1, 1, true);
+    checkers_synced_record(&checkers, 1);
+    checkers_writes_record(&checkers, 1, 1, 2, false);
+    /* Of these nothing was ever on disk. */
+    checkers_writes_record(&checkers, 1, 2, 100, false);
+    checkers_writes_record(&checkers, 1, 3, 100, false);
+    is_content();
+    checkers_writes_record(&checkers, 1, 4, 2, false);
+    complains("node 1 writes record 2, it had written 2 before");
+}
+
+static void something_behind_a_recovered_log(void **state)
+{
+    (void)state;
+    checkers_rest_of_log(&checkers, 1, kv_slice_of("\0\0\0", 3));
+    is_content();
+    checkers_rest_of_log(&checkers, 1, kv_slice_of("\0\0x", 3));
+    complains("left something 2 bytes behind it");
+}
+
+static void a_note_of_bytes_that_are_not_there(void **state)
+{
+    (void)state;
+    checkers_part(&checkers, 1, kv_slice_str("abc"), kv_slice_str("abcd"));
+    is_content();
+    checkers_part(&checkers, 1, kv_slice_str("abc"), kv_slice_str("ab"));
+    complains("notes 3 bytes of a snapshot as safe");
 }
 
 static void boundary_without_a_snapshot(void **state)
@@ -614,6 +696,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH(two_leaders),
+        WITH(a_term_led_by_two_processes),
+        WITH(cluster_time_that_jumps),
         WITH(leader_without_a_committed_entry),
         WITH(committed_entry_changes),
         WITH(commit_without_majority),
@@ -635,6 +719,11 @@ int main(void)
         WITH(installs_what_no_disk_has),
         WITH(installs_what_it_had),
         WITH(releases_too_much),
+        WITH(releases_what_the_older_snapshot_needs),
+        WITH(a_full_disk_may_keep_one_snapshot),
+        WITH(a_record_number_used_again),
+        WITH(something_behind_a_recovered_log),
+        WITH(a_note_of_bytes_that_are_not_there),
         WITH(boundary_without_a_snapshot),
         WITH(boundary_loses_a_committed_entry),
         WITH(snapshots_count_for_a_majority),

@@ -258,7 +258,7 @@ struct sim *sim_new(const struct sim_options *options)
 
     KV_ASSERT(sim);
     sim->options = *options;
-    sim->now_ns = START_NS;
+    sim->start_ns = sim->now_ns = START_NS;
     for (unsigned i = 0; i < SIM_RANDOM_STREAMS; i++) {
         sim->random[i] = mix(options->seed * 64 + i);
     }
@@ -267,14 +267,7 @@ struct sim *sim_new(const struct sim_options *options)
     history_init(&sim->history);
     KV_ASSERT(kv_history_open(RECORDED_MAX, RECORDED_BYTES_MAX, &sim->recorded) == 0);
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
-        size_t size = strlen(sim->endpoints);
-
         snprintf(sim->addresses[i - 1], sizeof sim->addresses[0], "node%u:4700", i);
-        snprintf(sim->endpoints + size,
-                 sizeof sim->endpoints - size,
-                 "%s%s",
-                 size ? "," : "",
-                 sim->addresses[i - 1]);
         sim->members[i - 1] = (struct kv_node_member){i, sim->addresses[i - 1]};
     }
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
@@ -574,8 +567,6 @@ static void check_end(struct sim *sim)
 
 bool sim_run(struct sim *sim)
 {
-    uint64_t start_ns = sim->now_ns;
-
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         sim_node_start(&sim->nodes[i]);
     }
@@ -595,7 +586,7 @@ bool sim_run(struct sim *sim)
     if (!run_until(sim, is_quiet, DRAIN_MAX_MS)) {
         fail_not_whole(sim, "after the load had ended");
     }
-    sim->counts.simulated_ns = sim->now_ns - start_ns;
+    sim->counts.simulated_ns = sim->now_ns - sim->start_ns;
     sim->counts.entries = sim->checkers.n_entries;
     if (!sim->checkers.has_failed) {
         check_end(sim);

@@ -83,6 +83,11 @@ struct sim_profile {
     unsigned n_keys, value_max;
     unsigned write_percent, hot_percent, rare_permille;
     unsigned deadline_ms;
+    unsigned n_readers;      /* the first so many clients only read, and stay where they are */
+    unsigned leader_percent; /* of faults of one node: they strike the leader */
+    unsigned slow_percent;   /* of partitions: a leader that is cut off has a slow clock */
+    unsigned restart_ms;     /* mean time until a process starts again */
+    bool slow_log_alone;     /* slow and stalled disks: other jobs than the log's go on */
     bool stay, compress;
     unsigned session_ttl_ms; /* 0: writes are not exactly-once */
     bool repeats;            /* some puts may be done twice; what the search allows is once */
@@ -126,8 +131,10 @@ enum sim_stream {
     SIM_RANDOM_DISK,
     SIM_RANDOM_NODE,
     SIM_RANDOM_LOAD,
-    SIM_RANDOM_FAULT, /* and one per kind of fault */
-    SIM_RANDOM_STREAMS = SIM_RANDOM_FAULT + SIM_FAULTS
+    SIM_RANDOM_FAULT,                                 /* and one per kind of fault */
+    SIM_RANDOM_SWARM = SIM_RANDOM_FAULT + SIM_FAULTS, /* who is struck, who only reads */
+    SIM_RANDOM_KEYS,                                  /* how many there are */
+    SIM_RANDOM_STREAMS
 };
 
 /* ---------------------------------------------------------------- nodes */
@@ -246,7 +253,7 @@ struct sim_counts {
 struct sim {
     struct sim_options options;
     struct sim_profile profile;
-    uint64_t now_ns, end_ns;
+    uint64_t start_ns, now_ns, end_ns;
     bool has_healed;
     bool load_ended;
     bool is_over;
@@ -261,7 +268,6 @@ struct sim {
     uint64_t slow_bytes_per_ms; /* of slow links */
     struct kv_node_member members[SIM_NODES_MAX];
     char addresses[SIM_NODES_MAX][32];
-    char endpoints[SIM_NODES_MAX * 32];
     struct sim_client clients[SIM_CLIENTS_MAX];
     struct sim_conn **conns; /* by number - 1 */
     size_t n_conns, conns_capacity;
@@ -321,6 +327,8 @@ void sim_watch_message(struct sim_node *node, struct kv_slice message);
 
 /* sim_snapshots.c */
 void sim_snapshots_look(struct sim_node *node);
+/* The part of a snapshot that is being fetched, if there is one: what it notes is there. */
+void sim_snapshots_look_at_part(struct sim_node *node);
 void sim_snapshots_on_install(void *arg, void *restore, uint64_t index);
 /* All nodes hold the same, former versions of keys too. */
 void sim_snapshots_check_end(struct sim *sim);

@@ -230,20 +230,40 @@ void sim_client_reset(struct sim_client *client)
     sim_client_pump(client);
 }
 
+/* Each begins elsewhere, so that those that stay are on all nodes. */
+static void list_endpoints(struct sim *sim, unsigned first, char *ret_text, size_t capacity)
+{
+    size_t size = 0;
+
+    for (unsigned i = 0; i < sim->profile.n_nodes; i++) {
+        size += (size_t)snprintf(ret_text + size,
+                                 capacity - size,
+                                 "%s%s",
+                                 i ? "," : "",
+                                 sim->addresses[(first + i) % sim->profile.n_nodes]);
+    }
+}
+
 void sim_client_open(struct sim *sim, unsigned id)
 {
     struct sim_client *client = &sim->clients[id];
+    char endpoints[sizeof sim->addresses];
     struct kv_client_options options = {
-        .endpoints = sim->endpoints,
+        .endpoints = endpoints,
         .name = "sim",
         .deadline_ms = sim->profile.deadline_ms,
-        .stay = sim->profile.stay,
+        .stay = sim->profile.stay || id < sim->profile.n_readers ||
+                (sim->profile.n_readers > 0 && id % 2 == 0),
         .compress = sim->profile.compress,
         .no_session = sim->profile.session_ttl_ms == 0,
         .session_ttl_ms = sim->profile.session_ttl_ms,
     };
     struct kv_error error;
 
+    list_endpoints(sim,
+                   (unsigned)sim_random(sim, SIM_RANDOM_SWARM, sim->profile.n_nodes),
+                   endpoints,
+                   sizeof endpoints);
     client->sim = sim;
     client->id = id;
     client->timer_event_ns = UINT64_MAX;

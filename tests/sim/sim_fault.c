@@ -52,6 +52,18 @@ static uint64_t end_later(struct sim *sim, enum sim_fault fault, unsigned node)
     return after_ms;
 }
 
+static unsigned leader_of(const struct sim *sim)
+{
+    unsigned leader = 0;
+
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        if (sim->nodes[i].is_up && kv_replica_is_leader(sim->nodes[i].node->replica)) {
+            leader = i;
+        }
+    }
+    return leader;
+}
+
 /* ---------------------------------------------------------------- processes */
 
 static void end_process(struct sim_node *node, enum sim_end how)
@@ -80,7 +92,9 @@ static void stop(struct sim_node *node)
 
 static void pause_process(struct sim_node *node)
 {
-    uint64_t ms = sim_random_time(node->sim, (enum sim_stream)(SIM_RANDOM_FAULT + SIM_PAUSE), 700);
+    uint64_t ms = sim_random_time(node->sim,
+                                  (enum sim_stream)(SIM_RANDOM_FAULT + SIM_PAUSE),
+                                  pick(node->sim, SIM_PAUSE, 3) ? 700 : 2500);
 
     sim_note(node->sim, node->id, "is paused for %" PRIu64 " ms", ms);
     node->paused_until_ns = node->sim->now_ns + ms * SIM_MS;
@@ -102,6 +116,12 @@ static void transfer(struct sim *sim)
     }
 }
 
+static void stall(struct sim *sim, unsigned node)
+{
+    sim->nodes[node].stalled_until_ns = sim->now_ns + SIM_MS * end_later(sim, SIM_STALL, node);
+    sim_note(sim, node, "its disk stalls");
+}
+
 /* ---------------------------------------------------------------- network */
 
 static void cut(struct sim *sim, unsigned from, unsigned to)
@@ -109,29 +129,47 @@ static void cut(struct sim *sim, unsigned from, unsigned to)
     sim->links[from][to].is_cut = true;
 }
 
-static unsigned leader_of(const struct sim *sim)
+/* The leader and fewer than half of the others; one of those may have a disk that takes nothing
+ * while the majority goes on without it. */
+static uint64_t group_of(struct sim *sim, unsigned leader)
 {
-    unsigned leader = 0;
+    uint64_t group = UINT64_C(1) << (leader - 1);
+    unsigned n = (unsigned)pick(sim, SIM_PARTITION, (sim->profile.n_nodes + 1) / 2);
 
-    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
-        if (sim->nodes[i].is_up && kv_replica_is_leader(sim->nodes[i].node->replica)) {
-            leader = i;
+    for (unsigned i = 0; i < n; i++) {
+        unsigned other = 1 + (unsigned)pick(sim, SIM_PARTITION, sim->profile.n_nodes);
+
+        group |= UINT64_C(1) << (other - 1);
+        if (other != leader && sim->profile.fault_every_ms[SIM_STALL]) {
+            stall(sim, other);
         }
     }
-    return leader;
+    return group;
 }
 
-/* A group by chance; or the leader alone, maybe with a clock that lets it believe for long that it
- * leads. */
+/* It believes for long that it leads. */
+static void slow_clock(struct sim *sim, unsigned leader)
+{
+    uint64_t rate = pick(sim, SIM_PARTITION, 2) ? 20000 : 200000;
+
+    sim_node_set_rate(&sim->nodes[leader], rate + pick(sim, SIM_PARTITION, 5 * rate / 2));
+    end_later(sim, SIM_CLOCK, leader);
+}
+
+/* A group by chance, or one around the leader. A slow leader whose heartbeats are missed may still
+ * hear one of those that go on without it. */
 static void partition(struct sim *sim)
 {
     uint64_t group = 1 + pick(sim, SIM_PARTITION, (UINT64_C(1) << sim->profile.n_nodes) - 2);
-    unsigned leader = pick(sim, SIM_PARTITION, 2) ? leader_of(sim) : 0;
+    unsigned leader = pick(sim, SIM_PARTITION, 3) ? leader_of(sim) : 0;
+
+    unsigned spared = 0;
 
     if (leader) {
-        group = UINT64_C(1) << (leader - 1);
-        if (pick(sim, SIM_PARTITION, 2)) {
-            sim_node_set_rate(&sim->nodes[leader], 200000 + pick(sim, SIM_PARTITION, 500000));
+        group = group_of(sim, leader);
+        if (pick(sim, SIM_PARTITION, 100) < sim->profile.slow_percent) {
+            slow_clock(sim, leader);
+            spared = (unsigned)pick(sim, SIM_PARTITION, 2 * sim->profile.n_nodes);
         }
     }
     sim_note(sim, 0, "partition %" PRIx64, group);
@@ -141,6 +179,17 @@ static void partition(struct sim *sim)
                 cut(sim, a, b);
             }
         }
+    }
+    if (spared >= 1 && spared <= sim->profile.n_nodes && spared != leader) {
+        sim->links[leader][spared].is_cut = sim->links[spared][leader].is_cut = false;
+    }
+}
+
+/* One node hears all others again, and they hear it. */
+static void mend_one(struct sim *sim, unsigned node)
+{
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        sim->links[i][node].is_cut = sim->links[node][i].is_cut = false;
     }
 }
 
@@ -253,7 +302,7 @@ static void fill_disk(struct sim_node *node)
     uint64_t left = pick(sim, SIM_FULL_DISK, 3 * sim->profile.segment_bytes);
 
     fake_disk_set_size(node->disk, used + left + 1);
-    node->is_full = true;
+    node->is_full = sim->checkers.nodes[node->id].was_full = true;
     sim_note(sim, node->id, "its disk has %" PRIu64 " bytes left", left);
 }
 
@@ -298,8 +347,7 @@ static bool begin_of_disk(struct sim *sim, enum sim_fault fault, struct sim_node
         sim_note(sim, node->id, "its disk is %u times slower", node->slow_disk);
         break;
     case SIM_STALL:
-        node->stalled_until_ns = sim->now_ns + SIM_MS * end_later(sim, fault, node->id);
-        sim_note(sim, node->id, "its disk stalls");
+        stall(sim, node->id);
         return true;
     case SIM_FULL_DISK:
         fill_disk(node);
@@ -350,12 +398,14 @@ static bool begin(struct sim *sim, enum sim_fault fault)
     unsigned id = 1 + (unsigned)pick(sim, fault, sim->profile.n_nodes);
     unsigned other = 1 + (unsigned)pick(sim, fault, sim->profile.n_nodes);
     struct sim_node *node = &sim->nodes[id];
+    bool at_leader = pick(sim, fault, 100) < sim->profile.leader_percent && leader_of(sim) != 0;
 
     switch (fault) {
     case SIM_KILL:
     case SIM_POWER:
     case SIM_STOP:
     case SIM_PAUSE:
+        node = at_leader ? &sim->nodes[leader_of(sim)] : node;
         return begin_of_process(sim, fault, node);
     case SIM_CUT:
     case SIM_CUT_SNAPSHOT:
@@ -395,8 +445,19 @@ static void end(struct sim *sim, enum sim_fault fault, unsigned id)
 
     switch (fault) {
     case SIM_PARTITION:
+        /* Often in two steps: an old leader is heard before it hears of the new one. */
+        if (pick(sim, fault, 2) == 0) {
+            mend_one(sim, 1 + (unsigned)pick(sim, fault, sim->profile.n_nodes));
+            end_later(sim, SIM_ONE_WAY, id);
+            break;
+        }
+        mend(sim);
+        break;
     case SIM_ONE_WAY:
         mend(sim);
+        break;
+    case SIM_CLOCK:
+        sim_node_set_rate(node, RATE_PPM);
         break;
     case SIM_SLOW_LINK:
         speed_up(sim, id);

@@ -546,7 +546,7 @@ void sim_load_next(struct sim_client *client)
         draft->body.put.condition_case = KV__PUT__CONDITION__NOT_SET;
     } else if (sim_chance(sim, SIM_RANDOM_LOAD, sim->profile.rare_permille)) {
         draft_rare(draft);
-    } else if (chance(draft, sim->profile.write_percent)) {
+    } else if (client->id >= sim->profile.n_readers && chance(draft, sim->profile.write_percent)) {
         draft_write(draft);
     } else {
         draft_read(draft);

@@ -11,7 +11,6 @@
 enum {
     PPM = 1000000,
     CLUSTER_ID = 77,
-    RESTART_MEAN_MS = 1500,
     DONE_SPREAD_US = 50,
     CUT_START_PERMILLE = 200,
     CUT_BOUNDARY_PERMILLE = 400,
@@ -96,6 +95,14 @@ void sim_node_set_rate(struct sim_node *node, uint64_t rate_ppm)
 
 /* ---------------------------------------------------------------- workers */
 
+/* Of disks that are slow for one file and not for another. */
+static bool feels_disk(const struct sim_worker *worker)
+{
+    const struct sim_node *node = worker->node;
+
+    return worker == &node->workers[LOG_WORKER] || !node->sim->profile.slow_log_alone;
+}
+
 static uint64_t job_ns(struct sim_node *node, const struct sim_worker *worker)
 {
     struct sim *sim = node->sim;
@@ -103,7 +110,7 @@ static uint64_t job_ns(struct sim_node *node, const struct sim_worker *worker)
     uint64_t ns =
         1000 * (profile->job_min_us + sim_random(sim, SIM_RANDOM_DISK, profile->job_spread_us + 1));
 
-    ns *= node->slow_disk ? node->slow_disk : 1;
+    ns *= node->slow_disk && feels_disk(worker) ? node->slow_disk : 1;
     if (worker == &node->workers[SNAPSHOT_WORKER]) {
         ns *= profile->snapshot_job_times;
         /* One snapshot takes many; some must come to their end. */
@@ -122,7 +129,9 @@ static void worker_submit(void *arg, struct kv_job *job)
     if (node->is_closing) {
         return;
     }
-    begin_ns = node->stalled_until_ns > begin_ns ? node->stalled_until_ns : begin_ns;
+    if (node->stalled_until_ns > begin_ns && feels_disk(worker)) {
+        begin_ns = node->stalled_until_ns;
+    }
     worker->free_ns = begin_ns + job_ns(node, worker);
     sim_push(sim,
              (struct sim_event){.time_ns = worker->free_ns,
@@ -163,13 +172,16 @@ void sim_node_run_job(struct sim_node *node, struct sim_event *event)
     struct kv_job *job = event->data;
     struct sim_event done = *event;
 
-    if (node->stalled_until_ns > sim->now_ns) {
+    if (node->stalled_until_ns > sim->now_ns && feels_disk(worker)) {
         event->time_ns = node->stalled_until_ns;
         sim_push(sim, *event);
         return;
     }
     before_job(node, event->lane, job);
     job->run(job);
+    if (event->lane == SNAPSHOT_WORKER && node->node->replica->fetch.phase != KV_FETCH_NONE) {
+        sim_snapshots_look_at_part(node);
+    }
     if (fake_disk_is_cut(node->disk)) {
         sim_note(sim, node->id, "ends in the middle of a job");
         sim_node_end(node, node->power_fails_at_cut ? SIM_END_POWER : SIM_END_KILLED);
@@ -208,7 +220,7 @@ void sim_node_init(struct sim *sim, unsigned id)
 void sim_node_restart_later(struct sim_node *node)
 {
     struct sim *sim = node->sim;
-    uint64_t after_ms = sim_random_time(sim, SIM_RANDOM_FAULT, RESTART_MEAN_MS);
+    uint64_t after_ms = sim_random_time(sim, SIM_RANDOM_FAULT, sim->profile.restart_ms);
 
     if (sim_chance(sim, SIM_RANDOM_FAULT, 100)) {
         after_ms *= 8;

@@ -132,6 +132,10 @@ static void choose_load(struct sim *sim)
     profile->think_ms = (unsigned)pick(sim, 20, pick(sim, 0, 3) ? 400 : 2000);
     profile->pipeline = (unsigned)pick(sim, 1, pick(sim, 0, 2) ? 3 : 16);
     profile->n_keys = (unsigned)pick(sim, 3, 60);
+    if (sim_random(sim, SIM_RANDOM_KEYS, 10) == 0) {
+        /* A tree of some height, that grows and shrinks. */
+        profile->n_keys = 200 + (unsigned)sim_random(sim, SIM_RANDOM_KEYS, 1500);
+    }
     profile->value_max = (unsigned)(pick(sim, 0, 5) ? pick(sim, 16, 300) : pick(sim, 1000, 12000));
     profile->write_percent = (unsigned)pick(sim, 20, 90);
     profile->hot_percent = (unsigned)pick(sim, 0, 80);
@@ -146,6 +150,38 @@ static void choose_load(struct sim *sim)
         profile->pipeline = 2;
         profile->stay = true;
     }
+}
+
+/* A run about leaders that do not know yet that they are none. */
+static void seek_old_leaders(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+    uint64_t every = 2000 + sim_random(sim, SIM_RANDOM_SWARM, 6000);
+
+    if (strcmp(profile->name, "mix") == 0 && !(sim->options.faults_off & 1u << SIM_PARTITION)) {
+        profile->fault_every_ms[SIM_PARTITION] =
+            every * (sim->options.faults_rarer ? sim->options.faults_rarer : 1);
+    }
+}
+
+/* What only some runs pay for: readers that stay with a leader that is none any more, faults that
+ * seek the leader, processes that are back at once or after long. */
+static void choose_swarm(struct sim *sim)
+{
+    static const unsigned restarts_ms[] = {30, 300, 1500, 1500, 1500, 5000};
+    struct sim_profile *profile = &sim->profile;
+    bool has_readers = sim_random(sim, SIM_RANDOM_SWARM, 100) < 50;
+    uint64_t readers = 1 + sim_random(sim, SIM_RANDOM_SWARM, profile->n_clients - 1);
+
+    profile->n_readers = has_readers ? (unsigned)readers : 0;
+    if (has_readers && sim_random(sim, SIM_RANDOM_SWARM, 2)) {
+        seek_old_leaders(sim);
+    }
+    profile->leader_percent = (unsigned)sim_random(sim, SIM_RANDOM_SWARM, 90);
+    profile->slow_percent = (unsigned)sim_random(sim, SIM_RANDOM_SWARM, 100);
+    profile->restart_ms =
+        restarts_ms[sim_random(sim, SIM_RANDOM_SWARM, sizeof restarts_ms / sizeof restarts_ms[0])];
+    profile->slow_log_alone = sim_random(sim, SIM_RANDOM_SWARM, 2);
 }
 
 /* Short ones, too, so that some end while their client cannot reach anybody. Thrown by nothing but
@@ -172,6 +208,7 @@ void sim_profile_choose(struct sim *sim)
     choose_snapshots(sim);
     choose_sessions(sim);
     choose_faults(sim);
+    choose_swarm(sim);
     if (sim->options.n_nodes) {
         profile->n_nodes = sim->options.n_nodes;
     }

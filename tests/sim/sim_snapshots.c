@@ -3,6 +3,7 @@
 #include "tests/sim/sim.h"
 
 #include "common/assert.h"
+#include "common/bytes.h"
 #include "server/machine/snapshot.h"
 
 #include <inttypes.h>
@@ -110,6 +111,33 @@ void sim_snapshots_look(struct sim_node *node)
         }
     }
     checkers_snapshots(&node->sim->checkers, node->id, found, n);
+}
+
+void sim_snapshots_look_at_part(struct sim_node *node)
+{
+    enum { NOTE_BYTES = 64, NOTE_SYNCED_OFFSET = 48, NOTE_ALIGNMENT = 4096 }; /* internals.md */
+    static char names[SIM_FILES_MAX][128];
+    size_t n_names = fake_disk_list(node->disk, "snap", names, SIM_FILES_MAX);
+
+    for (size_t i = 0; i < n_names; i++) {
+        uint64_t size = 0, durable_size = 0, noted;
+        const uint8_t *data, *durable;
+
+        if (!strstr(names[i], ".part")) {
+            continue;
+        }
+        data = fake_disk_data(node->disk, names[i], &size);
+        durable = fake_disk_durable(node->disk, names[i], &durable_size);
+        if (!data || size % NOTE_ALIGNMENT != NOTE_BYTES) {
+            continue;
+        }
+        noted = kv_get_u64(data + size - NOTE_BYTES + NOTE_SYNCED_OFFSET);
+        noted = noted < size ? noted : 0;
+        checkers_part(&node->sim->checkers,
+                      node->id,
+                      kv_slice_of(data, (size_t)noted),
+                      kv_slice_of(durable, durable ? (size_t)durable_size : 0));
+    }
 }
 
 /* ---------------------------------------------------------------- install */

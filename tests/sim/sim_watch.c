@@ -2,6 +2,7 @@
 #include "tests/sim/sim.h"
 
 #include "common/assert.h"
+#include "proto/entry.h"
 #include "raft/wal_internal.h"
 
 #include <inttypes.h>
@@ -18,6 +19,21 @@ static uint64_t term_of(const void *arg, uint64_t index)
 
 /* ---------------------------------------------------------------- apply */
 
+/* The fastest clock that there is runs at twice the rate, with its drift. */
+static void check_time(struct sim_node *node, uint64_t index, struct kv_slice data)
+{
+    enum { FASTEST_PERCENT = 211, FIRST_MS = 1000 };
+    uint64_t elapsed_ms = (node->sim->now_ns - node->sim->start_ns) / SIM_MS;
+    struct kv_entry_reader reader;
+
+    if (kv_entry_read_head(data, &reader) == 0) {
+        checkers_cluster_time(&node->sim->checkers,
+                              index,
+                              (uint64_t)reader.cluster_time_ms,
+                              elapsed_ms * FASTEST_PERCENT / 100 + FIRST_MS);
+    }
+}
+
 static void
 on_apply(void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data)
 {
@@ -26,6 +42,9 @@ on_apply(void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, stru
     struct checkers *checkers = &node->sim->checkers;
 
     checkers_applies(checkers, node->id, index, term, type, data);
+    if (type == KV_ENTRY_COMMAND) {
+        check_time(node, index, data);
+    }
     node->apply(arg, index, term, type, data);
     if (!kv_node->dead) {
         checkers_state(checkers,
@@ -59,6 +78,23 @@ static void tell_recovery(struct sim_node *node)
     checkers_recovers(&node->sim->checkers, node->id, &recovery, term_of, replica);
 }
 
+static void watch_rest_of_log(struct sim_node *node)
+{
+    const struct kv_wal *wal = node->node->replica->wal;
+    const uint8_t *data;
+    uint64_t size = 0;
+
+    if (wal->n_segments == 0) {
+        return;
+    }
+    data = fake_disk_durable(node->disk, wal->segments[wal->n_segments - 1]->name, &size);
+    if (data && wal->position < size) {
+        checkers_rest_of_log(&node->sim->checkers,
+                             node->id,
+                             kv_slice_of(data + wal->position, (size_t)(size - wal->position)));
+    }
+}
+
 void sim_watch_start(struct sim_node *node)
 {
     struct kv_replica *replica = node->node->replica;
@@ -74,6 +110,7 @@ void sim_watch_start(struct sim_node *node)
     node->n_places = 0;
     sim_snapshots_look(node);
     tell_recovery(node);
+    watch_rest_of_log(node);
 }
 
 /* ---------------------------------------------------------------- turns */
@@ -129,6 +166,41 @@ static void watch_commits(struct sim_node *node, const struct kv_replica_status 
     }
 }
 
+/* What this leader has proposed itself and nobody has committed. */
+static void watch_window(struct sim_node *node, const struct kv_replica_status *status)
+{
+    struct checkers *checkers = &node->sim->checkers;
+    uint64_t known = checkers->nodes[node->id].committed;
+    uint64_t former = node->node->replica->term_start;
+
+    former = former > 0 ? former - 1 : 0;
+    known = known > former ? known : former;
+    if (status->role == KV_ROLE_LEADER && status->last_index > known) {
+        checkers_bound(checkers,
+                       node->id,
+                       "entries proposed",
+                       status->last_index - known,
+                       KV_INFLIGHT_ENTRIES_MAX);
+    }
+}
+
+/* It must wake up for an election, whether or not anything else happens. */
+static void watch_timer(struct sim_node *node)
+{
+    const struct kv_node *kv_node = node->node;
+    uint64_t now_ms = sim_node_now_ns(node) / SIM_MS;
+    uint64_t election_ms = kv_replica_election_deadline_ms(kv_node->replica);
+
+    election_ms = election_ms > now_ms ? election_ms : now_ms;
+    if (!kv_node->dead && kv_node->timer_ms > election_ms + 1) {
+        sim_fail(node->sim,
+                 "node %u wakes up at %" PRIu64 " ms, its next election begins at %" PRIu64,
+                 node->id,
+                 kv_node->timer_ms,
+                 election_ms);
+    }
+}
+
 void sim_watch_turn(struct sim_node *node)
 {
     static const char *const roles[] = {"starting", "follower", "candidate", "leader"};
@@ -148,7 +220,7 @@ void sim_watch_turn(struct sim_node *node)
                  status->last_index,
                  status->commit_index);
         if (status->role == KV_ROLE_LEADER) {
-            checkers_leads(&sim->checkers, node->id, status->term);
+            checkers_leads(&sim->checkers, node->id, node->incarnation, status->term);
             checkers_leader_log(&sim->checkers,
                                 node->id,
                                 status->term,
@@ -161,6 +233,8 @@ void sim_watch_turn(struct sim_node *node)
         node->last_term = status->term;
     }
     watch_commits(node, status);
+    watch_window(node, status);
+    watch_timer(node);
     if (sim->counts.events % BOUNDS_EVERY == 0) {
         check_bounds(node);
     }
@@ -187,6 +261,7 @@ static void watch_record(struct sim_node *node, const struct kv_wal_record *reco
 {
     struct checkers *checkers = &node->sim->checkers;
 
+    checkers_synced_record(checkers, node->id);
     switch (record->type) {
     case KV_WAL_ENTRY:
         checkers_synced_entry(checkers, node->id, record->index, record->term);
@@ -259,6 +334,11 @@ static bool watch_intent(struct sim_node *node, const struct kv_wal_batch *batch
         if (taken == 0) {
             break;
         }
+        checkers_writes_record(&node->sim->checkers,
+                               node->id,
+                               node->incarnation,
+                               record.sequence,
+                               batch->file_offset + offset == 0 && record.index == 1);
         if (record.type == KV_WAL_TRUNCATE) {
             checkers_may_truncate(&node->sim->checkers, node->id, record.index);
         } else if (record.type == KV_WAL_BOUNDARY) {

@@ -298,6 +298,7 @@ static void test_sets(void **state)
     struct kv_bytes list[] = {text("x"), text("y")};
     struct kv_scan_options scan = {.cursor = text("c"), .limit = 3, .at_revision = 2};
     struct kv_elements elements;
+    uint64_t stored = 0;
     ANSWER_ELEMENTS(SET_MEMBERS);
 
     (void)state;
@@ -317,9 +318,12 @@ static void test_sets(void **state)
     assert_int_equal(asked->set_combine->combination, KV__COMBINATION__COMBINE_DIFFERENCE);
     assert_int_equal(asked->set_combine->store.len, 0);
     check_elements(&elements);
-    assert_int_equal(kv_set_combine_store(NULL, KV_UNION, list, 2, text("d"), NULL, &error), 0);
+    result_.stored = 6;
+    assert_int_equal(
+        kv_set_combine_store(NULL, KV_UNION, list, 2, text("d"), NULL, &stored, &error), 0);
+    assert_int_equal(stored, 6);
     assert_proto(asked->set_combine->store, "d");
-    assert_int_equal(kv_set_combine_store(NULL, KV_UNION, list, 2, text(""), NULL, &error),
+    assert_int_equal(kv_set_combine_store(NULL, KV_UNION, list, 2, text(""), NULL, NULL, &error),
                      KV_INVALID);
 }
 
@@ -418,6 +422,7 @@ static void test_zset_members(void **state)
     Kv__ZSetMember *list = &member;
     Kv__ZSetMembersResult result = KV__ZSET_MEMBERS_RESULT__INIT;
     struct kv_scored_list got;
+    uint64_t stored = 0;
     Kv__Reply reply;
 
     (void)state;
@@ -442,9 +447,13 @@ static void test_zset_members(void **state)
     assert_int_equal(asked->zset_combine->n_weights, 2);
     assert_int_equal(asked->zset_combine->aggregate, KV__AGGREGATE__AGGREGATE_MAX);
     kv_scored_list_free(&got);
-    assert_int_equal(kv_zset_combine_store(NULL, &combination, text("d"), NULL, &error), 0);
+    result.stored = 7;
+    assert_int_equal(kv_zset_combine_store(NULL, &combination, text("d"), NULL, &stored, &error),
+                     0);
+    assert_int_equal(stored, 7);
     assert_proto(asked->zset_combine->store, "d");
-    assert_int_equal(kv_zset_combine_store(NULL, &combination, text(""), NULL, &error), KV_INVALID);
+    assert_int_equal(kv_zset_combine_store(NULL, &combination, text(""), NULL, NULL, &error),
+                     KV_INVALID);
 }
 
 static void test_zset_rank(void **state)

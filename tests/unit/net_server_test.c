@@ -118,6 +118,7 @@ static void on_check(uv_check_t *check)
 {
     struct kv_node *node = check->data;
 
+    kv_server_gather(node->server);
     kv_server_flush(node->server);
 }
 
@@ -177,6 +178,9 @@ static void look(struct kv_node *node)
     seen_credit = node->credit;
 }
 
+/* 1; or 0: on the core's loop. */
+static unsigned default_threads;
+
 static struct kv_node *start_with(struct kv_server_options options)
 {
     struct kv_node *node = calloc(1, sizeof *node);
@@ -198,7 +202,7 @@ static struct kv_node *start_with(struct kv_server_options options)
     options.listen = "127.0.0.1:0";
     options.version = "1.2.3";
     options.now_ns = now_ns;
-    options.n_threads = options.n_threads ? options.n_threads : 1;
+    options.n_threads = options.n_threads ? options.n_threads : default_threads;
     options.max_connections = options.max_connections ? options.max_connections : 2000;
     assert_int_equal(kv_server_open(&options, &node->server, &error), 0);
     kv_server_publish(node->server, &status);
@@ -932,6 +936,11 @@ int main(void)
         cmocka_unit_test(test_stop_ends_clients_that_stay),
         cmocka_unit_test(test_taken_port_is_refused),
     };
+    int failed;
 
-    return cmocka_run_group_tests(tests, set_up, NULL);
+    default_threads = 1;
+    failed = cmocka_run_group_tests_name("one thread", tests, set_up, NULL);
+    default_threads = 0;
+    failed += cmocka_run_group_tests_name("the core's loop", tests, set_up, NULL);
+    return failed;
 }

@@ -394,6 +394,30 @@ send_piece(uint64_t from_id, const struct kv_snapshot_descriptor *descriptor, st
     replica_rig_receive_other(&rig, from_id, &message, bytes);
 }
 
+static void guard_1_an_older_leaders_snapshot_is_not_fetched(void **state)
+{
+    const struct kv_snapshot_descriptor descriptor = {
+        .index = 50, .term = 4, .configuration_index = 1, .size_bytes = 1000, .hash = 1};
+    const Kv__AppendEntriesResult *result;
+
+    (void)state;
+    append_commands(2, 5, 1, 1, 2, 1);
+    replica_rig_settle(&rig);
+    replica_rig_forget(&rig);
+    offer_snapshot(3,
+                   4,
+                   &descriptor,
+                   kv_slice_of(rig.replica->applied_configuration.data,
+                               rig.replica->applied_configuration.size));
+    replica_rig_settle(&rig);
+    result = append_result_to(3);
+    assert_non_null(result);
+    assert_int_equal(result->term, 5);
+    assert_int_equal(result->rejected, 0);
+    assert_int_equal(result->last_log_index, 0);
+    assert_null(replica_rig_sent(&rig, 3, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
+}
+
 /* Until the boundary of the one that is installed is on disk, another is not even begun. */
 static void guard_11_one_install_at_a_time(void **state)
 {
@@ -528,6 +552,22 @@ static void guard_20_time_never_runs_back_and_the_timer_never_spins(void **state
     append_commands(2, 2, 1, 1, 1, 1);
     replica_rig_wait(&rig, 5000);
     assert_true(kv_replica_deadline_ms(rig.replica) > before + 5000);
+}
+
+/* Turns of the loop that come between a timeout and its timer. */
+static void guard_20_turns_do_not_put_the_timer_off(void **state)
+{
+    uint64_t deadline;
+
+    (void)state;
+    replica_rig_lead(&rig);
+    replica_rig_settle(&rig);
+    deadline = kv_replica_deadline_ms(rig.replica);
+    for (int i = 0; i < 10; i++) {
+        rig.now_ns += 100000000;
+        kv_replica_turn(rig.replica);
+        assert_true(kv_replica_deadline_ms(rig.replica) <= deadline);
+    }
 }
 
 /* ---------------------------------------------------------------- the term gate */
@@ -678,6 +718,11 @@ static void a_commit_notice_speaks_of_what_the_peer_has(void **state)
     /* All is on its way to node 3, which has stored a part of it. */
     replica_rig_forget(&rig);
     answer_append(3, 0, last - 2);
+    /* More entries may follow, and tell it. */
+    assert_null(replica_rig_sent(&rig, 3, APPEND));
+    assert_in_range(
+        kv_replica_deadline_ms(rig.replica), 1, rig.now_ns / 1000000 + KV_COMMIT_NOTICE_MS);
+    replica_rig_wait(&rig, KV_COMMIT_NOTICE_MS);
     assert_non_null(replica_rig_sent(&rig, 3, APPEND));
     notice = replica_rig_sent(&rig, 3, APPEND)->append_entries;
     assert_int_equal(notice->n_entries, 0);
@@ -729,6 +774,7 @@ int main(void)
         CASE(guard_8_an_only_voter_starts_in_a_new_term),
         CASE(guard_9_insane_messages_change_nothing),
         CASE(guard_10_a_leader_minds_no_votes),
+        CASE(guard_1_an_older_leaders_snapshot_is_not_fetched),
         CASE(guard_11_one_install_at_a_time),
         CASE(guard_12_a_pre_vote_is_refused_with_the_higher_term),
         CASE(guard_13_a_late_rejection_moves_nothing_back),
@@ -736,6 +782,7 @@ int main(void)
         CASE(guard_18_a_leader_alone_proposes_no_more_than_the_window),
         CASE(guard_19_a_new_connection_begins_with_nothing_old),
         CASE(guard_20_time_never_runs_back_and_the_timer_never_spins),
+        CASE(guard_20_turns_do_not_put_the_timer_off),
         CASE(a_vote_is_given_only_when_it_is_on_disk),
         CASE(a_vote_is_not_given_twice_after_a_restart),
         CASE(entries_are_acknowledged_only_when_their_own_write_is_synced),

@@ -83,13 +83,14 @@ int kv_set_combine(struct kv_client *client,
                    struct kv_elements *ret_members,
                    struct kv_error *ret_error) KV_MUST_CHECK;
 /* The same, and the result replaces what `store` holds, whatever that is; an empty result deletes
- * it. How many members it has: kv_set_len. */
+ * it. *ret_stored (may be NULL): how many members it has. */
 int kv_set_combine_store(struct kv_client *client,
                          enum kv_combination combination,
                          const struct kv_bytes *keys,
                          size_t n_keys,
                          struct kv_bytes store,
                          const struct kv_call_options *options,
+                         uint64_t *ret_stored,
                          struct kv_error *ret_error) KV_MUST_CHECK;
 
 #ifdef __cplusplus

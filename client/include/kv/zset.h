@@ -155,11 +155,12 @@ int kv_zset_combine(struct kv_client *client,
                     struct kv_scored_list *ret_members,
                     struct kv_error *ret_error) KV_MUST_CHECK;
 /* The same, and the result replaces what `store` holds, whatever that is; an empty result deletes
- * it. How many members it has: kv_zset_count. */
+ * it. *ret_stored (may be NULL): how many members it has. */
 int kv_zset_combine_store(struct kv_client *client,
                           const struct kv_zset_combination *combination,
                           struct kv_bytes store,
                           const struct kv_call_options *options,
+                          uint64_t *ret_stored,
                           struct kv_error *ret_error) KV_MUST_CHECK;
 
 #ifdef __cplusplus
