@@ -419,6 +419,7 @@ static int open_node(struct app *app, struct kv_error *ret_error)
         .heartbeat_ms = (unsigned)app->config.heartbeat_ms,
         .wal_segment_bytes = app->config.wal_segment_bytes,
         .snapshot_log_bytes = app->config.snapshot_log_bytes,
+        .max_data_bytes = app->config.max_data_bytes,
         .ops = &node_ops,
         .arg = app,
     };

@@ -62,6 +62,7 @@ int kv_machine_begin(struct kv_machine *machine,
     if (machine_version > KV_MACHINE_VERSION) {
         return KV_UNSUPPORTED;
     }
+    machine->is_first_entry = machine->applied_index == 0;
     machine->applied_index = index;
     if (cluster_time_ms > machine->cluster_time_ms) {
         machine->cluster_time_ms = cluster_time_ms;

@@ -36,6 +36,7 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
+    bool is_first_entry; /* the one being applied, of all */
     uint64_t work;            /* elements that this command has touched */
     bool reading;             /* outside the log: an answer may differ from other nodes' */
     uint64_t random_reads;    /* so that each chooses anew */

@@ -253,7 +253,9 @@ int kv_run_config_set(struct kv_machine *machine,
     value = value_of(&machine->settings, find_setting(command->name));
     kv__config_set_result__init(&answer->result.config_set);
     answer->result.config_set.previous = *value;
-    *value = command->value;
+    if (!command->at_bootstrap || machine->is_first_entry) {
+        *value = command->value;
+    }
     answer->reply.result_case = KV__REPLY__RESULT_CONFIG_SET;
     answer->reply.config_set = &answer->result.config_set;
     return 0;

@@ -458,6 +458,7 @@ void kv_node_turn(struct kv_node *node)
     kv_replica_status(node->replica, &node->replica_status);
     kv_node_clock_leads(node);
     if (node->replica_status.role == KV_ROLE_LEADER) {
+        kv_node_bootstrap_turn(node);
         kv_node_propose(node);
         kv_node_clock_turn(node);
     } else {

@@ -102,6 +102,7 @@ struct kv_node {
     int64_t time_base_ms; /* cluster time at time_base_ns; while we lead */
     uint64_t time_base_ns;
     uint64_t led_term;        /* the term that we lead, or 0 */
+    uint64_t bootstrap_term; /* in which the settings of a new cluster were proposed */
     int64_t time_proposed_ms; /* cluster time of our newest entry */
     uint64_t clock_wake_ms;   /* when the next one may be needed */
 
@@ -162,6 +163,10 @@ void kv_node_clock_turn(struct kv_node *node);
 /* node_write.c */
 /* An entry without commands. False: not now. */
 bool kv_node_propose_time(struct kv_node *node, int64_t time_ms);
+/* Proposes an entry with one request of the node's own; nobody hears its answer. False: not now. */
+bool kv_node_propose_own(struct kv_node *node, struct kv_slice request);
+/* --- node_bootstrap.c --- */
+void kv_node_bootstrap_turn(struct kv_node *node);
 void kv_node_propose(struct kv_node *node);
 void kv_node_apply(
     void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data);

@@ -78,6 +78,25 @@ propose_entry(struct kv_node *node, uint8_t *data, size_t size, struct kv_propos
     return true;
 }
 
+bool kv_node_propose_own(struct kv_node *node, struct kv_slice request)
+{
+    const size_t bytes = request.size + REQUEST_OVERHEAD_BYTES;
+    struct kv_proposal proposal = {0};
+    size_t size;
+    uint8_t *data;
+
+    if (node->n_proposals == KV_PROPOSALS_MAX || !kv_replica_can_propose(node->replica, bytes)) {
+        return false;
+    }
+    data = raft_malloc(kv_entry_size_max(bytes, 1));
+    if (!data) {
+        return false;
+    }
+    size = kv_entry_write_head(data, KV_MACHINE_VERSION, kv_node_cluster_time_ms(node));
+    size += kv_entry_write_request(data + size, request);
+    return propose_entry(node, data, size, &proposal);
+}
+
 bool kv_node_propose_time(struct kv_node *node, int64_t time_ms)
 {
     struct kv_proposal proposal = {0};
