@@ -131,9 +131,10 @@ static struct found collect(struct kv_machine *machine, const struct query *quer
     seek(machine, query, &cursor);
     for (const struct kv_record *newest; (newest = kv_tree_cursor_get(&cursor));
          range->descending ? kv_tree_previous(&cursor) : kv_tree_next(&cursor)) {
-        const struct kv_record *record = query->revision     ? kv_record_at(newest, query->revision)
-                                         : newest->tombstone ? NULL
-                                                             : newest;
+        const struct kv_record *record =
+            query->revision     ? kv_machine_record_at(machine, newest, query->revision)
+            : newest->tombstone ? NULL
+                                : newest;
 
         if (is_outside(query, kv_record_key(newest))) {
             return found;
