@@ -131,6 +131,9 @@ KV_DECLARE_COMMAND(zset_combine);
 KV_DECLARE_COMMAND(limiter_acquire);
 /* Bytes that no machine made are refused. */
 bool kv_limiter_is_sound(struct kv_slice value);
+/* command_history.c */
+KV_DECLARE_COMMAND(compact);
+KV_DECLARE_COMMAND(key_history);
 /* command_txn.c */
 KV_DECLARE_COMMAND(txn);
 /* Has either branch, at any depth, such a command? */

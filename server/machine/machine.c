@@ -177,7 +177,8 @@ void kv_machine_end(struct kv_machine *machine)
         .bytes = machine->settings.history_bytes,
     };
 
-    if (machine->entry_changed) {
+    /* Not when all of the entry was compacted by its end. */
+    if (machine->entry_changed && machine->revision > machine->history.oldest_revision) {
         kv_history_mark(&machine->history, machine->revision, machine->cluster_time_ms);
     }
     kv_history_trim(&machine->history, &limits);

@@ -92,6 +92,7 @@ struct kv_answer {
         Kv__TxnResult txn;
         Kv__CompactResult compact;
         Kv__SessionOpenResult session_open;
+        Kv__KeyHistoryResult key_history;
     } result;
     Kv__KeyValue kv;
     Kv__ConfigEntry entries[16];

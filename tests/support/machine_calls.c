@@ -271,6 +271,22 @@ Kv__Request *call_acquire(struct kv_arena *arena, const char *key, const uint64_
     return request;
 }
 
+Kv__Request *call_compact(struct kv_arena *arena, int64_t revision)
+{
+    CALL(arena, COMPACT, compact, Compact, compact);
+    command->revision = revision;
+    return request;
+}
+
+Kv__Request *call_key_history(struct kv_arena *arena, const char *key, int64_t from, int64_t to)
+{
+    CALL(arena, KEY_HISTORY, key_history, KeyHistory, key_history);
+    command->key = text_bytes(key);
+    command->from_revision = from;
+    command->to_revision = to;
+    return request;
+}
+
 Kv__Request *call_config_set(struct kv_arena *arena, const char *name, uint64_t value)
 {
     CALL(arena, CONFIG_SET, config_set, ConfigSet, config_set);
