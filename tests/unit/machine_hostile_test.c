@@ -72,6 +72,37 @@ static void empty_ranges_are_work(void **state)
     refuse(request, "work-limit");
 }
 
+/* Keys that were deleted are no work for who reads what there is now, from either end. */
+static void the_dead_are_stepped_over(void **state)
+{
+    Kv__Request *range = call_range(&arena, "key", 0);
+    char key[16];
+
+    (void)state;
+    for (unsigned i = 0; i < 301; i++) {
+        (void)snprintf(key, sizeof key, "key%03u", i);
+        expect(call_put(&arena, key, ""), KV__CODE__OK);
+    }
+    for (unsigned i = 0; i < 301; i++) {
+        (void)snprintf(key, sizeof key, "key%03u", i);
+        expect(call_delete(&arena, key, false), KV__CODE__OK);
+    }
+    expect(call_put(&arena, "key150", ""), KV__CODE__OK);
+    expect(call_config_set(&arena, "work-limit", 100), KV__CODE__OK);
+    range->range->limit = 1;
+    for (unsigned descending = 0; descending < 2; descending++) {
+        Kv__Reply *reply;
+
+        range->range->descending = descending;
+        reply = machine_rig_read(&rig, range);
+        assert_int_equal(reply->code, KV__CODE__OK);
+        assert_int_equal(reply->range->n_kvs, 1);
+        assert_memory_equal(reply->range->kvs[0]->key.data, "key150", 6);
+        assert_false(reply->range->more);
+        kv__reply__free_unpacked(reply, NULL);
+    }
+}
+
 /* ---------------------------------------------------------------- versions */
 
 /* A read of the past passes over each version that came later. */
@@ -267,6 +298,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(empty_ranges_are_work, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_dead_are_stepped_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(old_versions_are_work, set_up, tear_down),
         cmocka_unit_test_setup_teardown(old_versions_of_elements_are_work, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_trim_copies_little, set_up, tear_down),
