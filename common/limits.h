@@ -15,6 +15,7 @@
 #define KV_REPLY_BYTES_DEFAULT (16 * KV_MIB) /* setting reply-limit: one frame */
 #define KV_REVISION_FIRST 1                  /* of the empty store */
 #define KV_HISTORY_MARKS_MAX 65536u /* where history can end: 100 ms apart for 109 minutes */
+#define KV_DATA_BYTES_MAX (1024 * 1024 * KV_MIB) /* setting data-limit: no memory holds more */
 #define KV_INLINE_ELEMENTS_MAX                                                                 \
     128u                          /* of a small collection: looking through takes about 0.3 us \
                                    */
@@ -27,7 +28,9 @@
            */
 #define KV_REPLY_MEMORY_BYTES_MAX (1024 * KV_MIB) /* of one reply being built, as structs */
 #define KV_SNAPSHOT_ITEM_BYTES_MAX (9 * KV_MIB)   /* the largest record with its head */
-#define KV_RECLAIM_PER_ENTRY 512u /* pieces of memory freed after one entry: about 1 ms */
+#define KV_WAITERS_MAX 16384u /* pops that wait; one list that comes with so many takes 20 ms */
+#define KV_WAITERS_EXPIRE_MAX 10000u /* ended by their deadline in one entry */
+#define KV_RECLAIM_PER_ENTRY 512u    /* pieces of memory freed after one entry: about 1 ms */
 
 /* --- exactly-once sessions --- */
 #define KV_SESSION_WINDOW                                                  \

@@ -54,8 +54,12 @@ int kv_validate_list_pop(const Kv__Request *request,
                               "a pop that waits takes one element, not %" PRIu64,
                               command->count);
     }
-    if (status == 0 && command->block_ms > 0) {
-        status = kv_error_set(ret_error, KV_UNSUPPORTED, "a pop that waits is not supported yet");
+    if (status == 0 && command->block_ms > KV_DEADLINE_MAX_MS) {
+        status = kv_error_set(ret_error,
+                              KV_OUT_OF_BOUNDS,
+                              "a pop waits at most %u ms, not %" PRIu64,
+                              KV_DEADLINE_MAX_MS,
+                              command->block_ms);
     }
     return status;
 }
@@ -536,22 +540,28 @@ int kv_run_list_index(struct kv_machine *machine,
     const Kv__ListIndex *command = request->list_index;
     struct kv_collection list;
     struct kv_list_cursor cursor;
-    struct kv_slice element;
+    struct kv_slice element = {0};
     uint64_t place = 0;
     int status = open_list(machine, command->key, command->at_revision, answer, &list);
 
     if (status == 0) {
         status = place_of(&list, command->index, answer, &place);
     }
-    if (status == 0) {
+    if (status == 0 && list.revision == 0) {
+        (void)kv_list_nth(&list, place, &element);
+    } else if (status == 0) {
         status = kv_list_seek(&list, place, answer, &cursor);
+        if (status == 0) {
+            (void)kv_list_next(&cursor, &element);
+        }
     }
-    if (status == 0 && kv_list_next(&cursor, &element)) {
-        begin_elements(machine, answer, 1);
-        add_element(answer, element);
-        KV_ANSWER(answer, LIST_INDEX, list_index, elements);
+    if (status != 0) {
+        return status;
     }
-    return status;
+    begin_elements(machine, answer, 1);
+    add_element(answer, element);
+    KV_ANSWER(answer, LIST_INDEX, list_index, elements);
+    return 0;
 }
 
 int kv_run_list_len(struct kv_machine *machine,

@@ -98,6 +98,9 @@ static void commit(struct kv_machine *machine, struct kv_record *record, bool ke
         record->version = (was_live ? older->version + 1 : 1) & KV_VERSION_MAX;
         machine->data_bytes += kv_record_data_bytes(record);
         machine->state_hash += kv_record_hash(record);
+        if (record->type == KV_TYPE_LIST) {
+            kv_waiters_note(&machine->waiters, kv_record_key(record));
+        }
     }
     if (was_live) {
         uncount(machine, older);

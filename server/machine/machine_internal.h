@@ -8,6 +8,7 @@
 #include "server/machine/machine.h"
 #include "server/machine/sessions.h"
 #include "server/machine/tree.h"
+#include "server/machine/waiters.h"
 
 #include <xxhash.h>
 
@@ -23,6 +24,9 @@ struct kv_machine {
     struct kv_tree scores; /* of large sorted sets by score: made of the elements, has no history */
     struct kv_history history;
     struct kv_sessions sessions;
+    struct kv_waiters waiters;
+    kv_machine_wake_fn wake; /* may be NULL */
+    void *wake_arg;
     struct kv_machine_settings settings;
     int64_t revision;
     int64_t cluster_time_ms;
@@ -91,30 +95,12 @@ struct kv_answer {
         Kv__TxnResult txn;
         Kv__CompactResult compact;
         Kv__SessionOpenResult session_open;
+        Kv__KeyHistoryResult key_history;
     } result;
     Kv__KeyValue kv;
     Kv__ConfigEntry entries[16];
     Kv__ConfigEntry *entry_pointers[16];
 };
-
-/* --- machine.c --- */
-/* Runs a command and gives its reply, whatever becomes of it. */
-void kv_machine_answer(struct kv_machine *machine,
-                       const Kv__Request *request,
-                       enum kv_command_class cls,
-                       kv_machine_reply_fn fn,
-                       void *arg);
-
-/* --- command_session.c --- */
-/* What can be told of a stamp without the state. */
-int kv_stamp_validate(const Kv__Request *request,
-                      enum kv_command_class cls,
-                      struct kv_error *ret_error) KV_MUST_CHECK;
-/* A write with a stamp: runs it, or gives the answer of the time when it was run. */
-void kv_execute_stamped(struct kv_machine *machine,
-                        const Kv__Request *request,
-                        kv_machine_reply_fn fn,
-                        void *arg);
 
 /* --- keyspace.c: records by key and revision, and changes --- */
 static inline struct kv_slice kv_slice_of_proto(ProtobufCBinaryData data)
@@ -184,6 +170,17 @@ uint64_t kv_reply_room(const struct kv_machine *machine);
 int kv_reply_too_large(const struct kv_machine *machine,
                        struct kv_answer *answer,
                        const char *advice) KV_MUST_CHECK;
+/* --- usage.c --- */
+/* Of keys, values and elements with their overhead. */
+uint64_t kv_machine_live_bytes(const struct kv_machine *machine);
+/* What counts against the data limit: live data, sessions with their answers, history. */
+uint64_t kv_machine_used_bytes(const struct kv_machine *machine);
+/* What history may take. */
+uint64_t kv_machine_history_room(const struct kv_machine *machine);
+/* KV_NO_SPACE: a command has made the live data larger than before, and than the data limit. */
+int kv_machine_check_space(const struct kv_machine *machine,
+                           uint64_t live_before,
+                           struct kv_answer *answer) KV_MUST_CHECK;
 /* --- savepoint.c --- */
 void kv_machine_save(const struct kv_machine *machine, struct kv_savepoint *ret_savepoint);
 /* Takes back all changes since; no entry ended and nothing was reclaimed in between. */

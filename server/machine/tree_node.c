@@ -105,20 +105,18 @@ void kv_tree_admit_key(struct kv_tree_node *node, struct kv_slice key)
     }
 }
 
-/* First slot whose key is at or behind `key`; *ret_equal: it is that key. */
+/* First slot whose key is at or behind `key`; *ret_equal: it is that key. What the keys have in
+ * common is looked at last, in one of the records, which are scattered in memory: a key that is
+ * there was compared as a whole. */
 unsigned
 kv_tree_leaf_position(const struct kv_tree_node *leaf, struct kv_slice key, bool *ret_equal)
 {
-    int order = leaf->n > 0 ? compare_skipped(leaf, key) : 0;
-    uint64_t prefix;
+    uint64_t prefix = key.size > leaf->skip ? kv_tree_prefix(key, leaf->skip) : 0;
     unsigned low = 0;
     unsigned high = leaf->n;
+    int order;
 
     *ret_equal = false;
-    if (order != 0) {
-        return order < 0 ? 0 : leaf->n;
-    }
-    prefix = kv_tree_prefix(key, leaf->skip);
     while (low < high) {
         unsigned middle = (low + high) / 2;
         const struct slot *slot = &leaf->slots[middle];
@@ -135,7 +133,8 @@ kv_tree_leaf_position(const struct kv_tree_node *leaf, struct kv_slice key, bool
             high = middle;
         }
     }
-    return low;
+    order = leaf->n > 0 ? compare_skipped(leaf, key) : 0;
+    return order == 0 ? low : order < 0 ? 0 : leaf->n;
 }
 
 /* The child that the key belongs to. */

@@ -113,6 +113,14 @@ static void add_store(struct kv_buf *page, int *ret, const struct kv_node_status
          "gauge",
          "Bytes of replaced versions and events.",
          (double)status->history_bytes},
+        {"used_bytes",
+         "gauge",
+         "Bytes of data and history that count against the data limit.",
+         (double)status->used_bytes},
+        {"data_limit_bytes",
+         "gauge",
+         "Setting data-limit; 0: none.",
+         (double)status->settings.data_bytes},
         {"snapshot_index",
          "gauge",
          "Index of the newest snapshot on disk.",
@@ -323,6 +331,8 @@ int kv_page_status(struct kv_buf *page,
     add_number(page, &ret, "keys", status->keys);
     add_number(page, &ret, "data_bytes", status->data_bytes);
     add_number(page, &ret, "history_bytes", status->history_bytes);
+    add_number(page, &ret, "used_bytes", status->used_bytes);
+    add_number(page, &ret, "data_limit_bytes", status->settings.data_bytes);
     add_number(page, &ret, "wal_bytes", status->wal_bytes);
     add_number(page, &ret, "snapshot_index", status->snapshot_index);
     add_number(page, &ret, "snapshot_bytes", status->snapshot_bytes);

@@ -244,6 +244,7 @@ int kv_node_open(const struct kv_node_options *options,
     if (status != 0) {
         status = kv_error_set(ret_error, status, "no memory for the node");
     } else {
+        kv_machine_on_wake(node->machine, kv_node_woken, node);
         status = open_replica(node, ret_error);
     }
     if (status != 0) {
@@ -363,7 +364,8 @@ void kv_node_stop(struct kv_node *node)
                                                  KV_OP_INDEXED,
                                                  KV_OP_STREAM,
                                                  KV_OP_TRANSFER,
-                                                 KV_OP_SNAPSHOT};
+                                                 KV_OP_SNAPSHOT,
+                                                 KV_OP_WAITING};
 
     if (node->stopping) {
         return;
@@ -562,6 +564,7 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
     ret_status->keys = stats.keys;
     ret_status->data_bytes = stats.data_bytes;
     ret_status->history_bytes = stats.history_bytes;
+    ret_status->used_bytes = stats.used_bytes;
     ret_status->entries_proposed = node->entries_proposed;
     ret_status->commands_proposed = node->commands_proposed;
     ret_status->commands_applied = node->commands_applied;

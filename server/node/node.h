@@ -107,7 +107,7 @@ struct kv_node_status {
     char state[16];           /* starting serving no-leader no-space corrupt stopping */
     uint64_t term, commit_index, applied_index, last_index;
     int64_t revision, oldest_revision, cluster_time_ms;
-    uint64_t keys, data_bytes, history_bytes;
+    uint64_t keys, data_bytes, history_bytes, used_bytes;
     uint64_t wal_bytes, wal_syncs, wal_sync_ns_total, wal_sync_ns_max;
     uint64_t snapshot_index, snapshot_bytes; /* of the newest */
     uint64_t snapshots_taken, snapshots_installed;

@@ -18,12 +18,26 @@ enum {
 
 /* ---------------------------------------------------------------- on the follower */
 
+/* On to a free place of the table: a pop that waits may have one for minutes. */
+static void skip_taken(struct kv_node *node)
+{
+    for (unsigned i = 0; i < KV_FORWARD_MAX; i++) {
+        if (!node->forwards[node->forward_next % KV_FORWARD_MAX]) {
+            return;
+        }
+        node->forward_next++;
+    }
+}
+
 /* How many queued writes go into the next message. */
 static uint32_t choose_forwards(struct kv_node *node)
 {
     uint32_t n = 0;
     size_t bytes = 0;
 
+    if (node->lists[KV_OP_QUEUED].first) {
+        skip_taken(node);
+    }
     for (struct kv_op *op = node->lists[KV_OP_QUEUED].first; op && n < FORWARD_COMMANDS_MAX;
          op = op->next) {
         if (node->forwards[(node->forward_next + n) % KV_FORWARD_MAX] ||
@@ -71,6 +85,7 @@ static bool forward_batch(struct kv_node *node, uint64_t leader_id, uint32_t n)
         kv_node_move(node, op, KV_OP_FORWARDED);
         op->index = node->forward_next++;
         op->forwarded_to = leader_id;
+        kv_node_extend_deadline(op);
         node->forwards[op->index % KV_FORWARD_MAX] = op;
     }
     node->forwarded += n;

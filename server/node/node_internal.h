@@ -18,6 +18,7 @@ enum kv_op_state {
     KV_OP_STREAM,    /* a stream under way */
     KV_OP_TRANSFER,  /* waits until another leads */
     KV_OP_SNAPSHOT,  /* waits until a snapshot is written */
+    KV_OP_WAITING,   /* a pop that the machine makes wait: its tag there */
     KV_OP_STATES,
 };
 
@@ -143,6 +144,8 @@ void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char
 /* Unlinks an op whose final stream item has been given. */
 void kv_node_release(struct kv_node *node, struct kv_op *op);
 void kv_node_expire(struct kv_node *node);
+/* A pop that waits has its time besides the request's. */
+void kv_node_extend_deadline(struct kv_op *op);
 /* Ends it, or everything, with CORRUPT. */
 void kv_node_fail_unfit(struct kv_node *node, struct kv_op *op);
 void kv_node_fail_all_unfit(struct kv_node *node);
@@ -163,6 +166,10 @@ void kv_node_propose(struct kv_node *node);
 void kv_node_apply(
     void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data);
 void kv_node_truncated(void *arg, uint64_t first_index);
+/* The machine's function for what waited. */
+void kv_node_woken(void *arg, void *tag, Kv__Reply *reply);
+/* Another state takes this one's place: whoever waits here asks again. */
+void kv_node_fail_waiting(struct kv_node *node);
 
 /* node_forward.c */
 void kv_node_forward(struct kv_node *node);
