@@ -11,7 +11,7 @@
 #define KV_VALUE_BYTES_DEFAULT (1 * KV_MIB) /* setting value-limit at bootstrap */
 #define KV_VALUE_BYTES_MAX (8 * KV_MIB)     /* highest setting: two fit one request frame */
 #define KV_WORK_ELEMENTS_DEFAULT 100000u    /* setting work-limit: about 10 ms of one core */
-#define KV_WORK_ELEMENTS_MAX 10000000u
+#define KV_WORK_ELEMENTS_MAX 1000000u       /* 100 ms: all nodes stand still, and none is elected */
 #define KV_REPLY_BYTES_DEFAULT (16 * KV_MIB) /* setting reply-limit: one frame */
 #define KV_REVISION_FIRST 1                  /* of the empty store */
 #define KV_HISTORY_MARKS_MAX 65536u /* where history can end: 100 ms apart for 109 minutes */
@@ -22,6 +22,8 @@
 #define KV_INLINE_BYTES_MAX 2048u /* and all of it is copied by each change */
 #define KV_COMMAND_WRITTEN_BYTES_MAX \
     (64 * KV_MIB) /* of versions that one makes: appends to a large value copy it each time */
+#define KV_VERSIONS_PER_ELEMENT \
+    64u /* passed over by a read of the past: a look, where an element is a search */
 #define KV_TXN_DEPTH_MAX 4u /* of transactions within each other: the handler calls itself */
 #define KV_TXN_OPERATIONS_MAX                                           \
     4096u /* of all branches at all depths: each has an answer of 2 KiB \

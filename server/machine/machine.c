@@ -132,6 +132,7 @@ void kv_machine_answer(struct kv_machine *machine,
     kv_arena_reset(&machine->arena);
     kv_machine_reset_scratch(machine);
     machine->work = 0;
+    machine->passed = 0;
     machine->written_bytes = 0;
     machine->reading = cls == KV_COMMAND_READ;
     kv_answer_init(&answer);

@@ -38,6 +38,7 @@ struct kv_machine {
     bool entry_changed;
     bool is_first_entry; /* the one being applied, of all */
     uint64_t work;            /* elements that this command has touched */
+    uint64_t passed;          /* versions that it passed over, not yet counted as work */
     bool reading;             /* outside the log: an answer may differ from other nodes' */
     uint64_t random_reads;    /* so that each chooses anew */
     uint64_t written_bytes;   /* of the versions that it has made */
@@ -112,9 +113,13 @@ static inline struct kv_slice kv_slice_of_proto(ProtobufCBinaryData data)
 struct kv_record *kv_keyspace_get(const struct kv_machine *machine, struct kv_slice key);
 /* Live at the revision (0: now), or NULL. */
 const struct kv_record *
-kv_keyspace_get_at(const struct kv_machine *machine, struct kv_slice key, int64_t revision);
+kv_keyspace_get_at(struct kv_machine *machine, struct kv_slice key, int64_t revision);
 /* Looks at no `older` of a record with mod_revision <= revision (M11). */
 const struct kv_record *kv_record_at(const struct kv_record *newest, int64_t revision);
+/* As kv_record_at() for a command: what it passes over becomes work with the next
+ * kv_machine_work(). All nodes pass over the same, since nothing behind the oldest revision is. */
+const struct kv_record *
+kv_machine_record_at(struct kv_machine *machine, const struct kv_record *newest, int64_t revision);
 /* A tombstone that no read can see, whether its memory is there still or not. */
 static inline bool kv_keyspace_is_dead(const struct kv_machine *machine,
                                        const struct kv_record *record)
@@ -149,7 +154,7 @@ void kv_keyspace_rename(struct kv_machine *machine,
 int kv_wrong_type(struct kv_answer *answer,
                   const struct kv_record *record,
                   enum kv_type wanted) KV_MUST_CHECK;
-/* Counts what the command touches: KV_TOO_LARGE beyond the work limit. */
+/* Counts what the command touches, and what it passed over: KV_TOO_LARGE beyond the work limit. */
 int kv_machine_work(struct kv_machine *machine, uint64_t n, struct kv_answer *answer) KV_MUST_CHECK;
 /* KV_TOO_LARGE: the versions that the command has made, and `more` bytes, are over what one may
  * make. */
@@ -196,7 +201,7 @@ struct kv_bounds {
     struct kv_slice start; /* inclusive */
     struct kv_slice end;   /* exclusive */
     bool has_end;
-    uint8_t end_memory[KV_KEY_BYTES_MAX + 1];
+    uint8_t end_memory[KV_KEY_BYTES_MAX + 2]; /* a successor of the longest start */
 };
 void kv_bounds_of(const Kv__KeyRange *range, struct kv_bounds *ret_bounds);
 
