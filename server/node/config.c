@@ -601,7 +601,7 @@ static void print_amount(const struct kv_option *option, uint64_t value, FILE *o
     const struct unit *best = units;
 
     for (const struct unit *unit = units; unit && unit->name; unit++) {
-        best = value % unit->factor == 0 ? unit : best;
+        best = value > 0 && value % unit->factor == 0 ? unit : best;
     }
     fprintf(out, "%" PRIu64 "%s", best ? value / best->factor : value, best ? best->name : "");
 }
