@@ -91,6 +91,8 @@ static int run_write(struct kv_machine *machine,
     }
     if (status != 0 && machine->changed) {
         kv_machine_restore(machine, &savepoint);
+        /* It may borrow from what is gone. */
+        answer->reply.result_case = KV__REPLY__RESULT__NOT_SET;
     }
     machine->operation++;
     return status;

@@ -294,6 +294,27 @@ static void a_stored_sorted_set_is_bounded(void **state)
     kv_machine_check_invariants(rig.machine);
 }
 
+/* ---------------------------------------------------------------- what was taken back */
+
+/* A transaction is refused for room after all of it was run: its answers told of records that are
+ * gone by then. */
+static void what_was_taken_back_is_not_told(void **state)
+{
+    Kv__Request *txn = call_txn(&arena);
+    Kv__Reply *reply;
+
+    (void)state;
+    expect(call_config_set(&arena, "data-limit", 100), KV__CODE__OK);
+    call_then(&arena, txn, call_put(&arena, "key", "a value of more than a hundred bytes in all"));
+    call_then(&arena, txn, call_put(&arena, "other", "and another one"));
+    call_then(&arena, txn, call_get(&arena, "key", 0));
+    reply = machine_rig_write(&rig, txn);
+    assert_int_equal(reply->code, KV__CODE__NO_SPACE);
+    assert_string_equal(reply->hint->limit, "data-limit");
+    assert_int_equal(reply->result_case, KV__REPLY__RESULT__NOT_SET);
+    kv__reply__free_unpacked(reply, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +325,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_trim_copies_little, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_stored_set_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_stored_sorted_set_is_bounded, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_taken_back_is_not_told, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
