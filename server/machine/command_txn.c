@@ -31,23 +31,18 @@ static void prefix_error(struct kv_error *ret_error, const char *what, size_t i)
                    inner.message);
 }
 
-static bool any_in(Kv__Request *const *operations,
-                   size_t n,
-                   unsigned depth,
-                   bool (*is_one)(const struct kv_command *command));
+typedef bool (*is_one_fn)(const struct kv_command *command, const Kv__Request *operation);
 
-static bool
-any_operation(const Kv__Txn *txn, unsigned depth, bool (*is_one)(const struct kv_command *command))
+static bool any_in(Kv__Request *const *operations, size_t n, unsigned depth, is_one_fn is_one);
+
+static bool any_operation(const Kv__Txn *txn, unsigned depth, is_one_fn is_one)
 {
     return any_in(txn->then, txn->n_then, depth, is_one) ||
            any_in(txn->otherwise, txn->n_otherwise, depth, is_one);
 }
 
 /* What is deeper than allowed is refused by the validation: nothing needs to be known of it. */
-static bool any_in(Kv__Request *const *operations,
-                   size_t n,
-                   unsigned depth,
-                   bool (*is_one)(const struct kv_command *command))
+static bool any_in(Kv__Request *const *operations, size_t n, unsigned depth, is_one_fn is_one)
 {
     for (size_t i = 0; i < n && depth <= KV_TXN_DEPTH_MAX; i++) {
         const struct kv_command *command = kv_command_find(operations[i]);
@@ -56,20 +51,21 @@ static bool any_in(Kv__Request *const *operations,
             if (any_operation(operations[i]->txn, depth + 1, is_one)) {
                 return true;
             }
-        } else if (command && is_one(command)) {
+        } else if (command && is_one(command, operations[i])) {
             return true;
         }
     }
     return false;
 }
 
-static bool is_write(const struct kv_command *command)
+static bool is_write(const struct kv_command *command, const Kv__Request *operation)
 {
-    return command->cls == KV_COMMAND_WRITE;
+    return kv_command_class_of(command, operation) == KV_COMMAND_WRITE;
 }
 
-static bool grows(const struct kv_command *command)
+static bool grows(const struct kv_command *command, const Kv__Request *operation)
 {
+    (void)operation;
     return command->grows;
 }
 

@@ -479,6 +479,20 @@ void checkers_cluster_time(struct checkers *checkers,
     }
 }
 
+void checkers_time_goes_on(struct checkers *checkers,
+                           unsigned node,
+                           int64_t before_ms,
+                           int64_t after_ms)
+{
+    if (after_ms < before_ms) {
+        checkers_fail(checkers,
+                      "the cluster's time of node %u went back from %" PRId64 " to %" PRId64 " ms",
+                      node,
+                      before_ms,
+                      after_ms);
+    }
+}
+
 static void lose_entries(struct checkers *checkers, unsigned node, uint64_t from, const char *why);
 
 void checkers_synced_boundary(struct checkers *checkers,

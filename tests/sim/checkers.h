@@ -154,6 +154,11 @@ void checkers_cluster_time(struct checkers *checkers,
                            uint64_t index,
                            uint64_t time_ms,
                            uint64_t max_ms);
+/* What a node takes for it, before and after an entry. */
+void checkers_time_goes_on(struct checkers *checkers,
+                           unsigned node,
+                           int64_t before_ms,
+                           int64_t after_ms);
 /* A write is about to begin that truncates. */
 void checkers_may_truncate(struct checkers *checkers, unsigned node, uint64_t index);
 void checkers_synced_vote(struct checkers *checkers, unsigned node, uint64_t term, uint64_t vote);

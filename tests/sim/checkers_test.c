@@ -110,6 +110,15 @@ static void cluster_time_that_jumps(void **state)
     complains("the cluster's time is 1001 ms at entry 2");
 }
 
+static void cluster_time_that_runs_back(void **state)
+{
+    (void)state;
+    checkers_time_goes_on(&checkers, 2, 900, 900);
+    is_content();
+    checkers_time_goes_on(&checkers, 2, 900, 899);
+    complains("the cluster's time of node 2 went back from 900 to 899 ms");
+}
+
 static void leader_without_a_committed_entry(void **state)
 {
     const struct log whole = {{1, 2}, 2}, short_one = {{1}, 1};
@@ -698,6 +707,7 @@ int main(void)
         WITH(two_leaders),
         WITH(a_term_led_by_two_processes),
         WITH(cluster_time_that_jumps),
+        WITH(cluster_time_that_runs_back),
         WITH(leader_without_a_committed_entry),
         WITH(committed_entry_changes),
         WITH(commit_without_majority),

@@ -134,6 +134,29 @@ static void say_range(struct line *line, const Kv__KeyRange *range)
     }
 }
 
+static void say_counter(struct line *line, const Kv__Request *request)
+{
+    switch (request->command_case) {
+    case KV__REQUEST__COMMAND_COUNTER_ADD:
+        say(line, "counter add");
+        say_bytes(line, request->counter_add->key);
+        say(line, " %" PRId64, request->counter_add->delta);
+        break;
+    case KV__REQUEST__COMMAND_COUNTER_SET:
+        say(line, "counter set");
+        say_bytes(line, request->counter_set->key);
+        say(line, " %" PRId64, request->counter_set->value);
+        break;
+    case KV__REQUEST__COMMAND_COUNTER_GET:
+        say(line, "counter get");
+        say_bytes(line, request->counter_get->key);
+        say_at(line, request->counter_get->at_revision);
+        break;
+    default:
+        say(line, "command %d", (int)request->command_case);
+    }
+}
+
 static void say_multi(struct line *line, const Kv__Request *request)
 {
     switch (request->command_case) {
@@ -159,8 +182,11 @@ static void say_multi(struct line *line, const Kv__Request *request)
         say_range(line, request->range->range);
         say_at(line, request->range->at_revision);
         break;
+    case KV__REQUEST__COMMAND_TXN:
+        say(line, "a write on other keys");
+        break;
     default:
-        say(line, "command %d", (int)request->command_case);
+        say_counter(line, request);
     }
 }
 
@@ -241,6 +267,11 @@ static void say_result(struct line *line, const Kv__Request *request, const Kv__
     case KV__REPLY__RESULT_APPEND:
     case KV__REPLY__RESULT_SET_RANGE:
         say(line, " length %" PRIu64, reply->append->length);
+        break;
+    case KV__REPLY__RESULT_COUNTER_ADD:
+    case KV__REPLY__RESULT_COUNTER_GET:
+    case KV__REPLY__RESULT_COUNTER_SET:
+        say(line, " %" PRId64, reply->counter_add->value);
         break;
     case KV__REPLY__RESULT_STRLEN:
         say(line, " %" PRIu64, reply->strlen->length);

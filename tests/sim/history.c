@@ -134,6 +134,10 @@ enum kv_outcome kv_history_outcome(const struct kv_history_op *op)
     if (op->end == KV_HISTORY_NEVER) {
         return KV_OUTCOME_OPEN;
     }
+    if (op->request->command_case == KV__REQUEST__COMMAND_COUNTER_ADD &&
+        (op->status == KV_OVERFLOW || op->status == KV_OUT_OF_BOUNDS)) {
+        return KV_OUTCOME_ANSWERED;
+    }
     switch (op->status) {
     case 0:
     case KV_NOT_FOUND:
@@ -165,8 +169,16 @@ bool kv_history_is_write(const struct kv_history_op *op)
     case KV__REQUEST__COMMAND_GETDEL:
     case KV__REQUEST__COMMAND_SET_RANGE:
     case KV__REQUEST__COMMAND_DELETE:
+    case KV__REQUEST__COMMAND_COUNTER_ADD:
+    case KV__REQUEST__COMMAND_COUNTER_SET:
+    case KV__REQUEST__COMMAND_TXN:
         return true;
     default:
         return false;
     }
+}
+
+bool kv_history_is_foreign(const struct kv_history_op *op)
+{
+    return op->request->command_case == KV__REQUEST__COMMAND_TXN;
 }

@@ -75,6 +75,9 @@ enum kv_outcome {
 };
 enum kv_outcome kv_history_outcome(const struct kv_history_op *op);
 bool kv_history_is_write(const struct kv_history_op *op);
+/* A transaction stands for any write on keys that the model does not follow, and that no other
+ * operation of the history looks at: it may make a revision. */
+bool kv_history_is_foreign(const struct kv_history_op *op);
 
 /* One line: number, client, times, what was asked, what was answered. Long values are shortened. */
 void kv_history_describe(const struct kv_history *history,

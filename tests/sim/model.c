@@ -10,6 +10,8 @@
 #include <xxhash.h>
 
 enum { VALUES_CAPACITY_MIN = 1024 };
+/* Counters are on keys of their own: no string is taken for one. */
+#define NUMBER_PREFIX "counter "
 #define VALUES_BYTES_MAX (1024 * KV_MIB) /* of appended values, which each order makes anew */
 
 void kv_values_init(struct kv_values *values)
@@ -78,6 +80,29 @@ const struct kv_value *kv_values_intern(struct kv_values *values, struct kv_slic
     return value;
 }
 
+const struct kv_value *kv_values_number(struct kv_values *values, int64_t number)
+{
+    char text[sizeof NUMBER_PREFIX + 24];
+    int size = snprintf(text, sizeof text, NUMBER_PREFIX "%" PRId64, number);
+
+    return kv_values_intern(values, kv_slice_of(text, (size_t)size));
+}
+
+/* False: it is none. */
+static bool number_of(const struct kv_value *value, int64_t *ret_number)
+{
+    char text[sizeof NUMBER_PREFIX + 24] = "";
+    size_t prefix = strlen(NUMBER_PREFIX);
+
+    if (value->bytes.size >= sizeof text || value->bytes.size < prefix ||
+        memcmp(value->bytes.data, NUMBER_PREFIX, prefix) != 0) {
+        return false;
+    }
+    memcpy(text, value->bytes.data, value->bytes.size);
+    *ret_number = strtoll(text + prefix, NULL, 10);
+    return true;
+}
+
 void kv_key_state_init(struct kv_key_state *ret_state)
 {
     *ret_state = (struct kv_key_state){.presence = KV_PRESENCE_ABSENT, .mod = KV_REVISION_FIRST};
@@ -133,16 +158,21 @@ static bool differs(int64_t *known, int64_t seen)
     return seen != 0 && *known != seen;
 }
 
-static bool match_pair(const struct kv_touch *touch, struct kv_key_state *state)
+static bool match_value(const struct kv_touch *touch, struct kv_key_state *state)
 {
-    const Kv__KeyValue *pair = touch->pair;
-
     if (touch->seen) {
         if (state->value && state->value != touch->seen) {
             return false;
         }
         state->value = touch->seen;
     }
+    return true;
+}
+
+static bool match_pair(const struct kv_touch *touch, struct kv_key_state *state)
+{
+    const Kv__KeyValue *pair = touch->pair;
+
     if (state->mod == 0 && pair->mod_revision < state->mod_min) {
         return false;
     }
@@ -171,7 +201,7 @@ static bool match_seen(const struct kv_touch *touch, struct kv_key_state *state)
         return false;
     }
     state->presence = KV_PRESENCE_PRESENT;
-    return touch->pair ? match_pair(touch, state) : true;
+    return match_value(touch, state) && (!touch->pair || match_pair(touch, state));
 }
 
 bool kv_model_passes(const Kv__Range *range, int64_t create, int64_t mod)
@@ -405,6 +435,53 @@ static enum kv_step step_splice(struct kv_values *values,
         state, known ? overwrite(values, old, offset, argument) : NULL, 0, revision, revision_min);
 }
 
+/* What the number becomes; else the refusal that is due. */
+static int add(const Kv__CounterAdd *command, int64_t before, int64_t *ret_after)
+{
+    int64_t delta = command->delta;
+
+    if (delta > 0 ? before > INT64_MAX - delta : before < INT64_MIN - delta) {
+        return KV_OVERFLOW;
+    }
+    *ret_after = before + delta;
+    return (command->min && *ret_after < command->min->value) ||
+                   (command->max && *ret_after > command->max->value)
+               ? KV_OUT_OF_BOUNDS
+               : 0;
+}
+
+static enum kv_step step_add(struct kv_values *values,
+                             const struct kv_touch *touch,
+                             int64_t revision,
+                             int64_t revision_min,
+                             struct kv_key_state *state)
+{
+    const Kv__CounterAdd *command = touch->op->request->counter_add;
+    const Kv__Reply *reply = touch->op->reply;
+    int64_t before = command->initial;
+    int64_t after = 0;
+    bool known = state->presence == KV_PRESENCE_ABSENT ||
+                 (is_known(state) && number_of(state->value, &before));
+    int status = known ? add(command, before, &after) : touch->answered ? touch->op->status : 0;
+    const struct kv_value *value = known ? kv_values_number(values, after) : NULL;
+
+    if (touch->answered && status != touch->op->status) {
+        return KV_STEP_MISMATCH;
+    }
+    if (status != 0) {
+        return KV_STEP_SAME;
+    }
+    if (touch->answered && reply && reply->counter_add) {
+        const struct kv_value *told = kv_values_number(values, reply->counter_add->value);
+
+        if (value && told != value) {
+            return KV_STEP_MISMATCH;
+        }
+        value = told;
+    }
+    return set_value(state, value, 0, revision, revision_min);
+}
+
 static enum kv_step
 step_delete(struct kv_key_state *state, bool sure, int64_t revision, int64_t revision_min)
 {
@@ -492,6 +569,12 @@ enum kv_step kv_model_step(struct kv_values *values,
     case KV_TOUCH_APPEND:
     case KV_TOUCH_SET_RANGE:
         step = step_splice(values, touch, revision, revision_min, ret_next);
+        break;
+    case KV_TOUCH_COUNTER_ADD:
+        step = step_add(values, touch, revision, revision_min, ret_next);
+        break;
+    case KV_TOUCH_COUNTER_SET:
+        step = set_value(ret_next, touch->argument, 0, revision, revision_min);
         break;
     case KV_TOUCH_DELETE:
         step = step_delete(ret_next, touch->presence == KV_SEEN_PRESENT, revision, revision_min);

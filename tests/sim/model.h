@@ -28,6 +28,9 @@ void kv_values_deinit(struct kv_values *values);
 /* The bytes are copied when they are new. Without memory the process ends. */
 const struct kv_value *kv_values_intern(struct kv_values *values, struct kv_slice bytes);
 
+/* What a counter holds. */
+const struct kv_value *kv_values_number(struct kv_values *values, int64_t number);
+
 enum kv_presence { KV_PRESENCE_ABSENT, KV_PRESENCE_PRESENT, KV_PRESENCE_UNKNOWN };
 
 /* One key. NULL and 0: unknown. */
@@ -56,6 +59,8 @@ enum kv_touch_kind {
     KV_TOUCH_PUT, /* and getset */
     KV_TOUCH_APPEND,
     KV_TOUCH_SET_RANGE,
+    KV_TOUCH_COUNTER_ADD,
+    KV_TOUCH_COUNTER_SET,
     KV_TOUCH_DELETE, /* getdel, and each key of a delete */
 };
 enum kv_seen { KV_SEEN_NOTHING, KV_SEEN_ABSENT, KV_SEEN_PRESENT };
@@ -65,7 +70,7 @@ struct kv_touch {
     const struct kv_history_op *op;
     const Kv__KeyValue *pair;        /* seen before the change; NULL: presence only */
     const struct kv_value *seen;     /* its value; NULL: not told */
-    const struct kv_value *argument; /* put, append, set range */
+    const struct kv_value *argument; /* put, append, set range, counter set */
     uint32_t key;
     uint8_t kind;
     uint8_t presence; /* enum kv_seen */

@@ -273,6 +273,31 @@ static int by_revision(const void *a, const void *b)
     return first < second ? -1 : first > second;
 }
 
+/* A read that was refused as wrong in itself, by no state: it is. */
+static bool check_refusal(struct oracle *oracle, const struct history_call *call)
+{
+    Kv__Request *request;
+    struct kv_error error;
+    int status;
+
+    if (call->revision != 0 || call->status == 0) {
+        return false;
+    }
+    request = kv__request__unpack(NULL, call->request.size, call->request.data);
+    KV_ASSERT(request);
+    status = kv_command_validate(request, kv_machine_settings_of(oracle->machine), &error);
+    if (status != call->status) {
+        checkers_fail(oracle->checkers,
+                      "%s of client %u was refused unseen: %s, where %s is due",
+                      name_of(call),
+                      call->client,
+                      kv_status_name(call->status),
+                      kv_status_name(status));
+    }
+    kv__request__free_unpacked(request, NULL);
+    return true;
+}
+
 static void collect_reads(struct oracle *oracle)
 {
     struct history *history = oracle->history;
@@ -280,7 +305,7 @@ static void collect_reads(struct oracle *oracle)
     oracle->reads = malloc((history->n_calls + 1) * sizeof *oracle->reads);
     KV_ASSERT(oracle->reads);
     for (size_t i = 0; i < history->n_calls; i++) {
-        if (is_read(&history->calls[i])) {
+        if (is_read(&history->calls[i]) && !check_refusal(oracle, &history->calls[i])) {
             oracle->reads[oracle->n_reads++] = &history->calls[i];
         }
     }

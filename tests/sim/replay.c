@@ -75,6 +75,9 @@ static bool find_makers(struct kv_replay *replay)
             replay->may_next[i] = replay->may_makers[revision];
             replay->may_makers[revision] = i + 1;
         }
+        if (info->foreign && info->outcome == KV_OUTCOME_ANSWERED && revision > 0) {
+            replay->may_foreign[revision] = true;
+        }
         if (!info->changes) {
             continue;
         }
@@ -353,7 +356,8 @@ static bool carry_out(struct kv_replay *replay, size_t op, int64_t revision, boo
     return info->counted < 0 || check_count(replay, op);
 }
 
-/* An append of nothing made the revision if its key was absent. */
+/* An append of nothing made the revision if its key was absent; a write on unknown keys may have.
+ */
 static bool may_make(struct kv_replay *replay, int64_t revision, bool *ret_made)
 {
     bool in_doubt = false;
@@ -370,7 +374,7 @@ static bool may_make(struct kv_replay *replay, int64_t revision, bool *ret_made)
         }
         in_doubt = in_doubt || replay->states[touch->key].presence == KV_PRESENCE_UNKNOWN;
     }
-    if (in_doubt) {
+    if (in_doubt || replay->may_foreign[revision]) {
         *ret_made = true;
         kv_replay_doubt(replay, revision);
     }
@@ -432,6 +436,7 @@ void kv_replay_check(struct kv_touches *touches, struct kv_report *report)
     replay.states = allocate(touches->n_keys, sizeof *replay.states);
     replay.makers = allocate(n_revisions, sizeof *replay.makers);
     replay.may_makers = allocate(n_revisions, sizeof *replay.may_makers);
+    replay.may_foreign = allocate(n_revisions, sizeof *replay.may_foreign);
     replay.may_next = allocate(n_ops, sizeof *replay.may_next);
     replay.told = allocate(n_revisions, sizeof *replay.told);
     replay.tellers = allocate(n_revisions, sizeof *replay.tellers);
@@ -451,6 +456,7 @@ void kv_replay_check(struct kv_touches *touches, struct kv_report *report)
     free(replay.states);
     free(replay.makers);
     free(replay.may_makers);
+    free(replay.may_foreign);
     free(replay.may_next);
     free(replay.told);
     free(replay.tellers);

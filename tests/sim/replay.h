@@ -23,10 +23,11 @@ struct kv_replay {
     int64_t newest;              /* highest revision that was told */
     size_t *makers;              /* by revision: 1 + the answered write that made it; 0: a gap */
     size_t *may_makers;          /* 1 + an append of nothing: a maker if the key was absent */
-    size_t *may_next;            /* by operation: 1 + the next such one of the revision */
-    uint64_t *told;              /* by revision: when it, or a later one, was first told */
-    size_t *tellers;             /* 1 + the operation that was */
-    size_t *open;                /* writes of unknown outcome, in order */
+    bool *may_foreign; /* by revision: an answered write on unknown keys is a maker, or not */
+    size_t *may_next;  /* by operation: 1 + the next such one of the revision */
+    uint64_t *told;    /* by revision: when it, or a later one, was first told */
+    size_t *tellers;   /* 1 + the operation that was */
+    size_t *open;      /* writes of unknown outcome, in order */
     size_t n_open;
     int64_t *used_at;             /* by place in open: the revision that it made; 0: not known */
     const struct kv_touch **seen; /* by revision: a pair that says it was changed then, or NULL */
@@ -42,7 +43,8 @@ bool kv_replay_gather(struct kv_replay *replay);
 bool kv_replay_match_gaps(struct kv_replay *replay);
 /* Carries out what is known of the gap. */
 bool kv_replay_gap(struct kv_replay *replay, int64_t revision);
-/* An answered append of nothing may have made the revision, or any open write. */
+/* An answered append of nothing, or a write on unknown keys, may have made the revision, or any
+ * open write. */
 void kv_replay_doubt(struct kv_replay *replay, int64_t revision);
 
 #endif

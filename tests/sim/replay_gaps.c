@@ -12,7 +12,8 @@ static const struct kv_op_info *open_info(const struct kv_replay *replay, size_t
 
 static bool is_gap(const struct kv_replay *replay, int64_t revision)
 {
-    return !replay->makers[revision] && !replay->may_makers[revision];
+    return !replay->makers[revision] && !replay->may_makers[revision] &&
+           !replay->may_foreign[revision];
 }
 
 /* Does the write that made the revision touch the key? */
@@ -186,7 +187,7 @@ static bool can_make(struct kv_replay *replay,
                      const struct kv_touch *evidence,
                      int64_t revision)
 {
-    bool changes = false;
+    bool changes = info->foreign;
     bool fits = !evidence;
 
     for (size_t i = info->first; i < info->first + info->count; i++) {

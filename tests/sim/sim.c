@@ -16,6 +16,7 @@ enum {
     SIZE_CLASS_MIN = 6,
     RECORDED_MAX = 1000000,
 };
+#define TYPED_BYTES_MAX (64 * KV_MIB)
 #define RECORDED_BYTES_MAX (2048 * KV_MIB)
 #define START_NS UINT64_C(1000000000000)
 
@@ -265,6 +266,7 @@ struct sim *sim_new(const struct sim_options *options)
     sim_profile_choose(sim);
     checkers_init(&sim->checkers, sim->profile.n_nodes);
     history_init(&sim->history);
+    kv_arena_init(&sim->typed, TYPED_BYTES_MAX);
     KV_ASSERT(kv_history_open(RECORDED_MAX, RECORDED_BYTES_MAX, &sim->recorded) == 0);
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         snprintf(sim->addresses[i - 1], sizeof sim->addresses[0], "node%u:4700", i);
@@ -313,6 +315,7 @@ void sim_free(struct sim *sim)
     checkers_deinit(&sim->checkers);
     history_deinit(&sim->history);
     kv_history_close(sim->recorded);
+    kv_arena_deinit(&sim->typed);
     free(sim->events);
     free(sim);
 }

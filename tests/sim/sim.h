@@ -90,7 +90,14 @@ struct sim_profile {
     bool slow_log_alone;     /* slow and stalled disks: other jobs than the log's go on */
     bool stay, compress;
     unsigned session_ttl_ms; /* 0: writes are not exactly-once */
-    bool repeats;            /* some puts may be done twice; what the search allows is once */
+    unsigned
+        types_percent; /* of commands: on keys of all types, which the log judges; 0: strings */
+    unsigned counters_percent; /* of the others: on counters, which the search judges */
+    unsigned txn_percent;      /* of those of all types: transactions */
+    unsigned type_keys;        /* of each type */
+    unsigned elements;         /* that collections choose from */
+    char types[8];             /* a letter for each that is in the mix */
+    bool repeats;              /* some puts may be done twice; what the search allows is once */
 };
 extern const char *const sim_profile_names[];
 
@@ -134,6 +141,7 @@ enum sim_stream {
     SIM_RANDOM_FAULT,                                 /* and one per kind of fault */
     SIM_RANDOM_SWARM = SIM_RANDOM_FAULT + SIM_FAULTS, /* who is struck, who only reads */
     SIM_RANDOM_KEYS,                                  /* how many there are */
+    SIM_RANDOM_TYPES,                                 /* what is done with keys of all types */
     SIM_RANDOM_STREAMS
 };
 
@@ -276,6 +284,7 @@ struct sim {
     struct checkers checkers;
     struct history history;
     struct kv_history *recorded; /* the same, for the search */
+    struct kv_arena typed;       /* the request of all types that is being made */
     uint64_t trace_hash;
     struct sim_note notes[SIM_NOTES];
     uint64_t n_notes;
@@ -366,6 +375,10 @@ void sim_client_reset(struct sim_client *client);
 void sim_load_next(struct sim_client *client);
 /* Asks for a snapshot. */
 bool sim_load_snapshot(struct sim_client *client);
+
+/* sim_types.c */
+/* A command on keys of all types, or a transaction of them; in the arena. */
+void sim_types_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request);
 
 /* sim_fault.c */
 void sim_faults_begin(struct sim *sim);

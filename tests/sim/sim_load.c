@@ -20,6 +20,7 @@ struct draft {
     char value[16 * 1024];
     Kv__KeyRange range;
     Kv__KeyRange *range_list[1];
+    Kv__Int64Bound bounds[2];
     union {
         Kv__Put put;
         Kv__Get get;
@@ -29,6 +30,9 @@ struct draft {
         Kv__StrLen strlen;
         Kv__GetRange get_range;
         Kv__SetRange set_range;
+        Kv__CounterAdd counter_add;
+        Kv__CounterGet counter_get;
+        Kv__CounterSet counter_set;
         Kv__Delete delete;
         Kv__Exists exists;
         Kv__Count count;
@@ -43,6 +47,7 @@ struct draft {
     } body;
     struct kv_call_options options;
     bool is_stream;
+    bool is_judged; /* by the model of the search; else by the log alone */
 };
 
 static uint64_t throw(const struct draft *draft, uint64_t below)
@@ -66,6 +71,21 @@ static ProtobufCBinaryData key(struct draft *draft, unsigned i)
         snprintf(draft->keys[i], KEY_BYTES, "key/%" PRIu64 "/%03" PRIu64, number % 3, number);
 
     return (ProtobufCBinaryData){(size_t)size, (uint8_t *)draft->keys[i]};
+}
+
+/* Keys of counters alone, in front of the others. */
+static ProtobufCBinaryData counter_key(struct draft *draft, unsigned i)
+{
+    int size = snprintf(draft->keys[i], KEY_BYTES, "c/%03" PRIu64, throw(draft, 4));
+
+    return (ProtobufCBinaryData){(size_t)size, (uint8_t *)draft->keys[i]};
+}
+
+static bool wants_counter(struct draft *draft)
+{
+    unsigned percent = draft->sim->profile.counters_percent;
+
+    return percent > 0 && chance(draft, percent);
 }
 
 static ProtobufCBinaryData value(struct draft *draft)
@@ -102,7 +122,12 @@ static Kv__KeyRange *range(struct draft *draft)
     kv__key_range__init(&draft->range);
     switch (throw(draft, 4)) {
     case 0:
+        /* Keys of all types lie before these two kinds, and are not the model's. */
         draft->range.special = KV__KEY_RANGE__SPECIAL__ALL;
+        if (draft->sim->profile.types_percent > 0) {
+            draft->range.special = KV__KEY_RANGE__SPECIAL__FROM_KEY;
+            draft->range.start = (ProtobufCBinaryData){2, (uint8_t *)(uintptr_t) "c/"};
+        }
         break;
     case 1:
         draft->range.special = KV__KEY_RANGE__SPECIAL__PREFIX;
@@ -129,7 +154,7 @@ static size_t key_list(struct draft *draft)
     size_t n = 1 + throw(draft, KEYS_MAX);
 
     for (unsigned i = 0; i < n; i++) {
-        draft->key_list[i] = key(draft, i);
+        draft->key_list[i] = wants_counter(draft) ? counter_key(draft, i) : key(draft, i);
     }
     return n;
 }
@@ -187,8 +212,42 @@ static void draft_delete(struct draft *draft)
     draft->request.delete_ = delete;
 }
 
+/* Each changes something, so that it makes a revision: more or less by 1 to 5, or a number that was
+ * not set before, and which adding does not reach. */
+static void draft_counter_write(struct draft *draft)
+{
+    Kv__CounterAdd *add = &draft->body.counter_add;
+
+    if (chance(draft, 10)) {
+        kv__counter_set__init(&draft->body.counter_set);
+        draft->body.counter_set.key = counter_key(draft, 0);
+        draft->body.counter_set.value =
+            1000000 * (int64_t)(draft->client->n_commands * SIM_CLIENTS_MAX + draft->client->id);
+        draft->request.command_case = KV__REQUEST__COMMAND_COUNTER_SET;
+        draft->request.counter_set = &draft->body.counter_set;
+        return;
+    }
+    kv__counter_add__init(add);
+    add->key = counter_key(draft, 0);
+    add->delta = (int64_t) throw(draft, 5) + 1;
+    add->delta = chance(draft, 30) ? -add->delta : add->delta;
+    add->initial = chance(draft, 20) ? 100 : 0;
+    for (unsigned i = 0; i < 2; i++) {
+        kv__int64_bound__init(&draft->bounds[i]);
+        draft->bounds[i].value = (int64_t) throw(draft, 200) * (i ? 1 : -1);
+    }
+    add->min = chance(draft, 20) ? &draft->bounds[0] : NULL;
+    add->max = chance(draft, 20) ? &draft->bounds[1] : NULL;
+    draft->request.command_case = KV__REQUEST__COMMAND_COUNTER_ADD;
+    draft->request.counter_add = add;
+}
+
 static void draft_write(struct draft *draft)
 {
+    if (wants_counter(draft)) {
+        draft_counter_write(draft);
+        return;
+    }
     switch (throw(draft, 10)) {
     case 0:
         kv__append__init(&draft->body.append);
@@ -291,6 +350,14 @@ static void draft_short_read(struct draft *draft)
 static void draft_read(struct draft *draft)
 {
     draft->options.serializable = chance(draft, 15);
+    if (wants_counter(draft)) {
+        kv__counter_get__init(&draft->body.counter_get);
+        draft->body.counter_get.key = counter_key(draft, 0);
+        draft->body.counter_get.at_revision = some_revision(draft);
+        draft->request.command_case = KV__REQUEST__COMMAND_COUNTER_GET;
+        draft->request.counter_get = &draft->body.counter_get;
+        return;
+    }
     switch (throw(draft, 4)) {
     case 0:
         draft_range(draft);
@@ -405,6 +472,48 @@ static void count_end(struct sim *sim, struct sim_client *client, const struct h
     sim->counts.refused += retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE;
 }
 
+/* What the model does not follow is recorded as a transaction, of which the judge knows only that
+ * it may make a revision. */
+static Kv__Request foreign_write(void)
+{
+    static Kv__Txn nothing = KV__TXN__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_TXN;
+    request.txn = &nothing;
+    return request;
+}
+
+static Kv__Reply foreign_reply(const Kv__Reply *reply)
+{
+    Kv__Reply copy = KV__REPLY__INIT;
+
+    copy.code = reply->code;
+    copy.revision = reply->revision;
+    return copy;
+}
+
+static void record_end(struct sim *sim,
+                       const struct sim_client *client,
+                       const struct history_call *call,
+                       const struct kv_session_answer *answer)
+{
+    const Kv__Request *request = sim->recorded->ops[call->recorded].request;
+    const Kv__Reply *reply = call->cls == KV_COMMAND_STREAM ? NULL : answer->reply;
+    Kv__Reply foreign;
+
+    if (reply && request->command_case == KV__REQUEST__COMMAND_TXN) {
+        foreign = foreign_reply(reply);
+        reply = &foreign;
+    }
+    KV_ASSERT(kv_history_end(sim->recorded,
+                             call->recorded,
+                             (int64_t)sim->now_ns,
+                             client->heard_from,
+                             answer->status,
+                             reply) == 0);
+}
+
 static void on_end(void *arg, const struct kv_session_answer *answer)
 {
     struct sim *sim = ending_sim;
@@ -420,12 +529,7 @@ static void on_end(void *arg, const struct kv_session_answer *answer)
     client = &sim->clients[call->client];
     client->n_pending--;
     if (call->recorded != SIZE_MAX) {
-        KV_ASSERT(kv_history_end(sim->recorded,
-                                 call->recorded,
-                                 (int64_t)sim->now_ns,
-                                 client->heard_from,
-                                 answer->status,
-                                 call->cls == KV_COMMAND_STREAM ? NULL : answer->reply) == 0);
+        record_end(sim, client, call, answer);
     }
     count_end(sim, client, call);
     if (sim->options.trace) {
@@ -448,17 +552,21 @@ static void on_item(void *arg, const Kv__StreamItem *item)
                   ending_sim->recorded, ending_sim->history.calls[number].recorded, item) == 0);
 }
 
-/* What a node says of itself has no place in the order of all commands. */
+/* What a node says of itself has no place in the order of all commands; what the model does not
+ * know has one if it makes a revision. */
 static void
-record(struct sim *sim, struct sim_client *client, size_t number, const Kv__Request *request)
+record(struct sim *sim, struct sim_client *client, size_t number, const struct draft *draft)
 {
     struct history_call *call = &sim->history.calls[number];
+    Kv__Request foreign = foreign_write();
 
-    if (call->cls != KV_COMMAND_NODE && call->cls != KV_COMMAND_UNSUPPORTED) {
-        KV_ASSERT(
-            kv_history_begin(
-                sim->recorded, client->id + 1, (int64_t)sim->now_ns, request, &call->recorded) ==
-            0);
+    if (call->cls == KV_COMMAND_WRITE ||
+        (draft->is_judged && call->cls != KV_COMMAND_NODE && call->cls != KV_COMMAND_UNSUPPORTED)) {
+        KV_ASSERT(kv_history_begin(sim->recorded,
+                                   client->id + 1,
+                                   (int64_t)sim->now_ns,
+                                   draft->is_judged ? &draft->request : &foreign,
+                                   &call->recorded) == 0);
     }
 }
 
@@ -474,7 +582,7 @@ static void submit(struct sim_client *client, struct draft *draft)
     ending_sim = sim;
     number = history_call(
         &sim->history, client->id, sim->now_ns, &draft->request, draft->options.repeatable);
-    record(sim, client, number, &draft->request);
+    record(sim, client, number, draft);
     if (sim->options.trace) {
         sim_note(sim,
                  0,
@@ -503,10 +611,27 @@ static struct draft *draft_new(struct sim_client *client)
     memset(&draft, 0, offsetof(struct draft, value));
     draft.options = (struct kv_call_options){0};
     draft.is_stream = false;
+    draft.is_judged = true;
     draft.sim = client->sim;
     draft.client = client;
     kv__request__init(&draft.request);
     return &draft;
+}
+
+/* Instead of the commands that the model follows, if so the seed wants it. */
+static bool draft_typed(struct draft *draft, bool is_write)
+{
+    unsigned percent = draft->sim->profile.types_percent;
+
+    if (percent == 0 || sim_random(draft->sim, SIM_RANDOM_TYPES, 100) >= percent) {
+        return false;
+    }
+    kv_arena_reset(&draft->sim->typed);
+    sim_types_draft(draft->sim, &draft->sim->typed, is_write, &draft->request);
+    draft->is_judged = false;
+    draft->options.serializable =
+        kv_command_classify(&draft->request) == KV_COMMAND_READ && chance(draft, 15);
+    return true;
 }
 
 bool sim_load_snapshot(struct sim_client *client)
@@ -526,6 +651,7 @@ void sim_load_next(struct sim_client *client)
 {
     struct sim *sim = client->sim;
     struct draft *draft;
+    bool is_write;
 
     if (sim->load_ended) {
         return;
@@ -546,10 +672,12 @@ void sim_load_next(struct sim_client *client)
         draft->body.put.condition_case = KV__PUT__CONDITION__NOT_SET;
     } else if (sim_chance(sim, SIM_RANDOM_LOAD, sim->profile.rare_permille)) {
         draft_rare(draft);
-    } else if (client->id >= sim->profile.n_readers && chance(draft, sim->profile.write_percent)) {
-        draft_write(draft);
     } else {
-        draft_read(draft);
+        is_write =
+            client->id >= sim->profile.n_readers && chance(draft, sim->profile.write_percent);
+        if (!draft_typed(draft, is_write)) {
+            (is_write ? draft_write : draft_read)(draft);
+        }
     }
     submit(client, draft);
 }

@@ -193,9 +193,37 @@ static void choose_sessions(struct sim *sim)
     sim->profile.session_ttl_ms = ttls_ms[sim->options.seed % 4];
 }
 
+/* In a third of the runs strings alone, which leaves those as they are without types. */
+static void choose_types(struct sim *sim)
+{
+    static const char all[] = "tchlszr";
+    static const unsigned elements[] = {4, 12, 12, 40, 300};
+    struct sim_profile *profile = &sim->profile;
+    size_t n = 0;
+
+    if (sim_random(sim, SIM_RANDOM_TYPES, 3) == 0) {
+        return;
+    }
+    profile->types_percent = 10 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 80);
+    profile->counters_percent = (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 60);
+    profile->txn_percent = (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 40);
+    profile->type_keys = 1 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 6);
+    profile->elements =
+        elements[sim_random(sim, SIM_RANDOM_TYPES, sizeof elements / sizeof elements[0])];
+    for (const char *type = all; *type; type++) {
+        if (sim_random(sim, SIM_RANDOM_TYPES, 100) < 60) {
+            profile->types[n++] = *type;
+        }
+    }
+    if (n == 0) {
+        memcpy(profile->types, all, sizeof all);
+    }
+}
+
 void sim_profile_choose(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
+    uint64_t request_bytes;
 
     profile->name = sim->options.profile;
     if (!profile->name) {
@@ -205,6 +233,7 @@ void sim_profile_choose(struct sim *sim)
     }
     choose_world(sim);
     choose_load(sim);
+    choose_types(sim);
     choose_snapshots(sim);
     choose_sessions(sim);
     choose_faults(sim);
@@ -216,8 +245,9 @@ void sim_profile_choose(struct sim *sim)
         profile->duration_ms = sim->options.duration_ms;
     }
     /* An entry holds what all clients ask at once, and more after a while without a leader. */
+    request_bytes = profile->value_max + 128 + 64 * profile->elements;
     while (profile->segment_bytes <
-           4ULL * profile->n_clients * profile->pipeline * (profile->value_max + 128) + 8192) {
+           4ULL * profile->n_clients * profile->pipeline * request_bytes + 8192) {
         profile->segment_bytes *= 2;
     }
     if (profile->n_nodes == 1) {

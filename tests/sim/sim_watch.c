@@ -40,6 +40,7 @@ on_apply(void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, stru
     struct kv_node *kv_node = arg;
     struct sim_node *node = kv_node->options.arg;
     struct checkers *checkers = &node->sim->checkers;
+    int64_t time_ms = kv_machine_cluster_time_ms(kv_node->machine);
 
     checkers_applies(checkers, node->id, index, term, type, data);
     if (type == KV_ENTRY_COMMAND) {
@@ -47,6 +48,8 @@ on_apply(void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, stru
     }
     node->apply(arg, index, term, type, data);
     if (!kv_node->dead) {
+        checkers_time_goes_on(
+            checkers, node->id, time_ms, kv_machine_cluster_time_ms(kv_node->machine));
         checkers_state(checkers,
                        node->id,
                        index,

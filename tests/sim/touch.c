@@ -83,6 +83,12 @@ static const ProtobufCBinaryData *single_key(const Kv__Request *request)
         return &request->get_range->key;
     case KV__REQUEST__COMMAND_SET_RANGE:
         return &request->set_range->key;
+    case KV__REQUEST__COMMAND_COUNTER_ADD:
+        return &request->counter_add->key;
+    case KV__REQUEST__COMMAND_COUNTER_GET:
+        return &request->counter_get->key;
+    case KV__REQUEST__COMMAND_COUNTER_SET:
+        return &request->counter_set->key;
     default:
         return NULL;
     }
@@ -239,7 +245,9 @@ see(struct kv_touches *touches, struct kv_touch *touch, const Kv__KeyValue *pair
 {
     touch->presence = pair ? KV_SEEN_PRESENT : KV_SEEN_ABSENT;
     touch->pair = pair;
-    if (pair && with_value) {
+    if (pair && with_value && pair->type == KV__TYPE__TYPE_COUNTER) {
+        touch->seen = kv_values_number(&touches->values, pair->counter);
+    } else if (pair && with_value) {
         touch->seen = kv_values_intern(&touches->values, kv_model_slice(pair->value));
     }
 }
@@ -255,6 +263,8 @@ static const struct kv_value *argument_of(struct kv_touches *touches, const Kv__
         return kv_values_intern(&touches->values, kv_model_slice(request->append->value));
     case KV__REQUEST__COMMAND_SET_RANGE:
         return kv_values_intern(&touches->values, kv_model_slice(request->set_range->value));
+    case KV__REQUEST__COMMAND_COUNTER_SET:
+        return kv_values_number(&touches->values, request->counter_set->value);
     default:
         return NULL;
     }
@@ -276,6 +286,10 @@ static enum kv_touch_kind kind_of(const Kv__Request *request)
         return KV_TOUCH_LENGTH;
     case KV__REQUEST__COMMAND_GET_RANGE:
         return KV_TOUCH_SLICE;
+    case KV__REQUEST__COMMAND_COUNTER_ADD:
+        return KV_TOUCH_COUNTER_ADD;
+    case KV__REQUEST__COMMAND_COUNTER_SET:
+        return KV_TOUCH_COUNTER_SET;
     default:
         return KV_TOUCH_LOOK;
     }
@@ -304,6 +318,14 @@ static void see_single(struct kv_touches *touches, struct kv_touch *touch)
             see(touches, touch, reply->put->previous, true);
         }
         break;
+    case KV__REQUEST__COMMAND_COUNTER_GET:
+        if (op->status == KV_NOT_FOUND) {
+            touch->presence = KV_SEEN_ABSENT;
+        } else if (reply && reply->counter_get) {
+            touch->presence = KV_SEEN_PRESENT;
+            touch->seen = kv_values_number(&touches->values, reply->counter_get->value);
+        }
+        break;
     default:
         break;
     }
@@ -328,6 +350,7 @@ static void add_single(struct kv_touches *touches,
     }
     touch->changes =
         touch->kind == KV_TOUCH_PUT || touch->kind == KV_TOUCH_DELETE ||
+        touch->kind == KV_TOUCH_COUNTER_ADD || touch->kind == KV_TOUCH_COUNTER_SET ||
         ((touch->kind == KV_TOUCH_APPEND || touch->kind == KV_TOUCH_SET_RANGE) && size > 0);
     info->changes = touch->changes;
     info->may_change = touch->kind == KV_TOUCH_APPEND && size == 0 &&
@@ -593,6 +616,8 @@ static int64_t asked_revision(const Kv__Request *request)
         return request->get_range->at_revision;
     case KV__REQUEST__COMMAND_EXISTS:
         return request->exists->at_revision;
+    case KV__REQUEST__COMMAND_COUNTER_GET:
+        return request->counter_get->at_revision;
     case KV__REQUEST__COMMAND_COUNT:
         return request->count->at_revision;
     case KV__REQUEST__COMMAND_RANGE:
@@ -624,7 +649,7 @@ static void add_multi(struct kv_touches *touches,
         add_range(touches, op, info, report);
         break;
     default:
-        break; /* settings and cluster: no keys */
+        break; /* settings, cluster, what the model does not follow: no keys */
     }
 }
 
@@ -635,7 +660,7 @@ static void check_future(const struct kv_touches *touches,
 {
     int64_t asked = asked_revision(op->request);
 
-    if (op->reply && op->reply->revision != 0 && asked <= op->reply->revision) {
+    if (asked != 0 && op->reply && op->reply->revision != 0 && asked <= op->reply->revision) {
         kv_report_bad(report, NULL, "a revision that is reached was refused as not reached");
         kv_report_add_op(report, touches->history, op);
     }
@@ -653,6 +678,7 @@ add_op(struct kv_touches *touches, const struct kv_history_op *op, struct kv_rep
     info->outcome = kv_history_outcome(op);
     info->is_write = kv_history_is_write(op);
     info->at_revision = asked != 0;
+    info->foreign = kv_history_is_foreign(op);
     if (info->outcome == KV_OUTCOME_NOTHING ||
         (info->outcome == KV_OUTCOME_OPEN && !info->is_write)) {
         info->outcome = KV_OUTCOME_NOTHING;

@@ -14,6 +14,7 @@ struct kv_op_info {
     bool is_write;
     bool changes;            /* it surely took a revision: that of its reply */
     bool may_change;         /* appends nothing: changes only an absent key */
+    bool foreign;            /* makes a revision, or not; touches no key */
     bool at_revision;        /* a read of the past */
     int64_t state_revision;  /* of the state that it saw; of a change: that it made. 0: not told */
     int64_t answer_revision; /* of the store when it was answered; 0: not told */

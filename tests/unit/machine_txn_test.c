@@ -169,6 +169,21 @@ static Kv__Request *nested(unsigned depth, Kv__Request *innermost)
     return request;
 }
 
+static Kv__Request *call_union(const char *store)
+{
+    static Kv__SetCombine combine;
+    static ProtobufCBinaryData source = {1, (uint8_t *)(uintptr_t) "a"};
+    Kv__Request *request = call_get(&arena, "a", 0);
+
+    kv__set_combine__init(&combine);
+    combine.n_keys = 1;
+    combine.keys = &source;
+    combine.store = (ProtobufCBinaryData){strlen(store), (uint8_t *)(uintptr_t)store};
+    request->command_case = KV__REQUEST__COMMAND_SET_COMBINE;
+    request->set_combine = &combine;
+    return request;
+}
+
 static void only_reads_do_not_go_through_the_log(void **state)
 {
     Kv__Request *txn = nested(3, call_get(&arena, "a", 0));
@@ -183,6 +198,9 @@ static void only_reads_do_not_go_through_the_log(void **state)
     assert_false(kv_command_grows(nested(4, call_delete(&arena, "a", false))));
     call_otherwise(&arena, txn, call_put(&arena, "a", "x"));
     assert_int_equal(kv_command_classify(txn), KV_COMMAND_WRITE);
+    /* It depends on where the result goes. */
+    assert_int_equal(kv_command_classify(nested(2, call_union(""))), KV_COMMAND_READ);
+    assert_int_equal(kv_command_classify(nested(2, call_union("b"))), KV_COMMAND_WRITE);
     /* Where it does not belong it is refused, not run. */
     reply = machine_rig_write(&rig, nested(1, call_exists(&arena, "a", 0)));
     assert_int_equal(reply->code, KV__CODE__INVALID);
