@@ -96,7 +96,7 @@
 /* --- proposals and log --- */
 #define KV_BATCH_BYTES_MAX (1 * KV_MIB)  /* one entry of many commands */
 #define KV_ENTRY_BYTES_MAX (17 * KV_MIB) /* one entry of one largest command with its header */
-#define KV_BATCH_COMMANDS_MAX 8192u      /* commands of one entry */
+#define KV_BATCH_COMMANDS_MAX 2048u      /* commands of one entry: about 2 ms of one core */
 #define KV_TIME_LOG_MS 1000 /* while there are deadlines: a failover loses no more of them */
 #define KV_INFLIGHT_ENTRIES_MAX 16u /* guard 18: proposed, not committed */
 #define KV_INFLIGHT_BYTES_MAX (32 * KV_MIB)

@@ -126,6 +126,7 @@ struct kv_node {
     uint64_t reads_served;
     uint64_t forwarded;
     uint64_t turn_ns_max;
+    struct kv_node_turns turns;
 };
 
 /* node.c */
