@@ -498,7 +498,8 @@ static bool is_stampable(const Kv__Request *request)
     return !request->session && !kv_session_is_repeatable(request) &&
            request->command_case != KV__REQUEST__COMMAND_SESSION_OPEN &&
            request->command_case != KV__REQUEST__COMMAND_SESSION_RENEW &&
-           request->command_case != KV__REQUEST__COMMAND_SESSION_CLOSE;
+           request->command_case != KV__REQUEST__COMMAND_SESSION_CLOSE &&
+           request->command_case != KV__REQUEST__COMMAND_SESSION_CANCEL;
 }
 
 /* The request as it travels, but for id, deadline and stamp, which change with every send. */

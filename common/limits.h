@@ -11,23 +11,28 @@
 #define KV_VALUE_BYTES_DEFAULT (1 * KV_MIB) /* setting value-limit at bootstrap */
 #define KV_VALUE_BYTES_MAX (8 * KV_MIB)     /* highest setting: two fit one request frame */
 #define KV_WORK_ELEMENTS_DEFAULT 100000u    /* setting work-limit: about 10 ms of one core */
-#define KV_WORK_ELEMENTS_MAX 10000000u
+#define KV_WORK_ELEMENTS_MAX 1000000u       /* 100 ms: all nodes stand still, and none is elected */
 #define KV_REPLY_BYTES_DEFAULT (16 * KV_MIB) /* setting reply-limit: one frame */
 #define KV_REVISION_FIRST 1                  /* of the empty store */
 #define KV_HISTORY_MARKS_MAX 65536u /* where history can end: 100 ms apart for 109 minutes */
+#define KV_DATA_BYTES_MAX (1024 * 1024 * KV_MIB) /* setting data-limit: no memory holds more */
 #define KV_INLINE_ELEMENTS_MAX                                                                 \
     128u                          /* of a small collection: looking through takes about 0.3 us \
                                    */
 #define KV_INLINE_BYTES_MAX 2048u /* and all of it is copied by each change */
 #define KV_COMMAND_WRITTEN_BYTES_MAX \
     (64 * KV_MIB) /* of versions that one makes: appends to a large value copy it each time */
+#define KV_VERSIONS_PER_ELEMENT \
+    64u /* passed over by a read of the past: a look, where an element is a search */
 #define KV_TXN_DEPTH_MAX 4u /* of transactions within each other: the handler calls itself */
 #define KV_TXN_OPERATIONS_MAX                                           \
     4096u /* of all branches at all depths: each has an answer of 2 KiB \
            */
 #define KV_REPLY_MEMORY_BYTES_MAX (1024 * KV_MIB) /* of one reply being built, as structs */
 #define KV_SNAPSHOT_ITEM_BYTES_MAX (9 * KV_MIB)   /* the largest record with its head */
-#define KV_RECLAIM_PER_ENTRY 512u /* pieces of memory freed after one entry: about 1 ms */
+#define KV_WAITERS_MAX 16384u /* pops that wait; one list that comes with so many takes 20 ms */
+#define KV_WAITERS_EXPIRE_MAX 10000u /* ended by their deadline in one entry */
+#define KV_RECLAIM_PER_ENTRY 512u    /* pieces of memory freed after one entry: about 1 ms */
 
 /* --- exactly-once sessions --- */
 #define KV_SESSION_WINDOW                                                  \
@@ -91,7 +96,7 @@
 /* --- proposals and log --- */
 #define KV_BATCH_BYTES_MAX (1 * KV_MIB)  /* one entry of many commands */
 #define KV_ENTRY_BYTES_MAX (17 * KV_MIB) /* one entry of one largest command with its header */
-#define KV_BATCH_COMMANDS_MAX 8192u      /* commands of one entry */
+#define KV_BATCH_COMMANDS_MAX 2048u      /* commands of one entry: about 2 ms of one core */
 #define KV_TIME_LOG_MS 1000 /* while there are deadlines: a failover loses no more of them */
 #define KV_INFLIGHT_ENTRIES_MAX 16u /* guard 18: proposed, not committed */
 #define KV_INFLIGHT_BYTES_MAX (32 * KV_MIB)

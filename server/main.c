@@ -57,7 +57,6 @@ struct app {
     unsigned http_connections;
     char client_address[280];
     uint64_t published_ms;
-    uint64_t turn_ns_max; /* since the last scrape of the metrics */
     bool publish_due;
     bool stopping;       /* told to */
     bool node_stopped;   /* nothing is under way */
@@ -183,9 +182,6 @@ static void get_status(struct app *app, struct kv_node_status *ret_status)
 {
     kv_node_status_get(app->node, ret_status);
     app->has_started = app->has_started || strcmp(ret_status->role, "unavailable") != 0;
-    if (ret_status->turn_ns_max > app->turn_ns_max) {
-        app->turn_ns_max = ret_status->turn_ns_max;
-    }
 }
 
 static void note_serving(struct app *app, const struct kv_node_status *status)
@@ -231,8 +227,9 @@ static bool get_http_status(void *arg, bool scrape, struct kv_node_status *ret_s
         return false;
     }
     get_status(app, ret_status);
-    ret_status->turn_ns_max = app->turn_ns_max;
-    app->turn_ns_max = scrape ? 0 : app->turn_ns_max;
+    if (scrape) {
+        kv_node_forget_longest_turn(app->node);
+    }
     return true;
 }
 
@@ -419,6 +416,7 @@ static int open_node(struct app *app, struct kv_error *ret_error)
         .heartbeat_ms = (unsigned)app->config.heartbeat_ms,
         .wal_segment_bytes = app->config.wal_segment_bytes,
         .snapshot_log_bytes = app->config.snapshot_log_bytes,
+        .max_data_bytes = app->config.max_data_bytes,
         .ops = &node_ops,
         .arg = app,
     };

@@ -3,7 +3,7 @@
  * of sending). */
 #define _GNU_SOURCE
 #include "client/kvbench/histogram.h"
-#include "client/kvbench/target.h"
+#include "client/kvbench/load.h"
 #include "common/status.h"
 
 #include <errno.h>
@@ -26,7 +26,8 @@ enum {
     BUF_BYTES_MAX = 256 * 1024 * 1024,
     READ_BYTES = 256 * 1024,
     EVENTS_MAX = 256,
-    VALUES_BYTES = 1024 * 1024
+    VALUES_BYTES = 1024 * 1024,
+    SCORES = 1000000
 };
 
 struct options {
@@ -35,8 +36,7 @@ struct options {
     unsigned n_endpoints;
     unsigned connections;
     unsigned depth;
-    enum operation operation;
-    bool mix;
+    const struct load *load;
     uint64_t keys;
     size_t value_size;
     double seconds;
@@ -194,8 +194,7 @@ static void init_conn(struct bench_conn *conn, const char *endpoint)
     kv_buf_init(&conn->in, BUF_BYTES_MAX);
     kv_buf_init(&conn->out, BUF_BYTES_MAX);
     conn->started_ns = calloc(conn->depth, sizeof *conn->started_ns);
-    conn->operations = calloc(conn->depth, 1);
-    if (!conn->started_ns || !conn->operations || conn->target->open(conn) != 0) {
+    if (!conn->started_ns || conn->target->open(conn) != 0) {
         fail("out of memory");
     }
     while (conn->sent < conn->out.size) {
@@ -224,7 +223,6 @@ static void deinit_conn(struct bench_conn *conn)
     kv_buf_deinit(&conn->in);
     kv_buf_deinit(&conn->out);
     free(conn->started_ns);
-    free(conn->operations);
     memset(conn, 0, sizeof *conn);
 }
 
@@ -251,23 +249,19 @@ static void open_conn(unsigned number)
 static void issue(struct bench_conn *conn, unsigned slot, uint64_t start_ns)
 {
     const struct options *options = &bench.options;
-    uint64_t number = options->sequential ? bench.next_key++ : next_random() % options->keys;
-    enum operation operation = options->operation;
-    char key[64];
-    int size;
+    const struct load *load = options->load;
+    uint64_t number = options->sequential ? bench.next_key++ : next_random();
+    struct bench_request request = {
+        .operation = load->operations[(load->at_random ? next_random() : bench.issued) % 2],
+        .value = kv_slice_of(bench.values + next_random() % VALUES_BYTES, options->value_size),
+        .score = (double)(next_random() % SCORES),
+    };
+    struct load_names names;
 
-    if (options->mix) {
-        operation = next_random() % 2 ? OPERATION_PUT : OPERATION_GET;
-    }
-    size = snprintf(key, sizeof key, "%s%012" PRIu64, options->prefix, number % options->keys);
+    load_name(&request, number % options->keys, options->prefix, &names);
     conn->started_ns[slot] = start_ns;
     bench.issued++;
-    if (conn->target->encode(
-            conn,
-            slot,
-            operation,
-            kv_slice_of(key, (size_t)size),
-            kv_slice_of(bench.values + next_random() % VALUES_BYTES, options->value_size)) != 0) {
+    if (conn->target->encode(conn, slot, &request) != 0) {
         fail("cannot encode a request");
     }
 }
@@ -461,7 +455,7 @@ static const char usage[] = "Usage: kvbench [OPTION]...\n"
                             "Loads a server and prints rate and latency.\n\n"
                             "  --target kvd|etcd|redis  what speaks at the endpoints (kvd)\n"
                             "  --endpoints LIST         host:port,... (127.0.0.1:4700)\n"
-                            "  --op put|get|mix         operation (put)\n"
+                            "  --op NAME                operation, see below (put)\n"
                             "  --connections N          connections (64)\n"
                             "  --pipeline N             operations under way on each (1)\n"
                             "  --keys N                 different keys (100000)\n"
@@ -539,12 +533,22 @@ static void set_endpoints(char *list)
     }
 }
 
-static void set_operation(const char *name)
+static void set_load(const char *name)
 {
-    bench.options.mix = strcmp(name, "mix") == 0;
-    bench.options.operation = strcmp(name, "get") == 0 ? OPERATION_GET : OPERATION_PUT;
-    if (!bench.options.mix && strcmp(name, "get") != 0 && strcmp(name, "put") != 0) {
-        fail("unknown operation \"%s\" (put, get, mix)", name);
+    bench.options.load = load_find(name);
+    if (!bench.options.load) {
+        fail("unknown operation \"%s\": kvbench --help lists them", name);
+    }
+}
+
+static void check_load(void)
+{
+    const struct options *o = &bench.options;
+
+    for (size_t i = 0; i < 2; i++) {
+        if (!(o->target->operations & 1u << o->load->operations[i])) {
+            fail("%s cannot be loaded with \"%s\"", o->target->name, o->load->name);
+        }
     }
 }
 
@@ -560,7 +564,7 @@ static void set_option(int option, char *text)
         set_endpoints(text);
         break;
     case 'o':
-        set_operation(text);
+        set_load(text);
         break;
     case 'c':
         o->connections = (unsigned)number(text, 1, 100000);
@@ -603,6 +607,7 @@ static void set_option(int option, char *text)
         break;
     case 'h':
         fputs(usage, stdout);
+        load_print_help();
         exit(0);
     default:
         fputs(usage, stderr);
@@ -620,6 +625,7 @@ int main(int argc, char **argv)
                                      .n_endpoints = 1,
                                      .connections = 64,
                                      .depth = 1,
+                                     .load = load_find("put"),
                                      .keys = 100000,
                                      .value_size = 256,
                                      .seconds = 5,
@@ -631,6 +637,7 @@ int main(int argc, char **argv)
     if (optind < argc) {
         fail("unexpected argument \"%s\"", argv[optind]);
     }
+    check_load();
     bench.random = UINT64_C(88172645463325252);
     bench.values = malloc(VALUES_BYTES + bench.options.value_size);
     bench.conns = calloc(bench.options.connections, sizeof *bench.conns);

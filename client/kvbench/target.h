@@ -8,7 +8,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum operation { OPERATION_PUT, OPERATION_GET };
+enum operation {
+    OPERATION_PUT,
+    OPERATION_GET,
+    OPERATION_COUNTER_ADD,
+    OPERATION_HASH_SET,
+    OPERATION_ZSET_ADD,
+    OPERATION_ZSET_RANK,
+    OPERATION_LIMITER,
+    OPERATION_LIST_PUSH,
+    OPERATION_LIST_POP,
+};
+
+/* The limiters: so wide that each request is granted, and therefore written. */
+enum { LIMITER_RATE = 1000000, LIMITER_PERIOD_MS = 1000, LIMITER_BURST = 1000000 };
+
+/* One operation; what of it counts depends on which it is. */
+struct bench_request {
+    enum operation operation;
+    struct kv_slice key;
+    struct kv_slice element; /* field or member */
+    struct kv_slice value;
+    double score;
+};
 
 struct bench_conn;
 
@@ -17,15 +39,12 @@ typedef void (*completed_fn)(struct bench_conn *conn, unsigned slot, bool ok, co
 
 struct target {
     const char *name;
+    unsigned operations; /* which it has: 1 << enum operation */
     /* Bytes to send first; state is the target's own memory for this connection. */
     int (*open)(struct bench_conn *conn);
     void (*close)(struct bench_conn *conn);
-    /* Appends one operation to conn->out. */
-    int (*encode)(struct bench_conn *conn,
-                  unsigned slot,
-                  enum operation operation,
-                  struct kv_slice key,
-                  struct kv_slice value);
+    /* Appends one operation to conn->out. The request is borrowed. */
+    int (*encode)(struct bench_conn *conn, unsigned slot, const struct bench_request *request);
     /* Takes what is whole from conn->in. Negative: protocol error, conn->error says what. */
     int (*parse)(struct bench_conn *conn, completed_fn completed);
 };
@@ -42,8 +61,7 @@ struct bench_conn {
     void *state;
     unsigned depth;
     uint64_t *started_ns; /* per slot; 0: free */
-    unsigned char *operations;
-    char leader[280]; /* kvd: where the server says that its leader is */
+    char leader[280];     /* kvd: where the server says that its leader is */
     char error[200];
     unsigned number;
 };

@@ -1,18 +1,34 @@
-/* etcd's gRPC over HTTP/2 (nghttp2): one stream per operation, as its own client does. */
+/* etcd's gRPC over HTTP/2 (nghttp2): one stream per request, as its own client does. Counters and
+ * limiters are a loop: read, then put if nobody has changed the key meanwhile, else again. */
 #include "client/kvbench/target.h"
+#include "client/kvbench/target_etcd_wire.h"
 
+#include <inttypes.h>
 #include <nghttp2/nghttp2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { GRPC_HEAD_BYTES = 5, WINDOW_BYTES = 64 * 1024 * 1024, STREAMS_MAX = 1024 };
+enum {
+    BODY_BYTES_MAX = 16 * 1024 * 1024,
+    NUMBER_BYTES = 32,
+    WINDOW_BYTES = 64 * 1024 * 1024,
+    STREAMS_MAX = 1024
+};
 
+enum step { STEP_SINGLE, STEP_READ, STEP_SWAP };
+
+/* What a slot sends, and hears. */
 struct body {
-    uint8_t *data;
-    size_t size;
+    struct kv_buf out;
     size_t sent;
+    struct kv_buf in; /* of a loop's steps only */
     bool failed;
+    enum step step;
+    enum operation operation;
+    char key[64];
+    size_t key_size;
 };
 
 struct state {
@@ -55,14 +71,59 @@ static int on_header(nghttp2_session *session,
     return 0;
 }
 
-static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error, void *arg)
+static int on_data(nghttp2_session *session,
+                   uint8_t flags,
+                   int32_t stream_id,
+                   const uint8_t *data,
+                   size_t size,
+                   void *arg)
 {
     struct state *state = arg;
     unsigned slot = (unsigned)(uintptr_t)nghttp2_session_get_stream_user_data(session, stream_id);
 
-    if (slot > 0) {
-        bool ok = error == 0 && !state->bodies[slot - 1].failed;
+    (void)flags;
+    if (slot > 0 && state->bodies[slot - 1].step != STEP_SINGLE &&
+        kv_buf_append(&state->bodies[slot - 1].in, data, size) != 0) {
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
+    return 0;
+}
 
+static int swap(struct state *state, unsigned slot, const struct etcd_wire_current *current);
+
+/* The next step of a loop. *ret_done: there is none. */
+static int step(struct state *state, unsigned slot, bool *ret_done)
+{
+    struct body *body = &state->bodies[slot];
+    struct kv_slice response = kv_slice_of(body->in.data, body->in.size);
+    struct etcd_wire_current current;
+
+    *ret_done = body->step == STEP_SINGLE ||
+                (body->step == STEP_SWAP && etcd_wire_read_swap(response, &current));
+    if (*ret_done) {
+        return 0;
+    }
+    if (body->step == STEP_READ) {
+        current = etcd_wire_read_range(response);
+    }
+    return swap(state, slot, &current);
+}
+
+static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error, void *arg)
+{
+    struct state *state = arg;
+    unsigned slot = (unsigned)(uintptr_t)nghttp2_session_get_stream_user_data(session, stream_id);
+    bool done = true;
+    bool ok;
+
+    if (slot == 0) {
+        return 0;
+    }
+    ok = error == 0 && !state->bodies[slot - 1].failed;
+    if (ok && step(state, slot - 1, &done) != 0) {
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
+    if (done) {
         state->completed(state->conn, slot - 1, ok, ok ? "" : "grpc error");
     }
     return 0;
@@ -77,14 +138,15 @@ static ssize_t on_body(nghttp2_session *session,
                        void *arg)
 {
     struct body *body = source->ptr;
-    size_t n = body->size - body->sent < length ? body->size - body->sent : length;
+    size_t rest = body->out.size - body->sent;
+    size_t n = rest < length ? rest : length;
 
     (void)session;
     (void)stream_id;
     (void)arg;
-    memcpy(buf, body->data + body->sent, n);
+    memcpy(buf, body->out.data + body->sent, n);
     body->sent += n;
-    if (body->sent == body->size) {
+    if (body->sent == body->out.size) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
     }
     return (ssize_t)n;
@@ -104,10 +166,15 @@ static int etcd_open(struct bench_conn *conn)
     conn->state = state;
     state->conn = conn;
     state->bodies = calloc(conn->depth, sizeof *state->bodies);
+    for (unsigned i = 0; state->bodies && i < conn->depth; i++) {
+        kv_buf_init(&state->bodies[i].out, BODY_BYTES_MAX);
+        kv_buf_init(&state->bodies[i].in, BODY_BYTES_MAX);
+    }
     nghttp2_session_callbacks_set_send_callback(callbacks, on_send);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-    if (nghttp2_session_client_new(&state->session, callbacks, state) != 0) {
+    if (!state->bodies || nghttp2_session_client_new(&state->session, callbacks, state) != 0) {
         return KV_NO_MEMORY;
     }
     nghttp2_session_callbacks_del(callbacks);
@@ -124,56 +191,13 @@ static void etcd_close(struct bench_conn *conn)
 
     if (state) {
         for (unsigned i = 0; state->bodies && i < conn->depth; i++) {
-            free(state->bodies[i].data);
+            kv_buf_deinit(&state->bodies[i].out);
+            kv_buf_deinit(&state->bodies[i].in);
         }
         nghttp2_session_del(state->session);
         free(state->bodies);
         free(state);
     }
-}
-
-static size_t put_field(uint8_t *p, unsigned number, struct kv_slice bytes)
-{
-    size_t n = 0;
-    size_t length = bytes.size;
-
-    p[n++] = (uint8_t)(number << 3 | 2);
-    while (length >= 0x80) {
-        p[n++] = (uint8_t)(length | 0x80);
-        length >>= 7;
-    }
-    p[n++] = (uint8_t)length;
-    memcpy(p + n, bytes.data, bytes.size);
-    return n + bytes.size;
-}
-
-/* PutRequest{key=1, value=2} or RangeRequest{key=1, serializable=7} behind gRPC's five bytes. */
-static int make_body(struct bench_conn *conn,
-                     struct body *body,
-                     enum operation operation,
-                     struct kv_slice key,
-                     struct kv_slice value)
-{
-    uint8_t *data = realloc(body->data, GRPC_HEAD_BYTES + key.size + value.size + 32);
-    size_t n = GRPC_HEAD_BYTES;
-
-    if (!data) {
-        return KV_NO_MEMORY;
-    }
-    n += put_field(data + n, 1, key);
-    if (operation == OPERATION_PUT) {
-        n += put_field(data + n, 2, value);
-    } else if (conn->serializable) {
-        data[n++] = 7 << 3;
-        data[n++] = 1;
-    }
-    data[0] = 0;
-    data[1] = (uint8_t)((n - GRPC_HEAD_BYTES) >> 24);
-    data[2] = (uint8_t)((n - GRPC_HEAD_BYTES) >> 16);
-    data[3] = (uint8_t)((n - GRPC_HEAD_BYTES) >> 8);
-    data[4] = (uint8_t)(n - GRPC_HEAD_BYTES);
-    *body = (struct body){.data = data, .size = n};
-    return 0;
 }
 
 #define HEADER(n, v)                                                                        \
@@ -182,37 +206,89 @@ static int make_body(struct bench_conn *conn,
             NGHTTP2_NV_FLAG_NONE                                                            \
     }
 
-static int etcd_encode(struct bench_conn *conn,
-                       unsigned slot,
-                       enum operation operation,
-                       struct kv_slice key,
-                       struct kv_slice value)
+/* HEADER takes literals, so there is one list for each path. */
+#define HEADERS(path)                                                                      \
+    {                                                                                      \
+        HEADER(":method", "POST"), HEADER(":scheme", "http"), HEADER(":path", path),       \
+            HEADER(":authority", "localhost"), HEADER("content-type", "application/grpc"), \
+            HEADER("te", "trailers")                                                       \
+    }
+
+enum method { METHOD_PUT, METHOD_RANGE, METHOD_TXN };
+
+static int submit(struct state *state, unsigned slot, enum method method)
+{
+    static const nghttp2_nv headers[][6] = {
+        [METHOD_PUT] = HEADERS("/etcdserverpb.KV/Put"),
+        [METHOD_RANGE] = HEADERS("/etcdserverpb.KV/Range"),
+        [METHOD_TXN] = HEADERS("/etcdserverpb.KV/Txn"),
+    };
+    struct body *body = &state->bodies[slot];
+    nghttp2_data_provider provider = {.source.ptr = body, .read_callback = on_body};
+
+    body->sent = 0;
+    body->failed = false;
+    kv_buf_clear(&body->in);
+    return nghttp2_submit_request(
+               state->session, NULL, headers[method], 6, &provider, (void *)(uintptr_t)(slot + 1)) <
+                   0
+               ? KV_INTERNAL
+               : 0;
+}
+
+/* What a limiter keeps (GCRA): the time at which it will be full again. */
+static uint64_t next_full_ns(uint64_t full_ns)
+{
+    struct timespec now;
+    uint64_t now_ns;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    full_ns = full_ns > now_ns ? full_ns : now_ns;
+    return full_ns + (uint64_t)LIMITER_PERIOD_MS * 1000000 / (uint64_t)LIMITER_RATE;
+}
+
+/* Numbers are kept as text, as programs do that keep them in etcd. */
+static int swap(struct state *state, unsigned slot, const struct etcd_wire_current *current)
+{
+    struct body *body = &state->bodies[slot];
+    char text[NUMBER_BYTES] = "";
+    size_t size = current->value.size < sizeof text - 1 ? current->value.size : sizeof text - 1;
+    uint64_t number;
+    int status;
+
+    if (size > 0) {
+        memcpy(text, current->value.data, size);
+    }
+    number = strtoull(text, NULL, 10);
+    number = body->operation == OPERATION_LIMITER ? next_full_ns(number) : number + 1;
+    size = (size_t)snprintf(text, sizeof text, "%" PRIu64, number);
+    body->step = STEP_SWAP;
+    status = etcd_wire_swap(&body->out,
+                            kv_slice_of(body->key, body->key_size),
+                            current->mod_revision,
+                            kv_slice_of(text, size));
+    return status ? status : submit(state, slot, METHOD_TXN);
+}
+
+static int etcd_encode(struct bench_conn *conn, unsigned slot, const struct bench_request *request)
 {
     struct state *state = conn->state;
     struct body *body = &state->bodies[slot];
-    const nghttp2_nv put[] = {HEADER(":method", "POST"),
-                              HEADER(":scheme", "http"),
-                              HEADER(":path", "/etcdserverpb.KV/Put"),
-                              HEADER(":authority", "localhost"),
-                              HEADER("content-type", "application/grpc"),
-                              HEADER("te", "trailers")};
-    const nghttp2_nv get[] = {HEADER(":method", "POST"),
-                              HEADER(":scheme", "http"),
-                              HEADER(":path", "/etcdserverpb.KV/Range"),
-                              HEADER(":authority", "localhost"),
-                              HEADER("content-type", "application/grpc"),
-                              HEADER("te", "trailers")};
-    nghttp2_data_provider provider = {.source.ptr = body, .read_callback = on_body};
-    int status = make_body(conn, body, operation, key, value);
+    bool is_put = request->operation == OPERATION_PUT;
+    bool is_get = request->operation == OPERATION_GET;
+    int status;
 
-    if (status == 0 && nghttp2_submit_request(state->session,
-                                              NULL,
-                                              operation == OPERATION_PUT ? put : get,
-                                              6,
-                                              &provider,
-                                              (void *)(uintptr_t)(slot + 1)) < 0) {
-        status = KV_INTERNAL;
+    if (request->key.size > sizeof body->key) {
+        return KV_TOO_LARGE;
     }
+    body->operation = request->operation;
+    body->step = is_put || is_get ? STEP_SINGLE : STEP_READ;
+    memcpy(body->key, request->key.data, request->key.size);
+    body->key_size = request->key.size;
+    status = is_put ? etcd_wire_put(&body->out, request->key, request->value)
+                    : etcd_wire_range(&body->out, request->key, is_get && conn->serializable);
+    status = status ? status : submit(state, slot, is_put ? METHOD_PUT : METHOD_RANGE);
     return status == 0 && nghttp2_session_send(state->session) != 0 ? KV_INTERNAL : status;
 }
 
@@ -231,4 +307,12 @@ static int etcd_parse(struct bench_conn *conn, completed_fn completed)
     return nghttp2_session_send(state->session) == 0 ? 0 : KV_INTERNAL;
 }
 
-const struct target target_etcd = {"etcd", etcd_open, etcd_close, etcd_encode, etcd_parse};
+const struct target target_etcd = {
+    .name = "etcd",
+    .operations = 1u << OPERATION_PUT | 1u << OPERATION_GET | 1u << OPERATION_COUNTER_ADD |
+                  1u << OPERATION_LIMITER,
+    .open = etcd_open,
+    .close = etcd_close,
+    .encode = etcd_encode,
+    .parse = etcd_parse,
+};

@@ -20,29 +20,167 @@ static void kvd_close(struct bench_conn *conn)
     (void)conn;
 }
 
-static int kvd_encode(struct bench_conn *conn,
-                      unsigned slot,
-                      enum operation operation,
-                      struct kv_slice key,
-                      struct kv_slice value)
+static ProtobufCBinaryData bytes(struct kv_slice slice)
 {
-    Kv__Request request = KV__REQUEST__INIT;
-    Kv__Put put = KV__PUT__INIT;
-    Kv__Get get = KV__GET__INIT;
+    return (ProtobufCBinaryData){slice.size, (uint8_t *)(uintptr_t)slice.data};
+}
 
-    request.id = slot + 1;
-    if (operation == OPERATION_PUT) {
-        put.key = (ProtobufCBinaryData){key.size, (uint8_t *)(uintptr_t)key.data};
-        put.value = (ProtobufCBinaryData){value.size, (uint8_t *)(uintptr_t)value.data};
-        request.command_case = KV__REQUEST__COMMAND_PUT;
-        request.put = &put;
+/* Memory of the messages within a request. */
+union command {
+    Kv__Put put;
+    Kv__Get get;
+    Kv__CounterAdd counter_add;
+    Kv__HashSet hash_set;
+    Kv__ZSetAdd zset_add;
+    Kv__ZSetRank zset_rank;
+    Kv__LimiterAcquire limiter;
+    Kv__ListPush push;
+    Kv__ListPop pop;
+};
+struct parts {
+    union command command;
+    Kv__HashField field;
+    Kv__HashField *fields[1];
+    Kv__ZSetMember member;
+    Kv__ZSetMember *members[1];
+    ProtobufCBinaryData elements[1];
+};
+
+static void
+fill_string(Kv__Request *message, const struct bench_request *request, union command *command)
+{
+    if (request->operation == OPERATION_PUT) {
+        command->put = (Kv__Put)KV__PUT__INIT;
+        command->put.key = bytes(request->key);
+        command->put.value = bytes(request->value);
+        message->command_case = KV__REQUEST__COMMAND_PUT;
+        message->put = &command->put;
     } else {
-        get.key = (ProtobufCBinaryData){key.size, (uint8_t *)(uintptr_t)key.data};
-        request.command_case = KV__REQUEST__COMMAND_GET;
-        request.get = &get;
-        request.serializable = conn->serializable;
+        command->get = (Kv__Get)KV__GET__INIT;
+        command->get.key = bytes(request->key);
+        message->command_case = KV__REQUEST__COMMAND_GET;
+        message->get = &command->get;
     }
-    return kv_frame_append(&conn->out, KV_FRAME_REQUEST, &request.base, false);
+}
+
+static void
+fill_number(Kv__Request *message, const struct bench_request *request, union command *command)
+{
+    if (request->operation == OPERATION_COUNTER_ADD) {
+        command->counter_add = (Kv__CounterAdd)KV__COUNTER_ADD__INIT;
+        command->counter_add.key = bytes(request->key);
+        command->counter_add.delta = 1;
+        message->command_case = KV__REQUEST__COMMAND_COUNTER_ADD;
+        message->counter_add = &command->counter_add;
+    } else {
+        command->limiter = (Kv__LimiterAcquire)KV__LIMITER_ACQUIRE__INIT;
+        command->limiter.key = bytes(request->key);
+        command->limiter.rate = LIMITER_RATE;
+        command->limiter.period_ms = LIMITER_PERIOD_MS;
+        command->limiter.burst = LIMITER_BURST;
+        message->command_case = KV__REQUEST__COMMAND_LIMITER_ACQUIRE;
+        message->limiter_acquire = &command->limiter;
+    }
+}
+
+static void
+fill_hash_set(Kv__Request *message, const struct bench_request *request, struct parts *parts)
+{
+    Kv__HashSet *set = &parts->command.hash_set;
+
+    parts->field = (Kv__HashField)KV__HASH_FIELD__INIT;
+    parts->field.name = bytes(request->element);
+    parts->field.value = bytes(request->value);
+    parts->fields[0] = &parts->field;
+    *set = (Kv__HashSet)KV__HASH_SET__INIT;
+    set->key = bytes(request->key);
+    set->n_fields = 1;
+    set->fields = parts->fields;
+    message->command_case = KV__REQUEST__COMMAND_HASH_SET;
+    message->hash_set = set;
+}
+
+static void
+fill_zset(Kv__Request *message, const struct bench_request *request, struct parts *parts)
+{
+    Kv__ZSetAdd *add = &parts->command.zset_add;
+    Kv__ZSetRank *rank = &parts->command.zset_rank;
+
+    if (request->operation == OPERATION_ZSET_RANK) {
+        *rank = (Kv__ZSetRank)KV__ZSET_RANK__INIT;
+        rank->key = bytes(request->key);
+        rank->member = bytes(request->element);
+        rank->descending = true;
+        message->command_case = KV__REQUEST__COMMAND_ZSET_RANK;
+        message->zset_rank = rank;
+        return;
+    }
+    parts->member = (Kv__ZSetMember)KV__ZSET_MEMBER__INIT;
+    parts->member.member = bytes(request->element);
+    parts->member.score = request->score;
+    parts->members[0] = &parts->member;
+    *add = (Kv__ZSetAdd)KV__ZSET_ADD__INIT;
+    add->key = bytes(request->key);
+    add->n_members = 1;
+    add->members = parts->members;
+    message->command_case = KV__REQUEST__COMMAND_ZSET_ADD;
+    message->zset_add = add;
+}
+
+static void
+fill_list(Kv__Request *message, const struct bench_request *request, struct parts *parts)
+{
+    Kv__ListPush *push = &parts->command.push;
+    Kv__ListPop *pop = &parts->command.pop;
+
+    if (request->operation == OPERATION_LIST_POP) {
+        *pop = (Kv__ListPop)KV__LIST_POP__INIT;
+        pop->key = bytes(request->key);
+        pop->end = KV__LIST_END__LIST_LEFT;
+        message->command_case = KV__REQUEST__COMMAND_LIST_POP;
+        message->list_pop = pop;
+        return;
+    }
+    parts->elements[0] = bytes(request->value);
+    *push = (Kv__ListPush)KV__LIST_PUSH__INIT;
+    push->key = bytes(request->key);
+    push->end = KV__LIST_END__LIST_RIGHT;
+    push->n_elements = 1;
+    push->elements = parts->elements;
+    message->command_case = KV__REQUEST__COMMAND_LIST_PUSH;
+    message->list_push = push;
+}
+
+static int kvd_encode(struct bench_conn *conn, unsigned slot, const struct bench_request *request)
+{
+    Kv__Request message = KV__REQUEST__INIT;
+    struct parts parts;
+
+    message.id = slot + 1;
+    switch (request->operation) {
+    case OPERATION_PUT:
+    case OPERATION_GET:
+        fill_string(&message, request, &parts.command);
+        break;
+    case OPERATION_COUNTER_ADD:
+    case OPERATION_LIMITER:
+        fill_number(&message, request, &parts.command);
+        break;
+    case OPERATION_HASH_SET:
+        fill_hash_set(&message, request, &parts);
+        break;
+    case OPERATION_ZSET_ADD:
+    case OPERATION_ZSET_RANK:
+        fill_zset(&message, request, &parts);
+        break;
+    case OPERATION_LIST_PUSH:
+    case OPERATION_LIST_POP:
+        fill_list(&message, request, &parts);
+        break;
+    }
+    message.serializable = conn->serializable && (request->operation == OPERATION_GET ||
+                                                  request->operation == OPERATION_ZSET_RANK);
+    return kv_frame_append(&conn->out, KV_FRAME_REQUEST, &message.base, false);
 }
 
 static uint64_t read_varint(const uint8_t **p, const uint8_t *end)
@@ -135,4 +273,11 @@ static int kvd_parse(struct bench_conn *conn, completed_fn completed)
     }
 }
 
-const struct target target_kvd = {"kvd", kvd_open, kvd_close, kvd_encode, kvd_parse};
+const struct target target_kvd = {
+    .name = "kvd",
+    .operations = (1u << (OPERATION_LIST_POP + 1)) - 1,
+    .open = kvd_open,
+    .close = kvd_close,
+    .encode = kvd_encode,
+    .parse = kvd_parse,
+};

@@ -11,6 +11,20 @@ struct state {
     unsigned n;
 };
 
+static const char *const names[] = {
+    [OPERATION_PUT] = "SET",
+    [OPERATION_GET] = "GET",
+    [OPERATION_COUNTER_ADD] = "INCRBY",
+    [OPERATION_HASH_SET] = "HSET",
+    [OPERATION_ZSET_ADD] = "ZADD",
+    [OPERATION_ZSET_RANK] = "ZREVRANK",
+    [OPERATION_LIST_PUSH] = "RPUSH",
+    [OPERATION_LIST_POP] = "LPOP",
+};
+/* Those whose last word is the value. */
+static const unsigned values =
+    1u << OPERATION_PUT | 1u << OPERATION_HASH_SET | 1u << OPERATION_LIST_PUSH;
+
 static int redis_open(struct bench_conn *conn)
 {
     struct state *state = calloc(1, sizeof *state);
@@ -43,19 +57,45 @@ static int append_bulk(struct kv_buf *out, struct kv_slice bytes)
     return status ? status : kv_buf_append(out, "\r\n", 2);
 }
 
-static int redis_encode(struct bench_conn *conn,
-                        unsigned slot,
-                        enum operation operation,
-                        struct kv_slice key,
-                        struct kv_slice value)
+static int append_command(struct kv_buf *out, const struct kv_slice *words, size_t n_words)
+{
+    char head[32];
+    int status = kv_buf_append(out, head, (size_t)snprintf(head, sizeof head, "*%zu\r\n", n_words));
+
+    for (size_t i = 0; i < n_words && status == 0; i++) {
+        status = append_bulk(out, words[i]);
+    }
+    return status;
+}
+
+static struct kv_slice word(const char *text)
+{
+    return kv_slice_of(text, strlen(text));
+}
+
+static int redis_encode(struct bench_conn *conn, unsigned slot, const struct bench_request *request)
 {
     struct state *state = conn->state;
-    const char *head = operation == OPERATION_PUT ? "*3\r\n$3\r\nSET\r\n" : "*2\r\n$3\r\nGET\r\n";
-    int status = kv_buf_append(&conn->out, head, strlen(head));
+    struct kv_slice words[4];
+    size_t n_words = 0;
+    char score[32];
 
+    words[n_words++] = word(names[request->operation]);
+    words[n_words++] = request->key;
+    if (request->operation == OPERATION_ZSET_ADD) {
+        snprintf(score, sizeof score, "%.17g", request->score);
+        words[n_words++] = word(score);
+    } else if (request->operation == OPERATION_COUNTER_ADD) {
+        words[n_words++] = word("1");
+    }
+    if (request->element.size > 0) {
+        words[n_words++] = request->element;
+    }
+    if (values & 1u << request->operation) {
+        words[n_words++] = request->value;
+    }
     state->slots[(state->first + state->n++) % conn->depth] = slot;
-    status = status ? status : append_bulk(&conn->out, key);
-    return status || operation == OPERATION_GET ? status : append_bulk(&conn->out, value);
+    return append_command(&conn->out, words, n_words);
 }
 
 /* Size of the reply at p, 0: not whole yet. */
@@ -106,4 +146,12 @@ static int redis_parse(struct bench_conn *conn, completed_fn completed)
     return 0;
 }
 
-const struct target target_redis = {"redis", redis_open, redis_close, redis_encode, redis_parse};
+/* A limiter would be a script of one's own. */
+const struct target target_redis = {
+    .name = "redis",
+    .operations = ((1u << (OPERATION_LIST_POP + 1)) - 1) & ~(1u << OPERATION_LIMITER),
+    .open = redis_open,
+    .close = redis_close,
+    .encode = redis_encode,
+    .parse = redis_parse,
+};

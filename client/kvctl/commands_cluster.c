@@ -183,7 +183,8 @@ static void print_info_json(FILE *out, const char *endpoint, const struct kv_nod
             ",\"connections\":%" PRIu64 ",\"uptime_ms\":%" PRIu64 ",\"cluster_time_ms\":%" PRId64
             ",\"machine_version\":%" PRIu64 ",\"snapshot_index\":%" PRIu64
             ",\"snapshot_bytes\":%" PRIu64 ",\"snapshot_fetch_index\":%" PRIu64
-            ",\"snapshot_fetch_bytes\":%" PRIu64 "}",
+            ",\"snapshot_fetch_bytes\":%" PRIu64 ",\"history_bytes\":%" PRIu64
+            ",\"sessions\":%" PRIu64 ",\"session_bytes\":%" PRIu64 "}",
             info->keys,
             info->data_bytes,
             info->wal_bytes,
@@ -194,7 +195,10 @@ static void print_info_json(FILE *out, const char *endpoint, const struct kv_nod
             info->snapshot_index,
             info->snapshot_bytes,
             info->snapshot_fetch_index,
-            info->snapshot_fetch_bytes);
+            info->snapshot_fetch_bytes,
+            info->history_bytes,
+            info->sessions,
+            info->session_bytes);
 }
 
 static void print_info(struct kvctl *kvctl, const char *endpoint, const struct kv_node_info *info)

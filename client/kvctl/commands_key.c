@@ -153,7 +153,7 @@ int kvctl_print_history(struct kvctl_call *call, const Kv__Reply *reply)
     if (json) {
         fprintf(out, "],\"more\":%s", result->more ? "true" : "false");
         kvctl_show_end(call, reply);
-    } else if (result->more) {
+    } else if (result->more && !call->args->set[KVCTL_LIMIT]) {
         fputs("kvctl: there is more: use --from-rev or --to-rev\n", call->kvctl->err);
     }
     return KVCTL_OK;

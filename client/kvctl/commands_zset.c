@@ -389,7 +389,7 @@ static int print_members(struct kvctl_call *call, const Kv__Reply *reply)
     if (json) {
         fputs(result->more ? "],\"more\":true" : "]", call->kvctl->out);
         kvctl_show_end(call, reply);
-    } else if (result->more) {
+    } else if (result->more && !call->args->set[KVCTL_LIMIT]) {
         fputs("kvctl: there is more: use --offset and --limit\n", call->kvctl->err);
     }
     return KVCTL_OK;

@@ -43,6 +43,20 @@ static uint64_t check_large(const struct kv_machine *machine, const struct kv_re
     return record->type == KV_TYPE_ZSET ? large.count : 0;
 }
 
+/* M16: who waits belongs to a session that has no answer for it, and no list is there for him. */
+static void check_waiters(const struct kv_machine *machine)
+{
+    for (const struct kv_waiter *waiter = machine->waiters.oldest; waiter; waiter = waiter->newer) {
+        const struct kv_sessions_one *one =
+            kv_sessions_find(&machine->sessions, waiter->session_id);
+        const struct kv_record *record = kv_keyspace_get(machine, kv_waiter_key(waiter));
+
+        KV_ASSERT(one && waiter->sequence > one->acknowledged_through &&
+                  !kv_sessions_reply_of(one, waiter->sequence));
+        KV_ASSERT(!record || record->type != KV_TYPE_LIST);
+    }
+}
+
 void kv_machine_check_invariants(const struct kv_machine *machine)
 {
     struct kv_tree_cursor cursor;
@@ -55,6 +69,8 @@ void kv_machine_check_invariants(const struct kv_machine *machine)
     kv_tree_check_invariants(&machine->scores);
     kv_history_check_invariants(&machine->history, machine->revision);
     kv_sessions_check_invariants(&machine->sessions);
+    kv_waiters_check_invariants(&machine->waiters);
+    check_waiters(machine);
     kv_tree_seek(&machine->tree, kv_slice_of(NULL, 0), &cursor);
     for (const struct kv_record *record; (record = kv_tree_cursor_get(&cursor));
          kv_tree_next(&cursor)) {

@@ -150,7 +150,7 @@ static const struct kv_record *at_revision(const struct kv_collection *collectio
                                            const struct kv_record *newest)
 {
     if (collection->revision != 0) {
-        return kv_record_at(newest, collection->revision);
+        return kv_machine_record_at(collection->machine, newest, collection->revision);
     }
     return newest && !newest->tombstone ? newest : NULL;
 }

@@ -263,6 +263,18 @@ static const struct kv_command commands[] = {
      kv_validate_limiter_acquire,
      kv_run_limiter_acquire},
     {KV__REQUEST__COMMAND_TXN, KV_COMMAND_WRITE, true, true, kv_validate_txn, kv_run_txn},
+    {KV__REQUEST__COMMAND_COMPACT,
+     KV_COMMAND_WRITE,
+     false,
+     false,
+     kv_validate_compact,
+     kv_run_compact},
+    {KV__REQUEST__COMMAND_KEY_HISTORY,
+     KV_COMMAND_READ,
+     false,
+     true,
+     kv_validate_key_history,
+     kv_run_key_history},
     {KV__REQUEST__COMMAND_CONFIG_LIST, KV_COMMAND_READ, false, false, NULL, kv_run_config_list},
     {KV__REQUEST__COMMAND_CONFIG_GET,
      KV_COMMAND_READ,
@@ -289,6 +301,12 @@ static const struct kv_command commands[] = {
      false,
      NULL,
      kv_run_session_close},
+    {KV__REQUEST__COMMAND_SESSION_CANCEL,
+     KV_COMMAND_WRITE,
+     false,
+     false,
+     NULL,
+     kv_run_session_cancel},
     {KV__REQUEST__COMMAND_STATUS, KV_COMMAND_NODE, false, false, NULL, NULL},
     {KV__REQUEST__COMMAND_MEMBER_LIST, KV_COMMAND_NODE, false, false, NULL, NULL},
     {KV__REQUEST__COMMAND_LEADER_TRANSFER, KV_COMMAND_NODE, false, false, NULL, NULL},
@@ -365,6 +383,10 @@ int kv_command_validate(const Kv__Request *request,
         if (status != 0) {
             return status;
         }
+    }
+    if (request->command_case == KV__REQUEST__COMMAND_LIST_POP && request->list_pop->block_ms > 0 &&
+        !request->session) {
+        return kv_error_set(ret_error, KV_INVALID, "a pop that waits needs a session");
     }
     return command->validate ? command->validate(request, settings, ret_error) : 0;
 }

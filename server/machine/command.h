@@ -131,6 +131,9 @@ KV_DECLARE_COMMAND(zset_combine);
 KV_DECLARE_COMMAND(limiter_acquire);
 /* Bytes that no machine made are refused. */
 bool kv_limiter_is_sound(struct kv_slice value);
+/* command_history.c */
+KV_DECLARE_COMMAND(compact);
+KV_DECLARE_COMMAND(key_history);
 /* command_txn.c */
 KV_DECLARE_COMMAND(txn);
 /* Has either branch, at any depth, such a command? */
@@ -162,5 +165,64 @@ int kv_run_session_close(struct kv_machine *machine,
 #define KV_ANSWER(answer, RESULT, field, member)               \
     ((answer)->reply.result_case = KV__REPLY__RESULT_##RESULT, \
      (answer)->reply.field = &(answer)->result.member)
+
+/* --- machine.c --- */
+/* Runs a command and gives its reply, whatever becomes of it. */
+void kv_machine_answer(struct kv_machine *machine,
+                       const Kv__Request *request,
+                       enum kv_command_class cls,
+                       kv_machine_reply_fn fn,
+                       void *arg);
+
+/* --- command_session.c --- */
+int kv_run_session_open(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        struct kv_answer *answer);
+int kv_run_session_renew(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+int kv_run_session_close(struct kv_machine *machine,
+                         const Kv__Request *request,
+                         struct kv_answer *answer);
+/* What can be told of a stamp without the state. */
+int kv_stamp_validate(const Kv__Request *request,
+                      enum kv_command_class cls,
+                      struct kv_error *ret_error) KV_MUST_CHECK;
+/* A write with a stamp: runs it, or gives the answer of the time when it was run. False: it waits.
+ */
+bool kv_execute_stamped(struct kv_machine *machine,
+                        const Kv__Request *request,
+                        kv_machine_reply_fn fn,
+                        void *arg);
+/* Keeps the answer of a sequence that is not done yet and not acknowledged. */
+void kv_session_keep(struct kv_machine *machine,
+                     struct kv_sessions_one *one,
+                     uint64_t sequence,
+                     uint64_t command_hash,
+                     Kv__Reply *reply);
+int kv_run_session_cancel(struct kv_machine *machine,
+                          const Kv__Request *request,
+                          struct kv_answer *answer);
+/* KV_INVALID, KV_SESSION_EXPIRED. */
+int kv_session_find_live(struct kv_machine *machine,
+                         uint64_t id,
+                         struct kv_sessions_one **ret_one,
+                         struct kv_error *ret_error) KV_MUST_CHECK;
+
+/* --- command_wait.c --- */
+/* A pop that has to wait, of a sequence that is not done: 1: it waits, as a try before or from now
+ * on; 0: it is to be run; else KV_INVALID, KV_BUSY. */
+int kv_wait_start(struct kv_machine *machine,
+                  const Kv__Request *request,
+                  uint64_t command_hash,
+                  struct kv_error *ret_error) KV_MUST_CHECK;
+/* Gives elements to those that wait for keys which the command has made a list. */
+void kv_wait_serve(struct kv_machine *machine);
+/* Ends those whose deadline is reached, a bounded number. */
+void kv_wait_expire(struct kv_machine *machine);
+/* Ends those of the session up to the sequence that it has acknowledged: nobody wants them. */
+void kv_wait_acknowledged(struct kv_machine *machine, const struct kv_sessions_one *one);
+/* arg: the machine. */
+void kv_wait_session_ended(void *arg, uint64_t session_id);
 
 #endif

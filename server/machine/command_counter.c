@@ -40,7 +40,7 @@ int kv_validate_counter_set(const Kv__Request *request,
 }
 
 /* *ret_record is NULL when the key is absent. */
-static int get_counter(const struct kv_machine *machine,
+static int get_counter(struct kv_machine *machine,
                        struct kv_slice key,
                        int64_t revision,
                        const struct kv_record **ret_record,

@@ -57,15 +57,18 @@ static int gather_range(struct kv_machine *machine,
     struct kv_bounds bounds;
     int status;
 
+    /* The range itself, too: a command may name many that are empty. */
+    status = kv_machine_work(machine, 1, answer);
     kv_bounds_of(range, &bounds);
     kv_tree_seek(&machine->tree, bounds.start, &cursor);
-    for (struct kv_record *record; (record = kv_tree_cursor_get(&cursor)); kv_tree_next(&cursor)) {
-        if (bounds.has_end && kv_slice_compare(kv_record_key(record), bounds.end) >= 0) {
+    for (; status == 0; kv_tree_next(&cursor)) {
+        struct kv_record *record;
+
+        kv_tree_skip_dead(&cursor, true);
+        record = kv_tree_cursor_get(&cursor);
+        if (!record ||
+            (bounds.has_end && kv_slice_compare(kv_record_key(record), bounds.end) >= 0)) {
             break;
-        }
-        /* Tombstones cost a look, too; they are bounded by the history. */
-        if (record->tombstone) {
-            continue;
         }
         status = kv_machine_work(machine, 1, answer);
         if (status != 0) {
@@ -74,7 +77,7 @@ static int gather_range(struct kv_machine *machine,
         kv_machine_reserve_records(machine, *n + 1);
         machine->records[(*n)++] = record;
     }
-    return 0;
+    return status;
 }
 
 static int gather_victims(struct kv_machine *machine,
@@ -173,13 +176,17 @@ int kv_run_exists(struct kv_machine *machine, const Kv__Request *request, struct
     answer->result.exists.present =
         kv_reply_alloc(machine, command->n_keys * sizeof(protobuf_c_boolean));
     answer->result.exists.n_present = command->n_keys;
-    for (size_t i = 0; i < command->n_keys; i++) {
+    for (size_t i = 0; i < command->n_keys && status == 0; i++) {
         bool present = kv_keyspace_get_at(machine,
                                           kv_slice_of_proto(command->keys[i]),
                                           command->at_revision) != NULL;
 
         answer->result.exists.present[i] = present;
         answer->result.exists.count += present;
+        status = kv_machine_work(machine, 0, answer);
+    }
+    if (status != 0) {
+        return status;
     }
     answer->reply.result_case = KV__REPLY__RESULT_EXISTS;
     answer->reply.exists = &answer->result.exists;
@@ -210,7 +217,7 @@ static int count_at(struct kv_machine *machine,
         if (status != 0) {
             return status;
         }
-        count += kv_record_at(record, revision) != NULL;
+        count += kv_machine_record_at(machine, record, revision) != NULL;
     }
     *ret_count = count;
     return 0;

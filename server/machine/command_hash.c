@@ -276,12 +276,16 @@ int kv_run_hash_get(struct kv_machine *machine,
     result->n_present = result->n_values = command->n_fields;
     result->present = kv_reply_alloc(machine, result->n_present * sizeof *result->present);
     result->values = kv_reply_alloc(machine, result->n_values * sizeof *result->values);
-    for (size_t i = 0; i < command->n_fields; i++) {
+    for (size_t i = 0; i < command->n_fields && status == 0; i++) {
         struct kv_slice value = {0};
 
         result->present[i] = kv_map_find(&hash, kv_slice_of_proto(command->fields[i]), &value);
         result->values[i] = (ProtobufCBinaryData){value.size, (uint8_t *)(uintptr_t)value.data};
         bytes += value.size + FIELD_OVERHEAD_BYTES;
+        status = kv_machine_work(machine, 0, answer);
+    }
+    if (status != 0) {
+        return status;
     }
     if (bytes > kv_reply_room(machine)) {
         return kv_reply_too_large(machine, answer, "ask for fewer fields at once");
@@ -309,11 +313,14 @@ int kv_run_hash_exists(struct kv_machine *machine,
     kv__present_result__init(result);
     result->n_present = command->n_fields;
     result->present = kv_reply_alloc(machine, result->n_present * sizeof *result->present);
-    for (size_t i = 0; i < command->n_fields; i++) {
+    for (size_t i = 0; i < command->n_fields && status == 0; i++) {
         result->present[i] = kv_map_find(&hash, kv_slice_of_proto(command->fields[i]), &value);
+        status = kv_machine_work(machine, 0, answer);
     }
-    KV_ANSWER(answer, HASH_EXISTS, hash_exists, present);
-    return 0;
+    if (status == 0) {
+        KV_ANSWER(answer, HASH_EXISTS, hash_exists, present);
+    }
+    return status;
 }
 
 int kv_run_hash_len(struct kv_machine *machine,

@@ -6,6 +6,8 @@
 
 /* Bytes of an element on the wire besides its own, at most. */
 enum { ELEMENT_OVERHEAD_BYTES = 8 };
+/* Of a copied element's record: header, number of the list, position. */
+enum { COPY_OVERHEAD_BYTES = 56 };
 
 /* ---------------------------------------------------------------- checks */
 
@@ -54,8 +56,12 @@ int kv_validate_list_pop(const Kv__Request *request,
                               "a pop that waits takes one element, not %" PRIu64,
                               command->count);
     }
-    if (status == 0 && command->block_ms > 0) {
-        status = kv_error_set(ret_error, KV_UNSUPPORTED, "a pop that waits is not supported yet");
+    if (status == 0 && command->block_ms > KV_DEADLINE_MAX_MS) {
+        status = kv_error_set(ret_error,
+                              KV_OUT_OF_BOUNDS,
+                              "a pop waits at most %u ms, not %" PRIu64,
+                              KV_DEADLINE_MAX_MS,
+                              command->block_ms);
     }
     return status;
 }
@@ -379,6 +385,26 @@ keep_copies(struct kv_collection *list, uint64_t from, uint64_t to, struct kv_an
     return status;
 }
 
+/* Is what copies of [from, to) take within what one command may write? */
+static bool may_copy(struct kv_collection *list, uint64_t from, uint64_t to)
+{
+    uint64_t room = KV_COMMAND_WRITTEN_BYTES_MAX;
+
+    room -= list->machine->written_bytes < room ? list->machine->written_bytes : room;
+    for (uint64_t i = from; i < to; i++) {
+        struct kv_slice element = {0};
+        uint64_t cost;
+
+        (void)kv_list_nth(list, i, &element);
+        cost = element.size + COPY_OVERHEAD_BYTES;
+        if (cost > room) {
+            return false;
+        }
+        room -= cost;
+    }
+    return true;
+}
+
 static void remove_outside(struct kv_collection *list, uint64_t from, uint64_t to)
 {
     struct kv_slice element;
@@ -392,7 +418,7 @@ static void remove_outside(struct kv_collection *list, uint64_t from, uint64_t t
     kv_collection_commit(list);
 }
 
-/* Costs the smaller part: of what stays and what goes. */
+/* Costs the smaller part: of what stays, unless it is large, and what goes. */
 int kv_run_list_trim(struct kv_machine *machine,
                      const Kv__Request *request,
                      struct kv_answer *answer)
@@ -409,10 +435,13 @@ int kv_run_list_trim(struct kv_machine *machine,
     kept = to - from;
     removed = kv_collection_count(&list) - kept;
     status = kv_machine_work(machine, kept < removed ? kept : removed, answer);
-    if (status == 0 && kept < removed) {
+    if (status == 0 && kept < removed && may_copy(&list, from, to)) {
         status = keep_copies(&list, from, to, answer);
     } else if (status == 0) {
-        remove_outside(&list, from, to);
+        status = kv_machine_work(machine, kept < removed ? removed - kept : 0, answer);
+        if (status == 0) {
+            remove_outside(&list, from, to);
+        }
     }
     if (status != 0) {
         return status;
@@ -536,22 +565,28 @@ int kv_run_list_index(struct kv_machine *machine,
     const Kv__ListIndex *command = request->list_index;
     struct kv_collection list;
     struct kv_list_cursor cursor;
-    struct kv_slice element;
+    struct kv_slice element = {0};
     uint64_t place = 0;
     int status = open_list(machine, command->key, command->at_revision, answer, &list);
 
     if (status == 0) {
         status = place_of(&list, command->index, answer, &place);
     }
-    if (status == 0) {
+    if (status == 0 && list.revision == 0) {
+        (void)kv_list_nth(&list, place, &element);
+    } else if (status == 0) {
         status = kv_list_seek(&list, place, answer, &cursor);
+        if (status == 0) {
+            (void)kv_list_next(&cursor, &element);
+        }
     }
-    if (status == 0 && kv_list_next(&cursor, &element)) {
-        begin_elements(machine, answer, 1);
-        add_element(answer, element);
-        KV_ANSWER(answer, LIST_INDEX, list_index, elements);
+    if (status != 0) {
+        return status;
     }
-    return status;
+    begin_elements(machine, answer, 1);
+    add_element(answer, element);
+    KV_ANSWER(answer, LIST_INDEX, list_index, elements);
+    return 0;
 }
 
 int kv_run_list_len(struct kv_machine *machine,

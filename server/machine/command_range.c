@@ -119,6 +119,16 @@ static uint64_t wire_cost(const struct kv_record *record, bool keys_only)
            (keys_only ? 0 : (uint64_t)record->value_size);
 }
 
+/* The record at the cursor. Of now, what is dead is stepped over by whole subtrees: a queue of keys
+ * has all of its past in front. */
+static const struct kv_record *look(const struct query *query, struct kv_tree_cursor *cursor)
+{
+    if (query->revision == 0) {
+        kv_tree_skip_dead(cursor, !query->range->descending);
+    }
+    return kv_tree_cursor_get(cursor);
+}
+
 /* Fills machine->kvs (unless count_only) with what the query finds, at least one key when there is
  * any. */
 static struct found collect(struct kv_machine *machine, const struct query *query)
@@ -129,11 +139,10 @@ static struct found collect(struct kv_machine *machine, const struct query *quer
     uint64_t bytes = 0;
 
     seek(machine, query, &cursor);
-    for (const struct kv_record *newest; (newest = kv_tree_cursor_get(&cursor));
+    for (const struct kv_record *newest; (newest = look(query, &cursor));
          range->descending ? kv_tree_previous(&cursor) : kv_tree_next(&cursor)) {
-        const struct kv_record *record = query->revision     ? kv_record_at(newest, query->revision)
-                                         : newest->tombstone ? NULL
-                                                             : newest;
+        const struct kv_record *record =
+            query->revision ? kv_machine_record_at(machine, newest, query->revision) : newest;
 
         if (is_outside(query, kv_record_key(newest))) {
             return found;

@@ -10,10 +10,10 @@
 #include <xxhash.h>
 
 /* Ids given out so far are below the counter: one that is not there has ended. */
-static int find_live(struct kv_machine *machine,
-                     uint64_t id,
-                     struct kv_sessions_one **ret_one,
-                     struct kv_error *ret_error)
+int kv_session_find_live(struct kv_machine *machine,
+                         uint64_t id,
+                         struct kv_sessions_one **ret_one,
+                         struct kv_error *ret_error)
 {
     struct kv_sessions_one *one = kv_sessions_find(&machine->sessions, id);
 
@@ -82,7 +82,8 @@ int kv_run_session_renew(struct kv_machine *machine,
                          struct kv_answer *answer)
 {
     struct kv_sessions_one *one = NULL;
-    int status = find_live(machine, request->session_renew->session_id, &one, &answer->error);
+    int status =
+        kv_session_find_live(machine, request->session_renew->session_id, &one, &answer->error);
 
     if (status == 0) {
         kv_sessions_renew(&machine->sessions, one, machine->cluster_time_ms);
@@ -95,7 +96,8 @@ int kv_run_session_close(struct kv_machine *machine,
                          struct kv_answer *answer)
 {
     struct kv_sessions_one *one = NULL;
-    int status = find_live(machine, request->session_close->session_id, &one, &answer->error);
+    int status =
+        kv_session_find_live(machine, request->session_close->session_id, &one, &answer->error);
 
     if (status == 0) {
         kv_sessions_remove(&machine->sessions, one);
@@ -116,7 +118,8 @@ int kv_stamp_validate(const Kv__Request *request,
     }
     if (request->command_case == KV__REQUEST__COMMAND_SESSION_OPEN ||
         request->command_case == KV__REQUEST__COMMAND_SESSION_RENEW ||
-        request->command_case == KV__REQUEST__COMMAND_SESSION_CLOSE) {
+        request->command_case == KV__REQUEST__COMMAND_SESSION_CLOSE ||
+        request->command_case == KV__REQUEST__COMMAND_SESSION_CANCEL) {
         return kv_error_set(
             ret_error, KV_INVALID, "a command about a session carries no stamp of one");
     }
@@ -290,6 +293,20 @@ keep(const struct kv_sessions *sessions, const struct kv_sessions_one *one, Kv__
     return kept;
 }
 
+void kv_session_keep(struct kv_machine *machine,
+                     struct kv_sessions_one *one,
+                     uint64_t sequence,
+                     uint64_t command_hash,
+                     Kv__Reply *reply)
+{
+    struct kv_sessions_reply *kept = keep(&machine->sessions, one, reply);
+
+    kept->command_hash = command_hash;
+    kept->revision = reply->revision;
+    kept->code = (uint32_t)reply->code;
+    kv_sessions_record(&machine->sessions, one, sequence, kept);
+}
+
 struct recording {
     struct kv_machine *machine;
     const Kv__Request *request;
@@ -303,18 +320,14 @@ struct recording {
 static void record(void *arg, Kv__Reply *reply)
 {
     struct recording *recording = arg;
-    struct kv_sessions *sessions = &recording->machine->sessions;
-    struct kv_sessions_one *one = recording->one;
-    const Kv__SessionStamp *stamp = recording->request->session;
     enum kv_retry retry = kv_status_retry(-(int)reply->code);
 
     if (retry == KV_RETRY_OK || retry == KV_RETRY_NEVER) {
-        struct kv_sessions_reply *kept = keep(sessions, one, reply);
-
-        kept->command_hash = recording->command_hash;
-        kept->revision = reply->revision;
-        kept->code = (uint32_t)reply->code;
-        kv_sessions_record(sessions, one, stamp->sequence, kept);
+        kv_session_keep(recording->machine,
+                        recording->one,
+                        recording->request->session->sequence,
+                        recording->command_hash,
+                        reply);
     }
     if (recording->fn) {
         recording->fn(recording->arg, reply);
@@ -361,7 +374,7 @@ static int check_sequence(const struct kv_sessions_one *one,
     return 0;
 }
 
-void kv_execute_stamped(struct kv_machine *machine,
+bool kv_execute_stamped(struct kv_machine *machine,
                         const Kv__Request *request,
                         kv_machine_reply_fn fn,
                         void *arg)
@@ -374,7 +387,7 @@ void kv_execute_stamped(struct kv_machine *machine,
     int status = kv_stamp_validate(request, kv_command_classify(request), &error);
 
     if (status == 0) {
-        status = find_live(machine, stamp->session_id, &one, &error);
+        status = kv_session_find_live(machine, stamp->session_id, &one, &error);
     }
     if (status == 0) {
         recording.command_hash = hash_command(machine, request);
@@ -388,20 +401,27 @@ void kv_execute_stamped(struct kv_machine *machine,
                                   one->id);
         } else if (!recorded) {
             status = check_sequence(one, stamp, &error);
+            if (status == 0) {
+                status = kv_wait_start(machine, request, recording.command_hash, &error);
+            }
         }
     }
-    if (status != 0) {
+    if (status < 0) {
         reply_error(machine, request, &error, fn, arg);
-        return;
+        return true;
     }
     /* All before the answer, with which the request may go. */
     kv_sessions_renew(&machine->sessions, one, machine->cluster_time_ms);
     kv_sessions_acknowledge(&machine->sessions, one, stamp->acknowledged_through);
+    kv_wait_acknowledged(machine, one);
     if (recorded) {
         KV_REACHED("session-retry");
         reply_recorded(request, recorded, fn, arg);
-        return;
+        return true;
     }
-    recording.one = one;
-    kv_machine_answer(machine, request, KV_COMMAND_WRITE, record, &recording);
+    if (status == 0) {
+        recording.one = one;
+        kv_machine_answer(machine, request, KV_COMMAND_WRITE, record, &recording);
+    }
+    return status == 0;
 }

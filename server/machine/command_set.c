@@ -311,11 +311,14 @@ int kv_run_set_has(struct kv_machine *machine, const Kv__Request *request, struc
     kv__present_result__init(result);
     result->n_present = command->n_members;
     result->present = kv_reply_alloc(machine, result->n_present * sizeof *result->present);
-    for (size_t i = 0; i < command->n_members; i++) {
+    for (size_t i = 0; i < command->n_members && status == 0; i++) {
         result->present[i] = kv_map_find(&set, kv_slice_of_proto(command->members[i]), &value);
+        status = kv_machine_work(machine, 0, answer);
     }
-    KV_ANSWER(answer, SET_HAS, set_has, present);
-    return 0;
+    if (status == 0) {
+        KV_ANSWER(answer, SET_HAS, set_has, present);
+    }
+    return status;
 }
 
 int kv_run_set_len(struct kv_machine *machine, const Kv__Request *request, struct kv_answer *answer)

@@ -7,6 +7,8 @@
 
 /* Bytes of a member on the wire besides itself, at most. */
 enum { MEMBER_OVERHEAD_BYTES = 8 };
+/* Of a member's record: header, number of the set. */
+enum { RECORD_OVERHEAD_BYTES = 48 };
 
 /* Members, borrowed from records that stay until the end of the entry. */
 struct members {
@@ -166,8 +168,15 @@ static int narrow(struct members *members, const Kv__SetCombine *command, struct
 static int store(struct members *members, ProtobufCBinaryData key, struct kv_answer *answer)
 {
     struct kv_collection set;
+    uint64_t bytes = 0;
     int status = kv_machine_work(members->machine, members->n, answer);
 
+    for (size_t i = 0; i < members->n; i++) {
+        bytes += members->items[i].len + RECORD_OVERHEAD_BYTES;
+    }
+    if (status == 0) {
+        status = kv_machine_check_written(members->machine, bytes, answer);
+    }
     if (status != 0) {
         return status;
     }

@@ -86,7 +86,7 @@ int kv_validate_set_range(const Kv__Request *request,
 }
 
 /* The key's live record, when it is absent or a string. KV_WRONG_TYPE otherwise. */
-static int get_string(const struct kv_machine *machine,
+static int get_string(struct kv_machine *machine,
                       struct kv_slice key,
                       int64_t revision,
                       const struct kv_record **ret_record,

@@ -214,13 +214,16 @@ int kv_run_zset_score(struct kv_machine *machine,
     result->n_present = result->n_scores = command->n_members;
     result->present = kv_reply_alloc(machine, result->n_present * sizeof *result->present);
     result->scores = kv_reply_alloc(machine, result->n_scores * sizeof *result->scores);
-    for (size_t i = 0; i < command->n_members; i++) {
+    for (size_t i = 0; i < command->n_members && status == 0; i++) {
         result->scores[i] = 0;
         result->present[i] =
             kv_zset_find(&zset, kv_slice_of_proto(command->members[i]), &result->scores[i]);
+        status = kv_machine_work(machine, 0, answer);
     }
-    KV_ANSWER(answer, ZSET_SCORE, zset_score, zset_score);
-    return 0;
+    if (status == 0) {
+        KV_ANSWER(answer, ZSET_SCORE, zset_score, zset_score);
+    }
+    return status;
 }
 
 int kv_run_zset_rank(struct kv_machine *machine,

@@ -7,6 +7,8 @@
 
 /* Bytes of a member on the wire besides itself, at most. */
 enum { MEMBER_OVERHEAD_BYTES = 24 };
+/* Of a member's record: header, number of the set, score. */
+enum { RECORD_OVERHEAD_BYTES = 56 };
 
 /* A member as a source has it, or as several have it together. */
 struct found {
@@ -228,8 +230,15 @@ static int subtract(struct combination *all)
 static int store(struct combination *all)
 {
     struct kv_collection zset;
+    uint64_t bytes = 0;
     int status = kv_machine_work(all->machine, all->n, all->answer);
 
+    for (size_t i = 0; i < all->n; i++) {
+        bytes += all->items[i].at.member.size + RECORD_OVERHEAD_BYTES;
+    }
+    if (status == 0) {
+        status = kv_machine_check_written(all->machine, bytes, all->answer);
+    }
     if (status != 0) {
         return status;
     }

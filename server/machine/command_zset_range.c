@@ -6,6 +6,8 @@
 
 /* Bytes of a member on the wire besides itself, at most. */
 enum { MEMBER_OVERHEAD_BYTES = 24 };
+/* Of what a removed member leaves: header, number of the set. */
+enum { TOMBSTONE_OVERHEAD_BYTES = 48 };
 
 /* ---------------------------------------------------------------- checks */
 
@@ -227,6 +229,7 @@ static int remove_part(struct kv_machine *machine, struct part *part, struct kv_
     const uint64_t n = part->to - part->from;
     struct kv_zset_cursor cursor;
     struct kv_zset_member *members;
+    uint64_t bytes = 0;
     int status;
 
     if (n == 0) {
@@ -242,8 +245,14 @@ static int remove_part(struct kv_machine *machine, struct part *part, struct kv_
     }
     members = kv_reply_alloc(machine, n * sizeof *members);
     seek_part(part, &cursor);
-    for (uint64_t i = 0; i < n; i++) {
+    /* Each that goes is written down by name; the names are in memory until then. */
+    for (uint64_t i = 0; i < n && status == 0; i++) {
         kv_zset_next(&cursor, &members[i]);
+        bytes += members[i].member.size + TOMBSTONE_OVERHEAD_BYTES;
+        status = kv_machine_check_written(machine, bytes, answer);
+    }
+    if (status != 0) {
+        return status;
     }
     for (uint64_t i = 0; i < n; i++) {
         (void)kv_zset_remove(&part->zset, members[i].member);

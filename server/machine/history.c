@@ -162,6 +162,18 @@ void kv_history_copy_marks(const struct kv_history *history, struct kv_history_m
     }
 }
 
+/* Moves the oldest revision to the oldest mark. */
+static void take_mark(struct kv_history *history)
+{
+    const struct kv_history_mark *mark = mark_at(history, 0);
+
+    history->oldest_revision = mark->revision;
+    history->bytes -= mark->bytes;
+    history->versions -= mark->versions;
+    history->marks_first = (history->marks_first + 1) % history->marks_capacity;
+    history->n_marks--;
+}
+
 /* Moves the oldest revision over one mark, if the limits want that. */
 static bool move_oldest(struct kv_history *history, const struct kv_history_limits *limits)
 {
@@ -172,17 +184,63 @@ static bool move_oldest(struct kv_history *history, const struct kv_history_limi
     if (!mark || (!too_old && history->bytes <= limits->bytes)) {
         return false;
     }
-    history->oldest_revision = mark->revision;
-    history->bytes -= mark->bytes;
-    history->versions -= mark->versions;
-    history->marks_first = (history->marks_first + 1) % history->marks_capacity;
-    history->n_marks--;
+    take_mark(history);
     return true;
 }
 
 void kv_history_trim(struct kv_history *history, const struct kv_history_limits *limits)
 {
     while (move_oldest(history, limits)) {
+    }
+}
+
+/* What the events behind `from` up to `to` cost. */
+static void
+sum_events(const struct kv_history *history, int64_t from, int64_t to, struct kv_history_mark *ret)
+{
+    size_t at = history->first_at;
+
+    *ret = (struct kv_history_mark){0};
+    for (const struct kv_history_chunk *chunk = history->first; chunk; chunk = chunk->next) {
+        if (chunk->events[chunk->n - 1]->mod_revision <= from) {
+            at = chunk->n;
+        }
+        for (; at < chunk->n; at++) {
+            const struct kv_record *record = chunk->events[at];
+
+            if (record->mod_revision > to) {
+                return;
+            }
+            if (record->mod_revision > from) {
+                ret->bytes += event_cost(record);
+                ret->versions += record->older && !record->older->tombstone;
+            }
+        }
+        at = 0;
+    }
+}
+
+void kv_history_compact(struct kv_history *history, int64_t revision)
+{
+    struct kv_history_mark part;
+
+    while (history->n_marks > 0 && mark_at(history, 0)->revision <= revision) {
+        take_mark(history);
+    }
+    if (revision <= history->oldest_revision) {
+        return;
+    }
+    /* It lies within the oldest mark, or behind the newest: a part of that goes. */
+    sum_events(history, history->oldest_revision, revision, &part);
+    history->oldest_revision = revision;
+    history->bytes -= part.bytes;
+    history->versions -= part.versions;
+    if (history->n_marks > 0) {
+        mark_at(history, 0)->bytes -= part.bytes;
+        mark_at(history, 0)->versions -= part.versions;
+    } else {
+        history->new_bytes -= part.bytes;
+        history->new_versions -= part.versions;
     }
 }
 

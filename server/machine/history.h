@@ -59,6 +59,8 @@ void kv_history_mark(struct kv_history *history, int64_t revision, int64_t time_
 void kv_history_restore_mark(struct kv_history *history, int64_t revision, int64_t time_ms);
 /* Moves the oldest revision as the limits demand. */
 void kv_history_trim(struct kv_history *history, const struct kv_history_limits *limits);
+/* Moves the oldest revision to this one, if it lies behind it; it is none of the future. */
+void kv_history_compact(struct kv_history *history, int64_t revision);
 /* Takes out the oldest event that no read can see any more; NULL: there is none. Its chunk goes to
  * the tree, which frees it behind all pins. */
 struct kv_record *kv_history_take_dead(struct kv_history *history, struct kv_tree *tree);

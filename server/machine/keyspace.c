@@ -25,12 +25,24 @@ const struct kv_record *kv_record_at(const struct kv_record *newest, int64_t rev
 }
 
 const struct kv_record *
-kv_keyspace_get_at(const struct kv_machine *machine, struct kv_slice key, int64_t revision)
+kv_machine_record_at(struct kv_machine *machine, const struct kv_record *newest, int64_t revision)
+{
+    const struct kv_record *record = newest;
+
+    while (record && record->mod_revision > revision) {
+        record = record->older;
+        machine->passed++;
+    }
+    return record && !record->tombstone ? record : NULL;
+}
+
+const struct kv_record *
+kv_keyspace_get_at(struct kv_machine *machine, struct kv_slice key, int64_t revision)
 {
     if (revision == 0) {
         return kv_keyspace_get(machine, key);
     }
-    return kv_record_at(kv_tree_find(&machine->tree, key), revision);
+    return kv_machine_record_at(machine, kv_tree_find(&machine->tree, key), revision);
 }
 
 int kv_keyspace_check_revision(const struct kv_machine *machine,
@@ -98,6 +110,9 @@ static void commit(struct kv_machine *machine, struct kv_record *record, bool ke
         record->version = (was_live ? older->version + 1 : 1) & KV_VERSION_MAX;
         machine->data_bytes += kv_record_data_bytes(record);
         machine->state_hash += kv_record_hash(record);
+        if (record->type == KV_TYPE_LIST) {
+            kv_waiters_note(&machine->waiters, kv_record_key(record));
+        }
     }
     if (was_live) {
         uncount(machine, older);
@@ -154,7 +169,8 @@ int kv_wrong_type(struct kv_answer *answer, const struct kv_record *record, enum
 
 int kv_machine_work(struct kv_machine *machine, uint64_t n, struct kv_answer *answer)
 {
-    machine->work += n;
+    machine->work += n + machine->passed / KV_VERSIONS_PER_ELEMENT;
+    machine->passed %= KV_VERSIONS_PER_ELEMENT;
     if (machine->work <= machine->settings.work_elements) {
         return 0;
     }

@@ -25,6 +25,9 @@ int kv_machine_open(struct kv_machine **ret_machine)
     kv_arena_init(&machine->arena, KV_REPLY_MEMORY_BYTES_MAX);
     kv_history_init(&machine->history);
     kv_sessions_init(&machine->sessions);
+    kv_waiters_init(&machine->waiters);
+    machine->sessions.ended = kv_wait_session_ended;
+    machine->sessions.ended_arg = machine;
     kv_settings_init(&machine->settings);
     machine->revision = KV_REVISION_FIRST;
     machine->reclaim_per_entry = KV_RECLAIM_PER_ENTRY;
@@ -45,6 +48,7 @@ void kv_machine_close(struct kv_machine *machine)
     (void)XXH3_freeState(machine->command_hash);
     kv_dropped_deinit(&machine->dropped);
     kv_arena_deinit(&machine->arena);
+    kv_waiters_deinit(&machine->waiters);
     free(machine->records);
     free(machine);
 }
@@ -58,12 +62,14 @@ int kv_machine_begin(struct kv_machine *machine,
     if (machine_version > KV_MACHINE_VERSION) {
         return KV_UNSUPPORTED;
     }
+    machine->is_first_entry = machine->applied_index == 0;
     machine->applied_index = index;
     if (cluster_time_ms > machine->cluster_time_ms) {
         machine->cluster_time_ms = cluster_time_ms;
     }
     machine->entry_changed = false;
     machine->operation = 0;
+    kv_wait_expire(machine);
     kv_sessions_expire(&machine->sessions, machine->cluster_time_ms);
     return 0;
 }
@@ -74,13 +80,19 @@ static int run_write(struct kv_machine *machine,
                      const Kv__Request *request,
                      struct kv_answer *answer)
 {
+    const uint64_t live_bytes = kv_machine_live_bytes(machine);
     struct kv_savepoint savepoint;
     int status;
 
     kv_machine_save(machine, &savepoint);
     status = command->run(machine, request, answer);
+    if (status == 0) {
+        status = kv_machine_check_space(machine, live_bytes, answer);
+    }
     if (status != 0 && machine->changed) {
         kv_machine_restore(machine, &savepoint);
+        /* It may borrow from what is gone. */
+        answer->reply.result_case = KV__REPLY__RESULT__NOT_SET;
     }
     machine->operation++;
     return status;
@@ -122,6 +134,7 @@ void kv_machine_answer(struct kv_machine *machine,
     kv_arena_reset(&machine->arena);
     kv_machine_reset_scratch(machine);
     machine->work = 0;
+    machine->passed = 0;
     machine->written_bytes = 0;
     machine->reading = cls == KV_COMMAND_READ;
     kv_answer_init(&answer);
@@ -148,16 +161,20 @@ void kv_machine_answer(struct kv_machine *machine,
     }
 }
 
-void kv_machine_execute(struct kv_machine *machine,
+bool kv_machine_execute(struct kv_machine *machine,
                         const Kv__Request *request,
                         kv_machine_reply_fn fn,
                         void *arg)
 {
+    bool answered = true;
+
     if (request->session) {
-        kv_execute_stamped(machine, request, fn, arg);
+        answered = kv_execute_stamped(machine, request, fn, arg);
     } else {
         kv_machine_answer(machine, request, KV_COMMAND_WRITE, fn, arg);
     }
+    kv_wait_serve(machine);
+    return answered;
 }
 
 void kv_machine_read(struct kv_machine *machine,
@@ -173,10 +190,11 @@ void kv_machine_end(struct kv_machine *machine)
     const struct kv_history_limits limits = {
         .now_ms = machine->cluster_time_ms,
         .age_ms = machine->settings.history_age_ms,
-        .bytes = machine->settings.history_bytes,
+        .bytes = kv_machine_history_room(machine),
     };
 
-    if (machine->entry_changed) {
+    /* Not when all of the entry was compacted by its end. */
+    if (machine->entry_changed && machine->revision > machine->history.oldest_revision) {
         kv_history_mark(&machine->history, machine->revision, machine->cluster_time_ms);
     }
     kv_history_trim(&machine->history, &limits);
@@ -195,7 +213,10 @@ int64_t kv_machine_oldest_revision(const struct kv_machine *machine)
 
 int64_t kv_machine_next_due_ms(const struct kv_machine *machine)
 {
-    return kv_sessions_next_due_ms(&machine->sessions);
+    const struct kv_waiter *waiter = kv_waiters_next_due(&machine->waiters);
+    int64_t due_ms = kv_sessions_next_due_ms(&machine->sessions);
+
+    return waiter && waiter->deadline_ms < due_ms ? waiter->deadline_ms : due_ms;
 }
 
 int64_t kv_machine_cluster_time_ms(const struct kv_machine *machine)
@@ -215,7 +236,8 @@ const struct kv_machine_settings *kv_machine_settings_of(const struct kv_machine
 
 uint64_t kv_machine_state_hash(const struct kv_machine *machine)
 {
-    return machine->state_hash + kv_sessions_hash(&machine->sessions);
+    return machine->state_hash + kv_sessions_hash(&machine->sessions) +
+           kv_waiters_hash(&machine->waiters);
 }
 
 void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats *ret_stats)
@@ -225,8 +247,10 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
         .data_bytes = machine->data_bytes,
         .history_bytes = machine->history.bytes,
         .versions = machine->history.versions,
+        .used_bytes = kv_machine_used_bytes(machine),
         .sessions = machine->sessions.n,
         .session_bytes = machine->sessions.bytes,
+        .waiters = machine->waiters.n,
         .unreclaimed_bytes = machine->tree.retired_bytes + machine->elements.retired_bytes,
     };
 }

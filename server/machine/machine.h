@@ -24,6 +24,7 @@ struct kv_machine_settings {
     uint64_t reply_bytes;
     uint64_t history_age_ms;
     uint64_t history_bytes;
+    uint64_t data_bytes; /* live data and history together; 0: no limit */
     uint64_t sessions;
     uint64_t session_ttl_min_ms;
     uint64_t session_ttl_max_ms;
@@ -64,6 +65,8 @@ int kv_command_validate(const Kv__Request *request,
 void *kv_machine_alloc(size_t size);
 
 typedef void (*kv_machine_reply_fn)(void *arg, Kv__Reply *reply);
+/* tag: as given to kv_machine_tag_waiter(). */
+typedef void (*kv_machine_wake_fn)(void *arg, void *tag, Kv__Reply *reply);
 
 /* index must be the last one's successor or later. Moves the clock (never back), then ends what is
  * due.
@@ -74,11 +77,18 @@ int kv_machine_begin(struct kv_machine *machine,
                      int64_t cluster_time_ms) KV_MUST_CHECK;
 /* Runs one write. fn may be NULL (a follower does not need the reply) and may free the request;
  * reply->id is request->id. A request that is no valid write gives an error reply and changes
- * nothing. Out of memory aborts the process (skipping would diverge). */
-void kv_machine_execute(struct kv_machine *machine,
+ * nothing. Out of memory aborts the process (skipping would diverge). False: it is a pop that waits
+ * for an element, and fn was not called; the reply comes with a later entry, see
+ * kv_machine_on_wake(). */
+bool kv_machine_execute(struct kv_machine *machine,
                         const Kv__Request *request,
                         kv_machine_reply_fn fn,
                         void *arg);
+/* Gets the replies of what waited and has a tag, during begin and execute. reply->id is 0. */
+void kv_machine_on_wake(struct kv_machine *machine, kv_machine_wake_fn fn, void *arg);
+/* Whom to tell of the sequence that waits; NULL: nobody. Not of the state: another machine made of
+ * it has no tags. Returns who was to be told so far. */
+void *kv_machine_tag_waiter(struct kv_machine *machine, const Kv__SessionStamp *stamp, void *tag);
 /* History over its retention goes; what it held is freed in bounded steps. */
 void kv_machine_end(struct kv_machine *machine);
 /* One more such step, for idle times; it changes nothing that can be read. True: there is more. */
@@ -125,8 +135,10 @@ struct kv_machine_stats {
     uint64_t data_bytes;    /* keys and values, live */
     uint64_t history_bytes; /* superseded versions, tombstones and events that reads can see */
     uint64_t versions;      /* superseded values that reads can see */
+    uint64_t used_bytes;    /* what counts against the data limit */
     uint64_t sessions;
     uint64_t session_bytes; /* sessions and the answers that they keep */
+    uint64_t waiters;       /* pops that wait */
     /* Not of the state: memory that is held for open views, or waits for its turn to be freed. */
     uint64_t unreclaimed_bytes;
 };

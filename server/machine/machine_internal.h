@@ -8,6 +8,7 @@
 #include "server/machine/machine.h"
 #include "server/machine/sessions.h"
 #include "server/machine/tree.h"
+#include "server/machine/waiters.h"
 
 #include <xxhash.h>
 
@@ -23,6 +24,9 @@ struct kv_machine {
     struct kv_tree scores; /* of large sorted sets by score: made of the elements, has no history */
     struct kv_history history;
     struct kv_sessions sessions;
+    struct kv_waiters waiters;
+    kv_machine_wake_fn wake; /* may be NULL */
+    void *wake_arg;
     struct kv_machine_settings settings;
     int64_t revision;
     int64_t cluster_time_ms;
@@ -32,7 +36,9 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
+    bool is_first_entry; /* the one being applied, of all */
     uint64_t work;            /* elements that this command has touched */
+    uint64_t passed;          /* versions that it passed over, not yet counted as work */
     bool reading;             /* outside the log: an answer may differ from other nodes' */
     uint64_t random_reads;    /* so that each chooses anew */
     uint64_t written_bytes;   /* of the versions that it has made */
@@ -91,30 +97,12 @@ struct kv_answer {
         Kv__TxnResult txn;
         Kv__CompactResult compact;
         Kv__SessionOpenResult session_open;
+        Kv__KeyHistoryResult key_history;
     } result;
     Kv__KeyValue kv;
     Kv__ConfigEntry entries[16];
     Kv__ConfigEntry *entry_pointers[16];
 };
-
-/* --- machine.c --- */
-/* Runs a command and gives its reply, whatever becomes of it. */
-void kv_machine_answer(struct kv_machine *machine,
-                       const Kv__Request *request,
-                       enum kv_command_class cls,
-                       kv_machine_reply_fn fn,
-                       void *arg);
-
-/* --- command_session.c --- */
-/* What can be told of a stamp without the state. */
-int kv_stamp_validate(const Kv__Request *request,
-                      enum kv_command_class cls,
-                      struct kv_error *ret_error) KV_MUST_CHECK;
-/* A write with a stamp: runs it, or gives the answer of the time when it was run. */
-void kv_execute_stamped(struct kv_machine *machine,
-                        const Kv__Request *request,
-                        kv_machine_reply_fn fn,
-                        void *arg);
 
 /* --- keyspace.c: records by key and revision, and changes --- */
 static inline struct kv_slice kv_slice_of_proto(ProtobufCBinaryData data)
@@ -125,9 +113,13 @@ static inline struct kv_slice kv_slice_of_proto(ProtobufCBinaryData data)
 struct kv_record *kv_keyspace_get(const struct kv_machine *machine, struct kv_slice key);
 /* Live at the revision (0: now), or NULL. */
 const struct kv_record *
-kv_keyspace_get_at(const struct kv_machine *machine, struct kv_slice key, int64_t revision);
+kv_keyspace_get_at(struct kv_machine *machine, struct kv_slice key, int64_t revision);
 /* Looks at no `older` of a record with mod_revision <= revision (M11). */
 const struct kv_record *kv_record_at(const struct kv_record *newest, int64_t revision);
+/* As kv_record_at() for a command: what it passes over becomes work with the next
+ * kv_machine_work(). All nodes pass over the same, since nothing behind the oldest revision is. */
+const struct kv_record *
+kv_machine_record_at(struct kv_machine *machine, const struct kv_record *newest, int64_t revision);
 /* A tombstone that no read can see, whether its memory is there still or not. */
 static inline bool kv_keyspace_is_dead(const struct kv_machine *machine,
                                        const struct kv_record *record)
@@ -162,7 +154,7 @@ void kv_keyspace_rename(struct kv_machine *machine,
 int kv_wrong_type(struct kv_answer *answer,
                   const struct kv_record *record,
                   enum kv_type wanted) KV_MUST_CHECK;
-/* Counts what the command touches: KV_TOO_LARGE beyond the work limit. */
+/* Counts what the command touches, and what it passed over: KV_TOO_LARGE beyond the work limit. */
 int kv_machine_work(struct kv_machine *machine, uint64_t n, struct kv_answer *answer) KV_MUST_CHECK;
 /* KV_TOO_LARGE: the versions that the command has made, and `more` bytes, are over what one may
  * make. */
@@ -184,6 +176,17 @@ uint64_t kv_reply_room(const struct kv_machine *machine);
 int kv_reply_too_large(const struct kv_machine *machine,
                        struct kv_answer *answer,
                        const char *advice) KV_MUST_CHECK;
+/* --- usage.c --- */
+/* Of keys, values and elements with their overhead. */
+uint64_t kv_machine_live_bytes(const struct kv_machine *machine);
+/* What counts against the data limit: live data, sessions with their answers, history. */
+uint64_t kv_machine_used_bytes(const struct kv_machine *machine);
+/* What history may take. */
+uint64_t kv_machine_history_room(const struct kv_machine *machine);
+/* KV_NO_SPACE: a command has made the live data larger than before, and than the data limit. */
+int kv_machine_check_space(const struct kv_machine *machine,
+                           uint64_t live_before,
+                           struct kv_answer *answer) KV_MUST_CHECK;
 /* --- savepoint.c --- */
 void kv_machine_save(const struct kv_machine *machine, struct kv_savepoint *ret_savepoint);
 /* Takes back all changes since; no entry ended and nothing was reclaimed in between. */
@@ -198,7 +201,7 @@ struct kv_bounds {
     struct kv_slice start; /* inclusive */
     struct kv_slice end;   /* exclusive */
     bool has_end;
-    uint8_t end_memory[KV_KEY_BYTES_MAX + 1];
+    uint8_t end_memory[KV_KEY_BYTES_MAX + 2]; /* a successor of the longest start */
 };
 void kv_bounds_of(const Kv__KeyRange *range, struct kv_bounds *ret_bounds);
 

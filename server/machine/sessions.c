@@ -257,6 +257,9 @@ struct kv_sessions_one *kv_sessions_add(
 
 void kv_sessions_remove(struct kv_sessions *sessions, struct kv_sessions_one *one)
 {
+    if (sessions->ended) {
+        sessions->ended(sessions->ended_arg, one->id);
+    }
     take_from_slot(sessions, one);
     take_from_heap(sessions, one);
     if (one->prev) {

@@ -53,7 +53,9 @@ struct kv_sessions {
     struct kv_sessions_one *last;
     struct kv_sessions_one **slots; /* by id */
     size_t n_slots;
-    struct kv_sessions_one **heap; /* least (deadline, id) first */
+    struct kv_sessions_one **heap;         /* least (deadline, id) first */
+    void (*ended)(void *arg, uint64_t id); /* is told of each that goes; may be NULL */
+    void *ended_arg;
     size_t heap_capacity;
 };
 

@@ -49,6 +49,13 @@ static const struct setting settings_table[] = {
      64 * 1024 * KV_MIB,
      "bytes",
      "how much replaced versions may take, whichever is reached first"},
+    {"data-limit",
+     offsetof(struct kv_machine_settings, data_bytes),
+     0,
+     0,
+     KV_DATA_BYTES_MAX,
+     "bytes",
+     "how much data and its history may take, 0: no limit"},
     {"session-limit",
      offsetof(struct kv_machine_settings, sessions),
      KV_SESSIONS_DEFAULT,
@@ -118,7 +125,7 @@ int kv_settings_check_name(const char *name, struct kv_error *ret_error)
     return kv_error_set(ret_error,
                         KV_NOT_FOUND,
                         "there is no setting \"%.64s\"; there are value-limit, work-limit, "
-                        "reply-limit, history-age, history-bytes, session-limit, "
+                        "reply-limit, history-age, history-bytes, data-limit, session-limit, "
                         "session-ttl-min, session-ttl-max",
                         name);
 }
@@ -246,7 +253,9 @@ int kv_run_config_set(struct kv_machine *machine,
     value = value_of(&machine->settings, find_setting(command->name));
     kv__config_set_result__init(&answer->result.config_set);
     answer->result.config_set.previous = *value;
-    *value = command->value;
+    if (!command->at_bootstrap || machine->is_first_entry) {
+        *value = command->value;
+    }
     answer->reply.result_case = KV__REPLY__RESULT_CONFIG_SET;
     answer->reply.config_set = &answer->result.config_set;
     return 0;

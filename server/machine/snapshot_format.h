@@ -10,6 +10,8 @@
  *   MARKS    history can end at these: n times u64 revision, u64 time, ascending
  *   SESSIONS one when a session was ever opened: u64 last id given, number of sessions, their bytes
  *   SESSION  one for each, by ascending id: sessions_snapshot.c
+ *   WAITERS  one when a pop ever waited: u64 last number given, number of those that wait
+ *   WAITER   one for each, by ascending number: waiters_snapshot.c
  *   BASE     a live key as of the oldest revision, by ascending key: u64 mod revision, create
  *            revision, version; type
  *   ELEMENT  an element of those of them that are large collections, by ascending key: u64 mod
@@ -44,6 +46,8 @@ enum kv_item_kind {
     KV_ITEM_MARKS = 3,
     KV_ITEM_SESSIONS = 16,
     KV_ITEM_SESSION = 17,
+    KV_ITEM_WAITERS = 18,
+    KV_ITEM_WAITER = 19,
     KV_ITEM_BASE = 64,
     KV_ITEM_ELEMENT = 65,
     KV_ITEM_CHANGE = 128,
@@ -59,7 +63,12 @@ enum {
 };
 
 enum { KV_ITEM_HEAD_FIXED = 48, KV_ITEM_BASE_FIXED = 24, KV_ITEM_CHANGE_FIXED = 8 };
-enum { KV_ITEM_SESSIONS_FIXED = 24, KV_ITEM_SETTING_FIXED = 8, KV_ITEM_END_FIXED = 80 };
+enum {
+    KV_ITEM_SESSIONS_FIXED = 24,
+    KV_ITEM_WAITERS_FIXED = 16,
+    KV_ITEM_SETTING_FIXED = 8,
+    KV_ITEM_END_FIXED = 80
+};
 
 /* What the END item says about those before it. */
 struct kv_snapshot_totals {

@@ -80,8 +80,11 @@ static size_t fixed_size_of(enum kv_item_kind kind)
         return KV_ITEM_END_FIXED;
     case KV_ITEM_SESSIONS:
         return KV_ITEM_SESSIONS_FIXED;
+    case KV_ITEM_WAITERS:
+        return KV_ITEM_WAITERS_FIXED;
     case KV_ITEM_MARKS:
     case KV_ITEM_SESSION:
+    case KV_ITEM_WAITER:
         break;
     }
     return 0;
@@ -90,9 +93,9 @@ static size_t fixed_size_of(enum kv_item_kind kind)
 static bool is_known(unsigned kind)
 {
     return kind == KV_ITEM_HEAD || kind == KV_ITEM_SETTING || kind == KV_ITEM_MARKS ||
-           kind == KV_ITEM_SESSIONS || kind == KV_ITEM_SESSION || kind == KV_ITEM_BASE ||
-           kind == KV_ITEM_ELEMENT || kind == KV_ITEM_CHANGE || kind == KV_ITEM_ELEMENT_CHANGE ||
-           kind == KV_ITEM_END;
+           kind == KV_ITEM_SESSIONS || kind == KV_ITEM_SESSION || kind == KV_ITEM_WAITERS ||
+           kind == KV_ITEM_WAITER || kind == KV_ITEM_BASE || kind == KV_ITEM_ELEMENT ||
+           kind == KV_ITEM_CHANGE || kind == KV_ITEM_ELEMENT_CHANGE || kind == KV_ITEM_END;
 }
 
 /* Changes of keys and of elements are one log. */
@@ -107,7 +110,7 @@ static bool is_in_order(const struct kv_machine_loader *loader, enum kv_item_kin
     if (loader->kind == 0 || kind == KV_ITEM_HEAD) {
         return loader->kind == 0 && kind == KV_ITEM_HEAD;
     }
-    if (kind == KV_ITEM_SESSIONS && loader->kind == kind) {
+    if ((kind == KV_ITEM_SESSIONS || kind == KV_ITEM_WAITERS) && loader->kind == kind) {
         return false;
     }
     return phase_of(kind) >= phase_of(loader->kind) && loader->kind != KV_ITEM_END;
@@ -331,6 +334,63 @@ static int load_session(struct kv_machine_loader *loader,
     return status == 0 ? 0 : kv_loader_refuse(loader, status, ret_error, "%s", error.message);
 }
 
+static int load_waiters(struct kv_machine_loader *loader,
+                        const struct kv_item *item,
+                        struct kv_error *ret_error)
+{
+    loader->last_waiter = kv_item_number(item, 0);
+    loader->said_waiters = kv_item_number(item, 1);
+    if (item->key.size + item->value.size > 0 || loader->last_waiter == 0 ||
+        loader->last_waiter > NUMBER_MAX) {
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "the last number of a waiter");
+    }
+    return 0;
+}
+
+static int load_waiter(struct kv_machine_loader *loader,
+                       const struct kv_item *item,
+                       struct kv_error *ret_error)
+{
+    struct kv_machine *machine = loader->machine;
+    struct kv_error error;
+    int status;
+
+    if (item->key.size > 0) {
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "a waiter with a key");
+    }
+    status = kv_waiters_restore(
+        &machine->waiters, &machine->sessions, item->value, machine->cluster_time_ms, &error);
+    return status == 0 ? 0 : kv_loader_refuse(loader, status, ret_error, "%s", error.message);
+}
+
+/* Who waits finds no list, and the numbers are those that were said. */
+static int finish_waiters(struct kv_machine_loader *loader, struct kv_error *ret_error)
+{
+    struct kv_machine *machine = loader->machine;
+    struct kv_waiters *waiters = &machine->waiters;
+
+    kv_waiters_forget_ready(waiters);
+    if (waiters->n != loader->said_waiters || waiters->last_number > loader->last_waiter) {
+        return kv_error_set(ret_error,
+                            KV_CORRUPT,
+                            "the snapshot is damaged: it says that %" PRIu64
+                            " pops wait, it has %zu",
+                            loader->said_waiters,
+                            waiters->n);
+    }
+    waiters->last_number = loader->last_waiter;
+    for (const struct kv_waiter *waiter = waiters->oldest; waiter; waiter = waiter->newer) {
+        const struct kv_record *record = kv_keyspace_get(machine, kv_waiter_key(waiter));
+
+        if (record && record->type == KV_TYPE_LIST) {
+            return kv_error_set(ret_error,
+                                KV_CORRUPT,
+                                "the snapshot is damaged: a pop waits for a list that is there");
+        }
+    }
+    return 0;
+}
+
 static int
 load_end(struct kv_machine_loader *loader, const struct kv_item *item, struct kv_error *ret_error)
 {
@@ -367,6 +427,10 @@ load_item(struct kv_machine_loader *loader, const struct kv_item *item, struct k
         return load_sessions(loader, item, ret_error);
     case KV_ITEM_SESSION:
         return load_session(loader, item, ret_error);
+    case KV_ITEM_WAITERS:
+        return load_waiters(loader, item, ret_error);
+    case KV_ITEM_WAITER:
+        return load_waiter(loader, item, ret_error);
     case KV_ITEM_BASE:
         return kv_loader_base(loader, item, ret_error);
     case KV_ITEM_ELEMENT:
@@ -505,6 +569,10 @@ int kv_machine_loader_finish(struct kv_machine_loader *loader,
                             loader->said_session_bytes,
                             machine->sessions.n,
                             machine->sessions.bytes);
+    }
+    status = finish_waiters(loader, ret_error);
+    if (status != 0) {
+        return status;
     }
     is->keys = kv_tree_count(&machine->tree);
     is->data_bytes = machine->data_bytes;

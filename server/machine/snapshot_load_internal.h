@@ -18,8 +18,8 @@ struct kv_machine_loader {
     enum kv_item_kind kind; /* of the newest item; 0: none yet */
     uint64_t n_items;
     int64_t change_revision; /* of the newest change */
-    uint64_t said_sessions;
-    uint64_t said_session_bytes;
+    uint64_t said_sessions, said_session_bytes;
+    uint64_t said_waiters, last_waiter;
     struct kv_sums sums;       /* of the large collections that there were */
     struct kv_large *expected; /* those of the base, as their keys tell them */
     size_t n_expected, expected_capacity;

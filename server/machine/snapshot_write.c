@@ -18,6 +18,8 @@ enum step {
     STEP_MARKS,
     STEP_SESSIONS,
     STEP_SESSION,
+    STEP_WAITERS,
+    STEP_WAITER,
     STEP_BASE,
     STEP_ELEMENTS,
     STEP_CHANGES,
@@ -37,14 +39,15 @@ struct kv_machine_view {
     struct kv_history_mark *marks;
     size_t n_marks;
     struct kv_sessions_copy sessions;
+    struct kv_waiters_copy waiters;
     /* Where the reader is; the reader's alone. */
     enum step step;
-    size_t at;                    /* setting or mark */
+    size_t at; /* setting or mark */
+    size_t session_at, session_next;
+    size_t waiter_at, waiter_next;
     struct kv_tree_cursor cursor; /* of keys, then of elements */
     uint64_t *ids; /* of the large collections of the base; sorted for their elements */
     size_t n_ids, ids_capacity, id_at;
-    size_t session_at;
-    size_t session_next;
     struct kv_history_reader events;
     struct kv_snapshot_totals totals; /* of the state from the start, the rest as it goes */
     XXH3_state_t *hash;
@@ -66,6 +69,7 @@ static void free_view(struct kv_machine_view *view)
     free(view->marks);
     free(view->ids);
     kv_sessions_copy_deinit(&view->sessions);
+    kv_waiters_copy_deinit(&view->waiters);
     (void)XXH3_freeState(view->hash);
     free(view);
 }
@@ -94,7 +98,8 @@ int kv_machine_view_open(struct kv_machine *machine, struct kv_machine_view **re
     view->marks = malloc((view->n_marks + 1) * sizeof *view->marks);
     view->hash = XXH3_createState();
     if (!view->marks || !view->hash || XXH3_64bits_reset(view->hash) != XXH_OK ||
-        kv_sessions_copy(&machine->sessions, &view->sessions) != 0) {
+        kv_sessions_copy(&machine->sessions, &view->sessions) != 0 ||
+        kv_waiters_copy(&machine->waiters, &view->waiters) != 0) {
         free_view(view);
         return KV_NO_MEMORY;
     }
@@ -197,6 +202,24 @@ static bool session_item(struct kv_machine_view *view, struct item *item)
     item->kind = KV_ITEM_SESSION;
     view->session_next = view->session_at;
     return kv_sessions_copy_next(&view->sessions, &view->session_next, &item->value);
+}
+
+static bool waiters_item(const struct kv_machine_view *view, struct item *item)
+{
+    if (view->at > 0 || view->waiters.last_number == 0) {
+        return false;
+    }
+    item->kind = KV_ITEM_WAITERS;
+    put_fixed(item, view->waiters.last_number);
+    put_fixed(item, view->waiters.n);
+    return true;
+}
+
+static bool waiter_item(struct kv_machine_view *view, struct item *item)
+{
+    item->kind = KV_ITEM_WAITER;
+    view->waiter_next = view->waiter_at;
+    return kv_waiters_copy_next(&view->waiters, &view->waiter_next, &item->value);
 }
 
 static bool base_item(struct kv_machine_view *view, struct item *item)
@@ -370,6 +393,10 @@ static bool next_item(struct kv_machine_view *view, struct item *item)
         return sessions_item(view, item);
     case STEP_SESSION:
         return session_item(view, item);
+    case STEP_WAITERS:
+        return waiters_item(view, item);
+    case STEP_WAITER:
+        return waiter_item(view, item);
     case STEP_BASE:
         return base_item(view, item);
     case STEP_ELEMENTS:
@@ -393,6 +420,9 @@ static void advance(struct kv_machine_view *view)
         return;
     case STEP_SESSION:
         view->session_at = view->session_next;
+        return;
+    case STEP_WAITER:
+        view->waiter_at = view->waiter_next;
         return;
     case STEP_BASE:
         view->totals.base++;

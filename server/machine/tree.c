@@ -36,6 +36,7 @@ static struct kv_tree_node *new_node(struct kv_tree *tree, bool is_leaf)
     node->born = tree->epoch;
     node->n = 0;
     node->skip = 0;
+    node->dead = 0;
     node->is_leaf = is_leaf;
     tree->n_nodes++;
     return node;
@@ -90,6 +91,8 @@ static struct kv_tree_node *own(struct kv_tree *tree, struct kv_tree_node *node)
     copy = new_node(tree, node->is_leaf);
     copy->n = node->n;
     copy->skip = node->skip;
+    copy->dead = node->dead;
+    memcpy(copy->common, node->common, sizeof copy->common);
     if (node->is_leaf) {
         memcpy(copy->slots, node->slots, node->n * sizeof node->slots[0]);
     } else {
@@ -201,6 +204,8 @@ static struct kv_tree_node *split_node(struct kv_tree *tree,
     right->n = node->n - keep;
     if (node->is_leaf) {
         memcpy(right->slots, node->slots + keep, right->n * sizeof node->slots[0]);
+        right->dead = node->dead >> keep;
+        node->dead &= (UINT64_C(1) << keep) - 1;
         *ret_separator = new_separator(kv_record_key(right->slots[0].record));
     } else {
         memcpy(right->children, node->children + keep, right->n * sizeof node->children[0]);
@@ -255,6 +260,11 @@ static void hang_sibling(struct kv_tree *tree,
     }
 }
 
+static void set_dead(struct kv_tree_node *leaf, unsigned at, bool is_dead)
+{
+    leaf->dead = (leaf->dead & ~(UINT64_C(1) << at)) | (uint64_t)is_dead << at;
+}
+
 static void insert_slot(struct kv_tree_node *leaf, unsigned at, struct slot slot)
 {
     kv_tree_admit_key(leaf, kv_record_key(slot.record));
@@ -262,6 +272,8 @@ static void insert_slot(struct kv_tree_node *leaf, unsigned at, struct slot slot
     memmove(leaf->slots + at + 1, leaf->slots + at, (leaf->n - at) * sizeof leaf->slots[0]);
     leaf->slots[at] = slot;
     leaf->n++;
+    leaf->dead = (leaf->dead >> at << at << 1) | (leaf->dead & ((UINT64_C(1) << at) - 1));
+    set_dead(leaf, at, slot.record->tombstone);
 }
 
 /* Puts a record with a new key at position `at` of the path's leaf. */
@@ -312,6 +324,7 @@ struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record)
     }
     former = leaf->slots[at].record;
     leaf->slots[at].record = record;
+    set_dead(leaf, at, record->tombstone);
     add_live(&path, (int64_t)former->tombstone - (int64_t)record->tombstone);
     return former;
 }
@@ -359,6 +372,7 @@ static bool merge_children(struct kv_tree *tree, struct kv_tree_node *parent, un
     right = parent->children[at + 1].node = own(tree, right);
     if (left->is_leaf) {
         memcpy(left->slots + left->n, right->slots, right->n * sizeof left->slots[0]);
+        left->dead |= right->dead << left->n;
     } else {
         memcpy(left->children + left->n, right->children, right->n * sizeof left->children[0]);
         left->children[left->n].separator = parent->children[at + 1].separator;
@@ -417,6 +431,7 @@ struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
     at = kv_tree_leaf_position(leaf, key, &equal);
     record = leaf->slots[at].record;
     memmove(leaf->slots + at, leaf->slots + at + 1, (leaf->n - at - 1) * sizeof leaf->slots[0]);
+    leaf->dead = (leaf->dead & ((UINT64_C(1) << at) - 1)) | leaf->dead >> at >> 1 << at;
     leaf->n--;
     add_live(&path, -(int64_t)!record->tombstone);
     tidy(tree, &path);

@@ -4,7 +4,9 @@
 
 #include "server/machine/tree.h"
 
-enum { LEAF_SLOTS = 62, INNER_CHILDREN = 62 };
+/* A collection's number, a score and the beginning of most names fit in what a node keeps of its
+ * keys' common bytes: then a search looks into no key for them. */
+enum { LEAF_SLOTS = 62, INNER_CHILDREN = 62, NODE_COMMON_BYTES = 24 };
 
 /* Keys that sit together begin alike: what tells them apart stands behind the bytes that all keys
  * of a node share. */
@@ -28,11 +30,15 @@ struct child {
     uint64_t live;
 };
 
+_Static_assert(LEAF_SLOTS < 64, "a leaf's tombstones fit a word");
+
 struct kv_tree_node {
     uint64_t born;
     uint32_t n;
     uint16_t skip;
     bool is_leaf;
+    uint8_t common[NODE_COMMON_BYTES]; /* what the keys share, when it is no longer than this */
+    uint64_t dead;                     /* of a leaf: bit i is set when slot i is a tombstone */
     union {
         struct slot slots[LEAF_SLOTS];
         struct child *children; /* INNER_CHILDREN of them */
@@ -56,7 +62,19 @@ unsigned
 kv_tree_leaf_position(const struct kv_tree_node *leaf, struct kv_slice key, bool *ret_equal);
 /* The child that the key belongs to. */
 unsigned kv_tree_child_position(const struct kv_tree_node *node, struct kv_slice key);
+/* M5: what a node keeps of its keys' common bytes are those. */
+bool kv_tree_has_common(const struct kv_tree_node *node);
 uint64_t kv_tree_live_count(const struct kv_tree_node *node);
+
+static inline bool kv_tree_slot_is_dead(const struct kv_tree_node *leaf, unsigned at)
+{
+    return leaf->dead >> at & 1;
+}
+/* Tombstones among the first n slots. */
+static inline unsigned kv_tree_dead_before(const struct kv_tree_node *leaf, unsigned n)
+{
+    return (unsigned)__builtin_popcountll(leaf->dead & ((UINT64_C(1) << n) - 1));
+}
 
 /* tree.c */
 void kv_tree_free_node(struct kv_tree *tree, struct kv_tree_node *node);

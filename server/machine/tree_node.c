@@ -44,12 +44,26 @@ struct kv_slice kv_tree_key_in(const struct kv_tree_node *node)
                          : kv_tree_separator_key(node->children[1].separator);
 }
 
+/* The `skip` bytes that all keys share. */
+static const uint8_t *common_of(const struct kv_tree_node *node)
+{
+    return node->skip <= NODE_COMMON_BYTES ? node->common : kv_tree_key_in(node).data;
+}
+
+static void keep_common(struct kv_tree_node *node, struct kv_slice key, size_t skip)
+{
+    node->skip = (uint16_t)skip;
+    if (skip > 0 && skip <= NODE_COMMON_BYTES) {
+        memcpy(node->common, key.data, skip);
+    }
+}
+
 /* Are all keys of the node behind the key (< 0) or before it (> 0) by their common bytes alone? 0:
  * look closer. */
 static int compare_skipped(const struct kv_tree_node *node, struct kv_slice key)
 {
     size_t n = key.size < node->skip ? key.size : node->skip;
-    int order = n > 0 ? memcmp(key.data, kv_tree_key_in(node).data, n) : 0;
+    int order = n > 0 ? memcmp(key.data, common_of(node), n) : 0;
 
     return order != 0 ? order : key.size < node->skip ? -1 : 0;
 }
@@ -63,7 +77,7 @@ static bool has_keys(const struct kv_tree_node *node)
 
 static void set_skip(struct kv_tree_node *node, size_t skip)
 {
-    node->skip = (uint16_t)skip;
+    keep_common(node, kv_tree_key_in(node), skip);
     if (node->is_leaf) {
         for (unsigned i = 0; i < node->n; i++) {
             node->slots[i].prefix = kv_tree_prefix(kv_record_key(node->slots[i].record), skip);
@@ -96,7 +110,7 @@ void kv_tree_admit_key(struct kv_tree_node *node, struct kv_slice key)
     size_t skip;
 
     if (!has_keys(node)) {
-        node->skip = (uint16_t)key.size;
+        keep_common(node, key, key.size);
         return;
     }
     skip = kv_tree_common_length(kv_tree_key_in(node), key, node->skip);
@@ -105,20 +119,18 @@ void kv_tree_admit_key(struct kv_tree_node *node, struct kv_slice key)
     }
 }
 
-/* First slot whose key is at or behind `key`; *ret_equal: it is that key. */
+/* First slot whose key is at or behind `key`; *ret_equal: it is that key. What the keys have in
+ * common is looked at last, in one of the records, which are scattered in memory: a key that is
+ * there was compared as a whole. */
 unsigned
 kv_tree_leaf_position(const struct kv_tree_node *leaf, struct kv_slice key, bool *ret_equal)
 {
-    int order = leaf->n > 0 ? compare_skipped(leaf, key) : 0;
-    uint64_t prefix;
+    uint64_t prefix = key.size > leaf->skip ? kv_tree_prefix(key, leaf->skip) : 0;
     unsigned low = 0;
     unsigned high = leaf->n;
+    int order;
 
     *ret_equal = false;
-    if (order != 0) {
-        return order < 0 ? 0 : leaf->n;
-    }
-    prefix = kv_tree_prefix(key, leaf->skip);
     while (low < high) {
         unsigned middle = (low + high) / 2;
         const struct slot *slot = &leaf->slots[middle];
@@ -135,7 +147,8 @@ kv_tree_leaf_position(const struct kv_tree_node *leaf, struct kv_slice key, bool
             high = middle;
         }
     }
-    return low;
+    order = leaf->n > 0 ? compare_skipped(leaf, key) : 0;
+    return order == 0 ? low : order < 0 ? 0 : leaf->n;
 }
 
 /* The child that the key belongs to. */
@@ -171,13 +184,17 @@ uint64_t kv_tree_live_count(const struct kv_tree_node *node)
     uint64_t live = 0;
 
     if (node->is_leaf) {
-        for (unsigned i = 0; i < node->n; i++) {
-            live += !node->slots[i].record->tombstone;
-        }
+        live = node->n - kv_tree_dead_before(node, node->n);
     } else {
         for (unsigned i = 0; i < node->n; i++) {
             live += node->children[i].live;
         }
     }
     return live;
+}
+
+bool kv_tree_has_common(const struct kv_tree_node *node)
+{
+    return !has_keys(node) || node->skip > NODE_COMMON_BYTES ||
+           memcmp(node->common, kv_tree_key_in(node).data, node->skip) == 0;
 }

@@ -61,10 +61,7 @@ uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key)
     if (live == node->n) {
         return rank + at;
     }
-    for (unsigned i = 0; i < at; i++) {
-        rank += !node->slots[i].record->tombstone;
-    }
-    return rank;
+    return rank + at - kv_tree_dead_before(node, at);
 }
 
 struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)
@@ -89,7 +86,7 @@ struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)
         return node->slots[n].record;
     }
     for (unsigned i = 0; i < node->n; i++) {
-        if (!node->slots[i].record->tombstone && n-- == 0) {
+        if (!kv_tree_slot_is_dead(node, i) && n-- == 0) {
             return node->slots[i].record;
         }
     }
@@ -159,10 +156,10 @@ void kv_tree_skip_dead(struct kv_tree_cursor *cursor, bool forward)
         const struct kv_tree_node *leaf = cursor->path[cursor->depth - 1].node;
         unsigned *at = &cursor->path[cursor->depth - 1].at;
 
-        while (leaf->slots[*at].record->tombstone && (forward ? *at + 1 < leaf->n : *at > 0)) {
+        while (kv_tree_slot_is_dead(leaf, *at) && (forward ? *at + 1 < leaf->n : *at > 0)) {
             *at = forward ? *at + 1 : *at - 1;
         }
-        if (!leaf->slots[*at].record->tombstone) {
+        if (!kv_tree_slot_is_dead(leaf, *at)) {
             return;
         }
         step_to_live(cursor, forward);
@@ -252,10 +249,12 @@ static unsigned check_node(const struct kv_tree_node *node,
     unsigned depth = 0;
 
     KV_ASSERT(is_root || node->n > 0);
+    KV_ASSERT(kv_tree_has_common(node));
     if (node->is_leaf) {
         for (unsigned i = 0; i < node->n; i++) {
             struct kv_slice key = kv_record_key(node->slots[i].record);
 
+            KV_ASSERT(kv_tree_slot_is_dead(node, i) == node->slots[i].record->tombstone);
             KV_ASSERT(node->slots[i].prefix == kv_tree_prefix(key, node->skip));
             KV_ASSERT(kv_tree_common_length(kv_tree_key_in(node), key, UINT16_MAX) >= node->skip);
             KV_ASSERT(i == 0 ||

@@ -64,8 +64,12 @@ bool kv_zset_find(struct kv_collection *zset, struct kv_slice member, double *re
 static bool put_element(struct kv_collection *zset, struct kv_slice member, double score)
 {
     const struct kv_record *former;
+    struct kv_zset_index_key key;
     uint8_t bits[8];
 
+    /* Comes while the element is put. */
+    kv_tree_prefetch(&zset->machine->scores,
+                     kv_zset_index_key(zset->large.id, kv_score_order(score), member, &key));
     kv_put_u64(bits, kv_score_bits(score));
     former = kv_element_put(zset, member, kv_slice_of(bits, sizeof bits));
     if (former) {

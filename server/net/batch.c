@@ -7,22 +7,28 @@
 
 enum { SPARE_BATCHES_MAX = 16 };
 
+struct kv_net_batch *kv_net_batch_make(struct kv_net_thread *thread)
+{
+    struct kv_net_batch *batch = calloc(1, sizeof *batch);
+
+    if (batch) {
+        kv_arena_init(&batch->arena, KV_NET_ARENA_BYTES);
+        batch->thread = thread;
+        atomic_init(&batch->references, 1);
+    }
+    return batch;
+}
+
 struct kv_net_batch *kv_net_batch_new(struct kv_net_thread *thread)
 {
     struct kv_net_batch *batch = thread->spare_batches;
 
-    if (batch) {
-        thread->spare_batches = batch->next;
-        thread->n_spare_batches--;
-        batch->next = NULL;
-    } else {
-        batch = calloc(1, sizeof *batch);
-        if (!batch) {
-            return NULL;
-        }
-        kv_arena_init(&batch->arena, KV_NET_ARENA_BYTES);
-        batch->thread = thread;
+    if (!batch) {
+        return kv_net_batch_make(thread);
     }
+    thread->spare_batches = batch->next;
+    thread->n_spare_batches--;
+    batch->next = NULL;
     atomic_init(&batch->references, 1);
     return batch;
 }

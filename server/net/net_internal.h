@@ -205,6 +205,11 @@ void kv_conn_cancel_all(struct kv_conn *conn);
 
 /* --- thread.c --- */
 struct kv_net_batch *kv_net_thread_batch(struct kv_net_thread *thread); /* NULL: no memory */
+/* One of its own for what will wait long, so that it holds no others' memory meanwhile; what was
+ * decoded into the former one may be gone. Followed by kv_net_thread_send(). */
+struct kv_net_batch *kv_net_thread_batch_alone(struct kv_net_thread *thread);
+/* Hands over what there is: nothing joins it. */
+void kv_net_thread_send(struct kv_net_thread *thread);
 void kv_net_thread_add(struct kv_net_thread *thread, struct kv_net_item *item);
 const struct kv_node_status *kv_net_thread_status(struct kv_net_thread *thread);
 /* Time-outs are looked at more often for a while. */
@@ -226,6 +231,8 @@ void kv_net_thread_free(struct kv_net_thread *thread);
 
 /* --- batch.c --- */
 struct kv_net_batch *kv_net_batch_new(struct kv_net_thread *thread); /* thread; NULL: no memory */
+/* As new, but never one that served before and may be large. */
+struct kv_net_batch *kv_net_batch_make(struct kv_net_thread *thread);
 /* Thread: the last reference gives it back to the spare ones. */
 void kv_net_batch_recycle(struct kv_net_batch *batch);
 /* Core. */

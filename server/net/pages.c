@@ -113,6 +113,28 @@ static void add_store(struct kv_buf *page, int *ret, const struct kv_node_status
          "gauge",
          "Bytes of replaced versions and events.",
          (double)status->history_bytes},
+        {"history_versions",
+         "gauge",
+         "Replaced versions that can be read.",
+         (double)status->history_versions},
+        {"sessions", "gauge", "Open sessions.", (double)status->sessions},
+        {"session_bytes",
+         "gauge",
+         "Bytes of the sessions and the answers that they keep.",
+         (double)status->session_bytes},
+        {"pops_waiting", "gauge", "Pops that wait for an element.", (double)status->waiters},
+        {"unreclaimed_bytes",
+         "gauge",
+         "Memory of what is gone: held for a snapshot or a stream, or not yet freed.",
+         (double)status->unreclaimed_bytes},
+        {"used_bytes",
+         "gauge",
+         "Bytes of data and history that count against the data limit.",
+         (double)status->used_bytes},
+        {"data_limit_bytes",
+         "gauge",
+         "Setting data-limit; 0: none.",
+         (double)status->settings.data_bytes},
         {"snapshot_index",
          "gauge",
          "Index of the newest snapshot on disk.",
@@ -145,6 +167,38 @@ static void add_store(struct kv_buf *page, int *ret, const struct kv_node_status
     };
 
     add_metrics(page, ret, metrics, sizeof metrics / sizeof metrics[0]);
+}
+
+static void add_turns(struct kv_buf *page, int *ret, const struct kv_node_turns *turns)
+{
+    static const char name[] = "kvd_core_turn_seconds";
+    uint64_t sum = 0;
+
+    add_head(page,
+             ret,
+             &(struct metric){"core_turn_seconds",
+                              "histogram",
+                              "Turns of the core: everybody waits while one lasts.",
+                              0});
+    for (size_t i = 0; i < KV_TURN_BUCKETS; i++) {
+        sum += turns->counts[i];
+        add(page,
+            ret,
+            "%s_bucket{le=\"%g\"} %" PRIu64 "\n",
+            name,
+            (double)kv_turn_bounds_ns[i] / 1e9,
+            sum);
+    }
+    sum += turns->counts[KV_TURN_BUCKETS];
+    add(page,
+        ret,
+        "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.9g\n%s_count %" PRIu64 "\n",
+        name,
+        sum,
+        name,
+        (double)turns->sum_ns / 1e9,
+        name,
+        sum);
 }
 
 static void add_clients(struct kv_buf *page, int *ret, const struct kv_stats_total *stats)
@@ -265,6 +319,7 @@ int kv_page_metrics(struct kv_buf *page,
         status->node_id);
     add_consensus(page, &ret, status);
     add_store(page, &ret, status);
+    add_turns(page, &ret, &status->turns);
     add_clients(page, &ret, stats);
     add_replies(page, &ret, stats);
     add_latency(page, &ret, stats);
@@ -323,6 +378,11 @@ int kv_page_status(struct kv_buf *page,
     add_number(page, &ret, "keys", status->keys);
     add_number(page, &ret, "data_bytes", status->data_bytes);
     add_number(page, &ret, "history_bytes", status->history_bytes);
+    add_number(page, &ret, "history_versions", status->history_versions);
+    add_number(page, &ret, "sessions", status->sessions);
+    add_number(page, &ret, "session_bytes", status->session_bytes);
+    add_number(page, &ret, "used_bytes", status->used_bytes);
+    add_number(page, &ret, "data_limit_bytes", status->settings.data_bytes);
     add_number(page, &ret, "wal_bytes", status->wal_bytes);
     add_number(page, &ret, "snapshot_index", status->snapshot_index);
     add_number(page, &ret, "snapshot_bytes", status->snapshot_bytes);

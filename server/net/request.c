@@ -88,17 +88,46 @@ submit(struct kv_conn *conn, struct kv_net_batch *batch, const struct kv_decoded
     return 0;
 }
 
-static int receive_request(struct kv_conn *conn, struct kv_slice body, struct kv_error *ret_error)
+/* A pop that waits is under way for minutes. */
+static bool waits_long(const Kv__Request *request)
 {
-    struct kv_net_batch *batch = kv_net_thread_batch(conn->thread);
-    struct kv_decoded_request decoded;
-    int status;
+    return request->command_case == KV__REQUEST__COMMAND_LIST_POP &&
+           request->list_pop->block_ms > 0;
+}
 
+/* Decodes into the thread's batch, or into one of its own. *ret_batch: where the memory is. */
+static int decode(struct kv_conn *conn,
+                  struct kv_slice body,
+                  struct kv_net_batch **ret_batch,
+                  struct kv_decoded_request *ret_decoded,
+                  struct kv_error *ret_error)
+{
+    const struct kv_machine_settings *settings = &kv_net_thread_status(conn->thread)->settings;
+    struct kv_net_batch *batch = kv_net_thread_batch(conn->thread);
+    int status = 0;
+
+    if (batch) {
+        status = kv_decode_request(&batch->arena, body, settings, ret_decoded, ret_error);
+        if (status == 0 && waits_long(ret_decoded->request)) {
+            batch = kv_net_thread_batch_alone(conn->thread);
+            status = batch
+                         ? kv_decode_request(&batch->arena, body, settings, ret_decoded, ret_error)
+                         : 0;
+        }
+    }
     if (!batch) {
         return kv_error_set(ret_error, KV_BUSY, "the server has no memory for a request");
     }
-    status = kv_decode_request(
-        &batch->arena, body, &kv_net_thread_status(conn->thread)->settings, &decoded, ret_error);
+    *ret_batch = batch;
+    return status;
+}
+
+static int receive_request(struct kv_conn *conn, struct kv_slice body, struct kv_error *ret_error)
+{
+    struct kv_decoded_request decoded;
+    struct kv_net_batch *batch = NULL;
+    int status = decode(conn, body, &batch, &decoded, ret_error);
+
     if (status != 0) {
         return status;
     }
@@ -110,7 +139,12 @@ static int receive_request(struct kv_conn *conn, struct kv_slice body, struct kv
                             (unsigned long long)decoded.request->id);
     }
     if (decoded.status == 0) {
+        bool waits = waits_long(decoded.request);
+
         decoded.status = submit(conn, batch, &decoded);
+        if (waits) {
+            kv_net_thread_send(conn->thread);
+        }
         if (decoded.status != 0) {
             (void)!kv_error_set(
                 &decoded.error, decoded.status, "the server has no memory for a request");

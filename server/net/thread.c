@@ -53,6 +53,30 @@ struct kv_net_batch *kv_net_thread_batch(struct kv_net_thread *thread)
     return thread->batch;
 }
 
+struct kv_net_batch *kv_net_thread_batch_alone(struct kv_net_thread *thread)
+{
+    struct kv_net_batch *batch;
+
+    send_batch(thread);
+    if (thread->batch && thread->batch->first) {
+        /* The ring is full: it goes with the others. */
+        return thread->batch;
+    }
+    batch = kv_net_batch_make(thread);
+    if (batch) {
+        if (thread->batch) {
+            kv_net_batch_recycle(thread->batch);
+        }
+        thread->batch = batch;
+    }
+    return batch;
+}
+
+void kv_net_thread_send(struct kv_net_thread *thread)
+{
+    send_batch(thread);
+}
+
 void kv_net_thread_add(struct kv_net_thread *thread, struct kv_net_item *item)
 {
     struct kv_net_batch *batch = thread->batch;

@@ -156,6 +156,14 @@ const struct kv_option kv_options[] = {
      1000 * 1024 * 1024,
      "bytes",
      "bytes of a snapshot that go to another node in a second, at most"},
+    {"max-data-bytes",
+     KV_OPTION_SIZE,
+     FIELD(max_data_bytes),
+     "0B",
+     0,
+     (int64_t)KV_DATA_BYTES_MAX,
+     "bytes",
+     "data limit of a new cluster, history included; 0B: none; later: setting data-limit"},
     {"log-level",
      KV_OPTION_TEXT,
      FIELD(log_level),
@@ -593,7 +601,7 @@ static void print_amount(const struct kv_option *option, uint64_t value, FILE *o
     const struct unit *best = units;
 
     for (const struct unit *unit = units; unit && unit->name; unit++) {
-        best = value % unit->factor == 0 ? unit : best;
+        best = value > 0 && value % unit->factor == 0 ? unit : best;
     }
     fprintf(out, "%" PRIu64 "%s", best ? value / best->factor : value, best ? best->name : "");
 }

@@ -37,6 +37,7 @@ struct kv_config {
     uint64_t wal_segment_bytes;
     uint64_t snapshot_log_bytes;
     uint64_t snapshot_bytes_per_s; /* to each node */
+    uint64_t max_data_bytes;       /* of a new cluster; 0: no limit */
     char log_level[KV_CONFIG_TEXT_BYTES];
     bool peer_compression;
     /* Derived. */

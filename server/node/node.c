@@ -244,6 +244,7 @@ int kv_node_open(const struct kv_node_options *options,
     if (status != 0) {
         status = kv_error_set(ret_error, status, "no memory for the node");
     } else {
+        kv_machine_on_wake(node->machine, kv_node_woken, node);
         status = open_replica(node, ret_error);
     }
     if (status != 0) {
@@ -363,7 +364,8 @@ void kv_node_stop(struct kv_node *node)
                                                  KV_OP_INDEXED,
                                                  KV_OP_STREAM,
                                                  KV_OP_TRANSFER,
-                                                 KV_OP_SNAPSHOT};
+                                                 KV_OP_SNAPSHOT,
+                                                 KV_OP_WAITING};
 
     if (node->stopping) {
         return;
@@ -444,10 +446,38 @@ static void tend_machine(struct kv_node *node)
     }
 }
 
+/* 2 ms is what no operation is meant to exceed. */
+const uint64_t kv_turn_bounds_ns[KV_TURN_BUCKETS] = {
+    50000,
+    100000,
+    250000,
+    500000,
+    1000000,
+    2000000,
+    5000000,
+    10000000,
+    25000000,
+    100000000,
+    1000000000,
+};
+
+static void note_turn(struct kv_node *node, uint64_t spent_ns)
+{
+    size_t bucket = 0;
+
+    while (bucket < KV_TURN_BUCKETS && spent_ns > kv_turn_bounds_ns[bucket]) {
+        bucket++;
+    }
+    node->turns.counts[bucket]++;
+    node->turns.sum_ns += spent_ns;
+    if (spent_ns > node->turn_ns_max) {
+        node->turn_ns_max = spent_ns;
+    }
+}
+
 void kv_node_turn(struct kv_node *node)
 {
     uint64_t begin_ns = kv_node_now_ns(node);
-    uint64_t spent_ns;
 
     if (node->dead) {
         return;
@@ -456,6 +486,7 @@ void kv_node_turn(struct kv_node *node)
     kv_replica_status(node->replica, &node->replica_status);
     kv_node_clock_leads(node);
     if (node->replica_status.role == KV_ROLE_LEADER) {
+        kv_node_bootstrap_turn(node);
         kv_node_propose(node);
         kv_node_clock_turn(node);
     } else {
@@ -473,10 +504,7 @@ void kv_node_turn(struct kv_node *node)
     kv_replica_status(node->replica, &node->replica_status);
     check_stopped(node);
     arm_timer(node);
-    spent_ns = kv_node_now_ns(node) - begin_ns;
-    if (spent_ns > node->turn_ns_max) {
-        node->turn_ns_max = spent_ns;
-    }
+    note_turn(node, kv_node_now_ns(node) - begin_ns);
 }
 
 void kv_node_on_timer(struct kv_node *node)
@@ -562,6 +590,12 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
     ret_status->keys = stats.keys;
     ret_status->data_bytes = stats.data_bytes;
     ret_status->history_bytes = stats.history_bytes;
+    ret_status->used_bytes = stats.used_bytes;
+    ret_status->history_versions = stats.versions;
+    ret_status->sessions = stats.sessions;
+    ret_status->session_bytes = stats.session_bytes;
+    ret_status->waiters = stats.waiters;
+    ret_status->unreclaimed_bytes = stats.unreclaimed_bytes;
     ret_status->entries_proposed = node->entries_proposed;
     ret_status->commands_proposed = node->commands_proposed;
     ret_status->commands_applied = node->commands_applied;
@@ -571,7 +605,12 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
     ret_status->request_bytes_waiting = node->ops_bytes;
     ret_status->streams = node->lists[KV_OP_STREAM].count;
     ret_status->turn_ns_max = node->turn_ns_max;
+    ret_status->turns = node->turns;
     ret_status->uptime_ms = (kv_node_now_ns(node) - node->started_ns) / 1000000;
     ret_status->settings = *kv_machine_settings_of(node->machine);
+}
+
+void kv_node_forget_longest_turn(struct kv_node *node)
+{
     node->turn_ns_max = 0;
 }

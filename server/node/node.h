@@ -71,6 +71,7 @@ struct kv_node_options {
     unsigned heartbeat_ms;
     uint64_t wal_segment_bytes;
     uint64_t snapshot_log_bytes;
+    uint64_t max_data_bytes; /* setting data-limit of a new cluster; 0: none */
     size_t snapshot_slice_bytes; /* for tests: small ones; 0: default */
     const struct kv_node_ops *ops;
     void *arg;
@@ -99,6 +100,14 @@ void kv_node_on_timer(struct kv_node *node);
 void kv_node_stop(struct kv_node *node);
 
 /* A copy of what others may want to know; plain values, valid for ever. */
+/* How long the turns were, since the start. */
+#define KV_TURN_BUCKETS 11
+extern const uint64_t kv_turn_bounds_ns[KV_TURN_BUCKETS];
+struct kv_node_turns {
+    uint64_t counts[KV_TURN_BUCKETS + 1]; /* up to each bound, longer than the one before; above */
+    uint64_t sum_ns;
+};
+
 struct kv_node_status {
     uint64_t cluster_id, node_id;
     uint64_t leader_id;
@@ -107,18 +116,23 @@ struct kv_node_status {
     char state[16];           /* starting serving no-leader no-space corrupt stopping */
     uint64_t term, commit_index, applied_index, last_index;
     int64_t revision, oldest_revision, cluster_time_ms;
-    uint64_t keys, data_bytes, history_bytes;
+    uint64_t keys, data_bytes, history_bytes, used_bytes, history_versions;
+    uint64_t sessions, session_bytes; /* with the answers that they keep */
+    uint64_t waiters;                 /* pops that wait */
+    uint64_t unreclaimed_bytes;       /* of what is gone: held for views, or not yet freed */
     uint64_t wal_bytes, wal_syncs, wal_sync_ns_total, wal_sync_ns_max;
     uint64_t snapshot_index, snapshot_bytes; /* of the newest */
     uint64_t snapshots_taken, snapshots_installed;
     uint64_t snapshot_fetch_index, snapshot_fetch_bytes; /* being fetched from the leader */
     uint64_t entries_proposed, commands_proposed, commands_applied, reads_served, confirm_rounds;
     uint64_t forwarded, elections, requests_waiting, request_bytes_waiting, streams;
-    uint64_t turn_ns_max; /* longest turn since the last call of kv_node_status_get with reset */
+    uint64_t turn_ns_max; /* longest turn since kv_node_forget_longest_turn */
+    struct kv_node_turns turns;
     uint64_t uptime_ms;
     struct kv_machine_settings settings;
     bool serving; /* linearizable reads now */
 };
 void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status);
+void kv_node_forget_longest_turn(struct kv_node *node);
 
 #endif

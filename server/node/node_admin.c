@@ -27,6 +27,11 @@ static void answer_status(struct kv_node *node, struct kv_op *op)
     result.oldest_revision = status.oldest_revision;
     result.keys = status.keys;
     result.data_bytes = status.data_bytes;
+    result.history_bytes = status.history_bytes;
+    result.sessions = status.sessions;
+    result.session_bytes = status.session_bytes;
+    result.data_limit_bytes = status.settings.data_bytes;
+    result.used_bytes = status.used_bytes;
     result.cluster_time_ms = status.cluster_time_ms;
     result.machine_version = KV_MACHINE_VERSION;
     result.uptime_ms = status.uptime_ms;

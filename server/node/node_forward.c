@@ -18,12 +18,26 @@ enum {
 
 /* ---------------------------------------------------------------- on the follower */
 
+/* On to a free place of the table: a pop that waits may have one for minutes. */
+static void skip_taken(struct kv_node *node)
+{
+    for (unsigned i = 0; i < KV_FORWARD_MAX; i++) {
+        if (!node->forwards[node->forward_next % KV_FORWARD_MAX]) {
+            return;
+        }
+        node->forward_next++;
+    }
+}
+
 /* How many queued writes go into the next message. */
 static uint32_t choose_forwards(struct kv_node *node)
 {
     uint32_t n = 0;
     size_t bytes = 0;
 
+    if (node->lists[KV_OP_QUEUED].first) {
+        skip_taken(node);
+    }
     for (struct kv_op *op = node->lists[KV_OP_QUEUED].first; op && n < FORWARD_COMMANDS_MAX;
          op = op->next) {
         if (node->forwards[(node->forward_next + n) % KV_FORWARD_MAX] ||
@@ -71,6 +85,7 @@ static bool forward_batch(struct kv_node *node, uint64_t leader_id, uint32_t n)
         kv_node_move(node, op, KV_OP_FORWARDED);
         op->index = node->forward_next++;
         op->forwarded_to = leader_id;
+        kv_node_extend_deadline(op);
         node->forwards[op->index % KV_FORWARD_MAX] = op;
     }
     node->forwarded += n;
@@ -190,16 +205,32 @@ void kv_node_flush_replies(struct kv_node *node)
     }
 }
 
-void kv_node_remote_end(struct kv_node *node, struct kv_op *op)
+static struct remote_batch *new_remote_batch(uint64_t from_id)
 {
-    struct remote_op *remote = op->remote;
-    struct remote_batch *batch = remote->batch;
+    struct remote_batch *batch = calloc(1, sizeof *batch);
 
-    (void)node;
+    if (batch) {
+        kv_arena_init(&batch->arena, 4 * KV_DECODED_BYTES_MAX);
+        batch->from_id = from_id;
+        batch->n_left = 1; /* ours, until all are submitted */
+    }
+    return batch;
+}
+
+static void release_remote_batch(struct remote_batch *batch)
+{
     if (--batch->n_left == 0) {
         kv_arena_deinit(&batch->arena);
         free(batch);
     }
+}
+
+void kv_node_remote_end(struct kv_node *node, struct kv_op *op)
+{
+    struct remote_op *remote = op->remote;
+
+    (void)node;
+    release_remote_batch(remote->batch);
 }
 
 static void
@@ -240,12 +271,8 @@ static void refuse_remote(struct kv_node *node, uint64_t from_id, uint64_t forwa
     add_reply(node, from_id, forward_id, kv_slice_of(packed, size));
 }
 
-/* Decodes one command into the batch's arena and submits it. False: it is not even a request. */
-static bool submit_remote(struct kv_node *node,
-                          struct remote_batch *batch,
-                          uint64_t forward_id,
-                          struct kv_slice bytes,
-                          uint32_t deadline_ms)
+/* Decodes a command into the batch's arena; NULL: it is not even a request. */
+static struct remote_op *decode_remote(struct remote_batch *batch, struct kv_slice bytes)
 {
     ProtobufCAllocator allocator;
     struct remote_op *remote;
@@ -254,27 +281,53 @@ static bool submit_remote(struct kv_node *node,
 
     if (kv_proto_scan(&kv__request__descriptor, bytes, KV_DECODED_BYTES_MAX, &unknown, &error) !=
         0) {
-        return false;
+        return NULL;
     }
     remote = kv_arena_alloc(&batch->arena, sizeof *remote);
     bytes.data = kv_arena_copy(&batch->arena, bytes.data, bytes.size);
     kv_arena_protobuf_allocator(&batch->arena, &allocator);
     if (!remote || !bytes.data) {
-        return false;
+        return NULL;
     }
     memset(remote, 0, sizeof *remote);
     remote->batch = batch;
-    remote->forward_id = forward_id;
     remote->op.remote = remote;
     remote->op.bytes = bytes;
     remote->op.request = kv__request__unpack(&allocator, bytes.size, bytes.data);
-    if (!remote->op.request) {
+    return remote->op.request ? remote : NULL;
+}
+
+static bool submit_remote(struct kv_node *node,
+                          struct remote_batch *batch,
+                          uint64_t forward_id,
+                          struct kv_slice bytes,
+                          uint32_t deadline_ms)
+{
+    struct remote_op *remote = decode_remote(batch, bytes);
+    const Kv__Request *request = remote ? remote->op.request : NULL;
+    struct remote_batch *own = NULL;
+
+    /* A pop that waits for minutes must not hold the others' memory. */
+    if (request && request->command_case == KV__REQUEST__COMMAND_LIST_POP &&
+        request->list_pop->block_ms > 0) {
+        own = new_remote_batch(batch->from_id);
+        batch = own;
+        remote = own ? decode_remote(own, bytes) : NULL;
+    }
+    if (!remote) {
+        if (own) {
+            release_remote_batch(own);
+        }
         return false;
     }
+    remote->forward_id = forward_id;
     remote->op.cls = kv_command_classify(remote->op.request);
     remote->op.deadline_ns = kv_node_now_ns(node) + (uint64_t)deadline_ms * 1000000;
     batch->n_left++;
     kv_node_submit(node, &remote->op);
+    if (own) {
+        release_remote_batch(own);
+    }
     return true;
 }
 
@@ -283,16 +336,13 @@ static void receive_commands(struct kv_node *node,
                              const Kv__Forward *forward,
                              struct kv_slice bulk)
 {
-    struct remote_batch *batch = calloc(1, sizeof *batch);
+    struct remote_batch *batch = new_remote_batch(from_id);
     size_t n =
         forward->n_sizes < forward->n_deadlines_ms ? forward->n_sizes : forward->n_deadlines_ms;
 
     if (!batch) {
         return;
     }
-    kv_arena_init(&batch->arena, 4 * KV_DECODED_BYTES_MAX);
-    batch->from_id = from_id;
-    batch->n_left = 1; /* ours, until all are submitted */
     for (size_t i = 0; i < n && forward->sizes[i] <= bulk.size; i++) {
         if (!submit_remote(node,
                            batch,
@@ -304,10 +354,7 @@ static void receive_commands(struct kv_node *node,
         bulk.data += forward->sizes[i];
         bulk.size -= forward->sizes[i];
     }
-    if (--batch->n_left == 0) {
-        kv_arena_deinit(&batch->arena);
-        free(batch);
-    }
+    release_remote_batch(batch);
 }
 
 void kv_node_receive(void *arg,

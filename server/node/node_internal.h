@@ -18,6 +18,7 @@ enum kv_op_state {
     KV_OP_STREAM,    /* a stream under way */
     KV_OP_TRANSFER,  /* waits until another leads */
     KV_OP_SNAPSHOT,  /* waits until a snapshot is written */
+    KV_OP_WAITING,   /* a pop that the machine makes wait: its tag there */
     KV_OP_STATES,
 };
 
@@ -101,6 +102,7 @@ struct kv_node {
     int64_t time_base_ms; /* cluster time at time_base_ns; while we lead */
     uint64_t time_base_ns;
     uint64_t led_term;        /* the term that we lead, or 0 */
+    uint64_t bootstrap_term; /* in which the settings of a new cluster were proposed */
     int64_t time_proposed_ms; /* cluster time of our newest entry */
     uint64_t clock_wake_ms;   /* when the next one may be needed */
 
@@ -124,6 +126,7 @@ struct kv_node {
     uint64_t reads_served;
     uint64_t forwarded;
     uint64_t turn_ns_max;
+    struct kv_node_turns turns;
 };
 
 /* node.c */
@@ -143,6 +146,8 @@ void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char
 /* Unlinks an op whose final stream item has been given. */
 void kv_node_release(struct kv_node *node, struct kv_op *op);
 void kv_node_expire(struct kv_node *node);
+/* A pop that waits has its time besides the request's. */
+void kv_node_extend_deadline(struct kv_op *op);
 /* Ends it, or everything, with CORRUPT. */
 void kv_node_fail_unfit(struct kv_node *node, struct kv_op *op);
 void kv_node_fail_all_unfit(struct kv_node *node);
@@ -159,10 +164,18 @@ void kv_node_clock_turn(struct kv_node *node);
 /* node_write.c */
 /* An entry without commands. False: not now. */
 bool kv_node_propose_time(struct kv_node *node, int64_t time_ms);
+/* Proposes an entry with one request of the node's own; nobody hears its answer. False: not now. */
+bool kv_node_propose_own(struct kv_node *node, struct kv_slice request);
+/* --- node_bootstrap.c --- */
+void kv_node_bootstrap_turn(struct kv_node *node);
 void kv_node_propose(struct kv_node *node);
 void kv_node_apply(
     void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data);
 void kv_node_truncated(void *arg, uint64_t first_index);
+/* The machine's function for what waited. */
+void kv_node_woken(void *arg, void *tag, Kv__Reply *reply);
+/* Another state takes this one's place: whoever waits here asks again. */
+void kv_node_fail_waiting(struct kv_node *node);
 
 /* node_forward.c */
 void kv_node_forward(struct kv_node *node);

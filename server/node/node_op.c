@@ -57,6 +57,9 @@ static void forget_places(struct kv_node *node, struct kv_op *op)
     if (op->state == KV_OP_FORWARDED) {
         node->forwards[op->index % KV_FORWARD_MAX] = NULL;
     }
+    if (op->state == KV_OP_WAITING) {
+        (void)kv_machine_tag_waiter(node->machine, op->request->session, NULL);
+    }
     if (op->state == KV_OP_PROPOSED) {
         for (size_t i = 0; i < node->n_proposals; i++) {
             struct kv_proposal *proposal =
@@ -170,6 +173,9 @@ static void give_up(struct kv_node *node, struct kv_op *op)
                      KV_DEADLINE,
                      "no majority has confirmed the write in time; it may still be done");
         return;
+    case KV_OP_WAITING:
+        kv_node_fail(node, op, KV_DEADLINE, "the pop still waits; it may yet be done");
+        return;
     case KV_OP_TRANSFER:
         kv_node_fail(node, op, KV_DEADLINE, "nobody has taken over leadership in time");
         return;
@@ -205,7 +211,7 @@ static void give_up(struct kv_node *node, struct kv_op *op)
 /* A cancelled op wants no more than its final answer. */
 static void end_cancelled(struct kv_node *node, struct kv_op *op)
 {
-    if (op->state == KV_OP_PROPOSED || op->state == KV_OP_FORWARDED) {
+    if (op->state == KV_OP_PROPOSED || op->state == KV_OP_FORWARDED || op->state == KV_OP_WAITING) {
         kv_node_fail(node, op, KV_DEADLINE, "canceled while under way; it may still be done");
     } else if (op->cls == KV_COMMAND_STREAM) {
         Kv__StreamItem item = KV__STREAM_ITEM__INIT;
@@ -257,7 +263,7 @@ void kv_node_fail_all_unfit(struct kv_node *node)
         while (op) {
             struct kv_op *next = op->next;
 
-            if (state == KV_OP_PROPOSED) {
+            if (state == KV_OP_PROPOSED || state == KV_OP_WAITING) {
                 kv_node_fail(
                     node,
                     op,
@@ -269,6 +275,13 @@ void kv_node_fail_all_unfit(struct kv_node *node)
             }
             op = next;
         }
+    }
+}
+
+void kv_node_extend_deadline(struct kv_op *op)
+{
+    if (op->request->command_case == KV__REQUEST__COMMAND_LIST_POP) {
+        op->deadline_ns += op->request->list_pop->block_ms * 1000000;
     }
 }
 

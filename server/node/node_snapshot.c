@@ -194,7 +194,9 @@ void kv_node_restore_install(void *arg, void *restore_arg, uint64_t index)
     struct kv_machine *former = node->machine;
 
     KV_ASSERT(restore->machine && kv_machine_applied_index(restore->machine) <= index);
+    kv_node_fail_waiting(node);
     node->machine = restore->machine;
+    kv_machine_on_wake(node->machine, kv_node_woken, node);
     restore->machine = NULL;
     kv_node_restore_close(restore);
     retire(node, former);

@@ -78,6 +78,25 @@ propose_entry(struct kv_node *node, uint8_t *data, size_t size, struct kv_propos
     return true;
 }
 
+bool kv_node_propose_own(struct kv_node *node, struct kv_slice request)
+{
+    const size_t bytes = request.size + REQUEST_OVERHEAD_BYTES;
+    struct kv_proposal proposal = {0};
+    size_t size;
+    uint8_t *data;
+
+    if (node->n_proposals == KV_PROPOSALS_MAX || !kv_replica_can_propose(node->replica, bytes)) {
+        return false;
+    }
+    data = raft_malloc(kv_entry_size_max(bytes, 1));
+    if (!data) {
+        return false;
+    }
+    size = kv_entry_write_head(data, KV_MACHINE_VERSION, kv_node_cluster_time_ms(node));
+    size += kv_entry_write_request(data + size, request);
+    return propose_entry(node, data, size, &proposal);
+}
+
 bool kv_node_propose_time(struct kv_node *node, int64_t time_ms)
 {
     struct kv_proposal proposal = {0};
@@ -215,6 +234,35 @@ static void on_reply(void *arg, Kv__Reply *reply)
     kv_node_finish(target->node, target->op, reply);
 }
 
+void kv_node_woken(void *arg, void *tag, Kv__Reply *reply)
+{
+    kv_node_finish(arg, tag, reply);
+}
+
+void kv_node_fail_waiting(struct kv_node *node)
+{
+    while (node->lists[KV_OP_WAITING].first) {
+        kv_node_fail(node,
+                     node->lists[KV_OP_WAITING].first,
+                     KV_OUTCOME_UNKNOWN,
+                     "the state of this node was replaced while the pop waited: it may or may not "
+                     "have been done");
+    }
+}
+
+/* The newest try is told; the one before came by a connection that its client has left. */
+static void make_wait(struct kv_node *node, struct kv_op *op)
+{
+    struct kv_op *before = kv_machine_tag_waiter(node->machine, op->request->session, NULL);
+
+    if (before) {
+        kv_node_fail(node, before, KV_OUTCOME_UNKNOWN, "another try of the same request waits");
+    }
+    kv_node_move(node, op, KV_OP_WAITING);
+    kv_node_extend_deadline(op);
+    (void)kv_machine_tag_waiter(node->machine, op->request->session, op);
+}
+
 /* Finds the proposal of this entry, if it is one of ours, at the front of the queue; the caller
  * removes it. */
 static bool
@@ -262,7 +310,8 @@ static void execute_unbounded(struct kv_node *node, struct kv_slice bytes)
     }
 }
 
-static void execute(struct kv_node *node, struct kv_op *op, struct kv_slice bytes)
+/* True: the op waits on, and is none of its proposal any more. */
+static bool execute(struct kv_node *node, struct kv_op *op, struct kv_slice bytes)
 {
     struct reply_target target = {node, op};
     ProtobufCAllocator allocator;
@@ -270,8 +319,11 @@ static void execute(struct kv_node *node, struct kv_op *op, struct kv_slice byte
 
     node->commands_applied++;
     if (op) {
-        kv_machine_execute(node->machine, op->request, on_reply, &target);
-        return;
+        if (kv_machine_execute(node->machine, op->request, on_reply, &target)) {
+            return false;
+        }
+        make_wait(node, op);
+        return true;
     }
     kv_arena_reset(&node->arena);
     kv_arena_protobuf_allocator(&node->arena, &allocator);
@@ -281,6 +333,7 @@ static void execute(struct kv_node *node, struct kv_op *op, struct kv_slice byte
     } else {
         execute_unbounded(node, bytes);
     }
+    return false;
 }
 
 static void apply_command(struct kv_node *node,
@@ -306,7 +359,9 @@ static void apply_command(struct kv_node *node,
     for (uint32_t i = 0; kv_entry_read_request(&reader, &request) == 1; i++) {
         struct kv_op *op = proposal && i < proposal->n_slots ? proposal->slots[i] : NULL;
 
-        execute(node, op, request);
+        if (execute(node, op, request)) {
+            proposal->slots[i] = NULL;
+        }
     }
     kv_machine_end(node->machine);
     kv_node_clock_applied(node);

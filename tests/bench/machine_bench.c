@@ -1,7 +1,9 @@
 /* The machine alone on one core: rates of commands, memory of a million keys, longest turn,
  * snapshots. Figures for people; nothing is asserted.
  *
- *   machine_bench [keys [value_bytes]] */
+ *   machine_bench [keys [value_bytes]]
+ *   machine_bench types [members]        commands of the other types, memory of small collections
+ */
 #define _GNU_SOURCE
 #include "server/machine/snapshot.h"
 
@@ -337,6 +339,241 @@ static void bench_snapshot(const struct bench *bench, const char *name)
            now_s() - start);
 }
 
+/* ---------------------------------------------------------------- other types */
+
+/* n commands, each made by `next` out of its number; writes in entries. */
+static void bench_commands(struct bench *bench,
+                           const char *name,
+                           size_t n,
+                           Kv__Request *request,
+                           void (*next)(struct bench *bench, Kv__Request *request, size_t i))
+{
+    const bool is_read = kv_command_classify(request) == KV_COMMAND_READ;
+    double start = now_s();
+
+    for (size_t i = 0; i < n; i++) {
+        next(bench, request, i);
+        if (is_read) {
+            kv_machine_read(bench->machine, request, expect_ok, bench);
+            continue;
+        }
+        if (i % COMMANDS_PER_ENTRY == 0) {
+            begin_entry(bench);
+        }
+        kv_machine_execute(bench->machine, request, expect_ok, bench);
+        if ((i + 1) % COMMANDS_PER_ENTRY == 0 || i + 1 == n) {
+            end_entry(bench);
+        }
+    }
+    if (name) {
+        report(bench, name, n, start);
+    }
+}
+
+/* The number in a key of KEY_BYTES. */
+static void next_key(struct bench *bench, ProtobufCBinaryData key, uint64_t n)
+{
+    format_key(key.data, next_random(bench) % n);
+}
+
+enum { BENCH_COUNTERS = 100000, BENCH_HASHES = 100000, BENCH_FIELDS = 10 };
+
+static void next_counter(struct bench *bench, Kv__Request *request, size_t i)
+{
+    (void)i;
+    next_key(bench, request->counter_add->key, BENCH_COUNTERS);
+}
+
+static void bench_counters(struct bench *bench)
+{
+    uint8_t key[KEY_BYTES];
+    Kv__CounterAdd add = KV__COUNTER_ADD__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_COUNTER_ADD;
+    request.counter_add = &add;
+    add.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    add.delta = 1;
+    bench_commands(bench, "counter add", bench->keys, &request, next_counter);
+}
+
+static void next_field(struct bench *bench, Kv__Request *request, size_t i)
+{
+    (void)i;
+    next_key(bench, request->hash_set->key, BENCH_HASHES);
+    request->hash_set->fields[0]->name.data[6] = (uint8_t)('0' + next_random(bench) % BENCH_FIELDS);
+}
+
+static void bench_hashes(struct bench *bench)
+{
+    uint8_t key[KEY_BYTES];
+    uint8_t name[] = "field-0", value[] = "0123456789";
+    Kv__HashField field = KV__HASH_FIELD__INIT;
+    Kv__HashField *fields[1] = {&field};
+    Kv__HashSet set = KV__HASH_SET__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_HASH_SET;
+    request.hash_set = &set;
+    set.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    set.n_fields = 1;
+    set.fields = fields;
+    field.name = (ProtobufCBinaryData){sizeof name - 1, name};
+    field.value = (ProtobufCBinaryData){sizeof value - 1, value};
+    bench_commands(bench, NULL, bench->keys, &request, next_field);
+    bench_commands(bench, "hash set, 10 fields each", bench->keys, &request, next_field);
+}
+
+/* Each member once, in an order that looks random. */
+static void next_new_member(struct bench *bench, Kv__Request *request, size_t i)
+{
+    Kv__ZSetMember *member = request->zset_add->members[0];
+
+    format_key(member->member.data, i * UINT64_C(2654435761) % bench->keys);
+    member->score = (double)(next_random(bench) % 1000000);
+}
+
+static void next_member(struct bench *bench, Kv__Request *request, size_t i)
+{
+    Kv__ZSetMember *member = request->zset_add->members[0];
+
+    (void)i;
+    next_key(bench, member->member, bench->keys);
+    member->score = (double)(next_random(bench) % 1000000);
+}
+
+static void next_rank(struct bench *bench, Kv__Request *request, size_t i)
+{
+    (void)i;
+    next_key(bench, request->zset_rank->member, bench->keys);
+}
+
+static void bench_zset(struct bench *bench)
+{
+    uint8_t name[KEY_BYTES];
+    Kv__ZSetMember member = KV__ZSET_MEMBER__INIT;
+    Kv__ZSetMember *members[1] = {&member};
+    Kv__ZSetAdd add = KV__ZSET_ADD__INIT;
+    Kv__ZSetRank rank = KV__ZSET_RANK__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_ZSET_ADD;
+    request.zset_add = &add;
+    add.key = rank.key = (ProtobufCBinaryData){4, (uint8_t *)(uintptr_t) "zset"};
+    add.n_members = 1;
+    add.members = members;
+    member.member = rank.member = (ProtobufCBinaryData){KEY_BYTES, name};
+    bench_commands(bench, "zset add, new members", bench->keys, &request, next_new_member);
+    bench_commands(bench, "zset add, new scores", bench->keys, &request, next_member);
+    request.command_case = KV__REQUEST__COMMAND_ZSET_RANK;
+    request.zset_rank = &rank;
+    bench_commands(bench, "zset rank", bench->keys, &request, next_rank);
+}
+
+/* ---------------------------------------------------------------- memory of small collections */
+
+enum { COLLECTIONS = 10000, ELEMENTS_MAX = 100, ELEMENT_BYTES = 13 };
+
+/* The elements of a small collection: "member:" and six digits; scores with a fraction. The same
+ * as tests/bench/redis-memory puts into redis. */
+struct small {
+    uint8_t key[KEY_BYTES];
+    uint8_t names[ELEMENTS_MAX][ELEMENT_BYTES + 1];
+    ProtobufCBinaryData bytes[ELEMENTS_MAX];
+    Kv__HashField fields[ELEMENTS_MAX], *field_pointers[ELEMENTS_MAX];
+    Kv__ZSetMember members[ELEMENTS_MAX], *member_pointers[ELEMENTS_MAX];
+    Kv__HashSet hash_set;
+    Kv__ListPush list_push;
+    Kv__SetAdd set_add;
+    Kv__ZSetAdd zset_add;
+};
+
+static void fill_small(struct small *small, unsigned n)
+{
+    const ProtobufCBinaryData key = {KEY_BYTES, small->key};
+
+    kv__hash_set__init(&small->hash_set);
+    kv__list_push__init(&small->list_push);
+    kv__set_add__init(&small->set_add);
+    kv__zset_add__init(&small->zset_add);
+    small->hash_set.key = small->set_add.key = small->zset_add.key = key;
+    small->hash_set.n_fields = small->set_add.n_members = small->zset_add.n_members = n;
+    small->hash_set.fields = small->field_pointers;
+    small->list_push.key = key;
+    small->list_push.n_elements = n;
+    small->list_push.elements = small->set_add.members = small->bytes;
+    small->zset_add.members = small->member_pointers;
+    for (unsigned i = 0; i < n; i++) {
+        snprintf((char *)small->names[i], sizeof small->names[i], "member:%06u", i);
+        small->bytes[i] = (ProtobufCBinaryData){ELEMENT_BYTES, small->names[i]};
+        kv__hash_field__init(&small->fields[i]);
+        small->fields[i].name = small->fields[i].value = small->bytes[i];
+        small->field_pointers[i] = &small->fields[i];
+        kv__zset_member__init(&small->members[i]);
+        small->members[i].member = small->bytes[i];
+        small->members[i].score = 1000.5 + i;
+        small->member_pointers[i] = &small->members[i];
+    }
+}
+
+static void next_small(struct bench *bench, Kv__Request *request, size_t i)
+{
+    (void)bench;
+    format_key(request->set_add->key.data, i); /* the key is the first field of all of them */
+}
+
+static void
+bench_memory(struct bench *bench, const char *name, Kv__Request__CommandCase command, unsigned n)
+{
+    static struct small small;
+    Kv__Request request = KV__REQUEST__INIT;
+    double before, after;
+
+    fill_small(&small, n);
+    request.command_case = command;
+    if (command == KV__REQUEST__COMMAND_HASH_SET) {
+        request.hash_set = &small.hash_set;
+    } else if (command == KV__REQUEST__COMMAND_LIST_PUSH) {
+        request.list_push = &small.list_push;
+    } else if (command == KV__REQUEST__COMMAND_SET_ADD) {
+        request.set_add = &small.set_add;
+    } else {
+        request.zset_add = &small.zset_add;
+    }
+    KV_ASSERT(kv_machine_open(&bench->machine) == 0);
+    bench->index = 0;
+    before = (double)mallinfo2().uordblks + (double)mallinfo2().hblkhd;
+    bench_commands(bench, NULL, COLLECTIONS, &request, next_small);
+    bench->time_ms += 3600000;
+    do {
+        begin_entry(bench);
+        end_entry(bench);
+    } while (kv_machine_reclaim(bench->machine));
+    after = (double)mallinfo2().uordblks + (double)mallinfo2().hblkhd;
+    printf("%-28s %9.1f bytes per entry, %.0f per key\n",
+           name,
+           (after - before) / COLLECTIONS / n,
+           (after - before) / COLLECTIONS);
+    kv_machine_close(bench->machine);
+}
+
+static void run_types(struct bench *bench)
+{
+    static void (*const benches[])(struct bench *
+                                   bench) = {bench_counters, bench_hashes, bench_zset};
+
+    for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++) {
+        KV_ASSERT(kv_machine_open(&bench->machine) == 0);
+        bench->index = 0;
+        benches[i](bench);
+        kv_machine_close(bench->machine);
+    }
+    bench_memory(bench, "memory, hash of 10", KV__REQUEST__COMMAND_HASH_SET, 10);
+    bench_memory(bench, "memory, zset of 50", KV__REQUEST__COMMAND_ZSET_ADD, 50);
+    bench_memory(bench, "memory, set of 100", KV__REQUEST__COMMAND_SET_ADD, 100);
+    bench_memory(bench, "memory, list of 100", KV__REQUEST__COMMAND_LIST_PUSH, 100);
+}
+
 /* Commands on one list, each an element of 16 bytes; `pops` after as many pushes. */
 static void
 bench_push_pop(struct bench *bench, const char *name, size_t pushes, size_t pops, size_t lists)
@@ -431,17 +668,23 @@ static void run(struct bench *bench, bool shuffled)
 
 int main(int argc, char **argv)
 {
+    const bool types = argc > 1 && strcmp(argv[1], "types") == 0;
+    const int first = types ? 2 : 1;
     struct bench bench = {
         .random = 88172645463325252u,
-        .keys = argc > 1 ? strtoul(argv[1], NULL, 10) : 1000000,
-        .value_bytes = argc > 2 ? strtoul(argv[2], NULL, 10) : 256,
+        .keys = argc > first ? strtoul(argv[first], NULL, 10) : 1000000,
+        .value_bytes = argc > first + 1 ? strtoul(argv[first + 1], NULL, 10) : 256,
     };
 
     bench.value = calloc(1, bench.value_bytes + 1);
     KV_ASSERT(bench.value && bench.keys > 0);
-    run(&bench, false);
-    run(&bench, true);
-    run_lists(&bench);
+    if (types) {
+        run_types(&bench);
+        run_lists(&bench);
+    } else {
+        run(&bench, false);
+        run(&bench, true);
+    }
     free(bench.value);
     return 0;
 }

@@ -205,6 +205,27 @@ def test_metrics_are_well_formed(one):
     assert re.search(r"^kvd_serving 1$", page, re.MULTILINE)
 
 
+def number(page, name):
+    return float(re.search(rf"^kvd_{re.escape(name)} (\S+)$", page, re.MULTILINE)[1])
+
+
+def test_turns_sessions_and_history_are_counted(one):
+    before = metrics(one)
+    client = one.nodes[1].client()
+    session = client.call(session_open=kv.SessionOpen(ttl_ms=60000))
+    assert session.code == kv.OK
+    page = metrics(one)
+    assert number(page, "sessions") == number(before, "sessions") + 1
+    assert number(page, "session_bytes") > number(before, "session_bytes")
+    # metrics() puts the same key each time: the former value becomes history.
+    assert number(page, "history_versions") > number(before, "history_versions")
+    assert number(page, "core_turn_seconds_count") > number(before, "core_turn_seconds_count")
+    assert number(page, 'core_turn_seconds_bucket{le="1"}') <= number(page, "core_turn_seconds_count")
+    # What asks for the status meanwhile does not take the longest turn away from the scraper.
+    assert client.call(status=kv.Status()).status.sessions == number(page, "sessions")
+    assert number(metrics(one), "core_turn_max_seconds") > 0
+
+
 def test_promtool_takes_the_metrics(one):
     promtool = shutil.which("promtool")
     if promtool is None:

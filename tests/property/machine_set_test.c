@@ -354,7 +354,9 @@ static void check_members(unsigned key, int64_t at)
         }
         more = result->more;
         assert_true(!more || result->n_elements == command.limit);
-        memcpy(cursor, result->cursor.data, result->cursor.len);
+        if (more) {
+            memcpy(cursor, result->cursor.data, result->cursor.len);
+        }
         command.cursor = (ProtobufCBinaryData){result->cursor.len, cursor};
         kv__reply__free_unpacked(reply, NULL);
     }

@@ -119,10 +119,35 @@ static Kv__Request *any_typed_write(void)
     }
 }
 
+static Kv__Request *any_on_collection(void)
+{
+    const char *key = any_key();
+    unsigned n = rnd(3) ? 1 + rnd(4) : 140;
+
+    switch (rnd(8)) {
+    case 0:
+        return call_set_add(&arena, key, rnd(30), n);
+    case 1:
+        return call_set_remove(&arena, key, rnd(30), n);
+    case 2:
+        return call_set_members(&arena, key);
+    case 3:
+        return call_zset_add(&arena, key, rnd(30), n);
+    case 4:
+        return call_zset_pop(&arena, key, n);
+    case 5:
+        return call_list_push(&arena, key, rnd(2), n);
+    case 6:
+        return call_list_pop(&arena, key, rnd(2), n);
+    default:
+        return call_list_range(&arena, key);
+    }
+}
+
 /* Without one that fails most of the time. */
 static Kv__Request *any_operation(int64_t revision)
 {
-    switch (rnd(5)) {
+    switch (rnd(6)) {
     case 0:
     case 1:
         return any_read(revision);
@@ -130,6 +155,8 @@ static Kv__Request *any_operation(int64_t revision)
         return any_generic_write();
     case 3:
         return any_typed_write();
+    case 4:
+        return any_on_collection();
     default:
         return call_put(&arena, any_key(), any_text());
     }
@@ -225,6 +252,8 @@ static void assert_same_content(int64_t revision)
     assert_same_answer(call_range(&arena, "", 0));
     for (unsigned i = 0; i < KEYS; i++) {
         assert_same_answer(call_hash_get_all(&arena, keys[i], 0));
+        assert_same_answer(call_set_members(&arena, keys[i]));
+        assert_same_answer(call_list_range(&arena, keys[i]));
         assert_same_answer(call_hash_get_all(&arena, keys[i], revision));
     }
 }

@@ -271,6 +271,107 @@ Kv__Request *call_acquire(struct kv_arena *arena, const char *key, const uint64_
     return request;
 }
 
+static ProtobufCBinaryData *new_names(struct kv_arena *arena, unsigned first, unsigned n)
+{
+    ProtobufCBinaryData *names = allocate(arena, (n + 1) * sizeof *names);
+
+    for (unsigned i = 0; i < n; i++) {
+        names[i] = field_name(arena, first + i);
+    }
+    return names;
+}
+
+Kv__Request *call_set_add(struct kv_arena *arena, const char *key, unsigned first, unsigned n)
+{
+    CALL(arena, SET_ADD, set_add, SetAdd, set_add);
+    command->key = text_bytes(key);
+    command->n_members = n;
+    command->members = new_names(arena, first, n);
+    return request;
+}
+
+Kv__Request *call_set_remove(struct kv_arena *arena, const char *key, unsigned first, unsigned n)
+{
+    CALL(arena, SET_REMOVE, set_remove, SetRemove, set_remove);
+    command->key = text_bytes(key);
+    command->n_members = n;
+    command->members = new_names(arena, first, n);
+    return request;
+}
+
+Kv__Request *call_set_members(struct kv_arena *arena, const char *key)
+{
+    CALL(arena, SET_MEMBERS, set_members, SetMembers, set_members);
+    command->key = text_bytes(key);
+    return request;
+}
+
+Kv__Request *call_zset_add(struct kv_arena *arena, const char *key, unsigned first, unsigned n)
+{
+    CALL(arena, ZSET_ADD, zset_add, ZSetAdd, zset_add);
+    command->key = text_bytes(key);
+    command->n_members = n;
+    command->members = allocate(arena, (n + 1) * sizeof(Kv__ZSetMember *));
+    for (unsigned i = 0; i < n; i++) {
+        command->members[i] = allocate(arena, sizeof(Kv__ZSetMember));
+        kv__zset_member__init(command->members[i]);
+        command->members[i]->member = field_name(arena, first + i);
+        command->members[i]->score = (double)(n - i) / 4;
+    }
+    return request;
+}
+
+Kv__Request *call_zset_pop(struct kv_arena *arena, const char *key, unsigned n)
+{
+    CALL(arena, ZSET_POP, zset_pop, ZSetPop, zset_pop);
+    command->key = text_bytes(key);
+    command->count = n;
+    return request;
+}
+
+Kv__Request *call_list_push(struct kv_arena *arena, const char *key, bool left, unsigned n)
+{
+    CALL(arena, LIST_PUSH, list_push, ListPush, list_push);
+    command->key = text_bytes(key);
+    command->end = left ? KV__LIST_END__LIST_LEFT : KV__LIST_END__LIST_RIGHT;
+    command->n_elements = n;
+    command->elements = new_names(arena, 0, n);
+    return request;
+}
+
+Kv__Request *call_list_pop(struct kv_arena *arena, const char *key, bool left, unsigned n)
+{
+    CALL(arena, LIST_POP, list_pop, ListPop, list_pop);
+    command->key = text_bytes(key);
+    command->end = left ? KV__LIST_END__LIST_LEFT : KV__LIST_END__LIST_RIGHT;
+    command->count = n;
+    return request;
+}
+
+Kv__Request *call_list_range(struct kv_arena *arena, const char *key)
+{
+    CALL(arena, LIST_RANGE, list_range, ListRange, list_range);
+    command->key = text_bytes(key);
+    command->last = -1;
+    return request;
+}
+
+Kv__Request *call_compact(struct kv_arena *arena, int64_t revision)
+{
+    CALL(arena, COMPACT, compact, Compact, compact);
+    command->revision = revision;
+    return request;
+}
+
+Kv__Request *call_key_history(struct kv_arena *arena, const char *key, int64_t from, int64_t to)
+{
+    CALL(arena, KEY_HISTORY, key_history, KeyHistory, key_history);
+    command->key = text_bytes(key);
+    command->from_revision = from;
+    command->to_revision = to;
+    return request;
+}
+
 Kv__Request *call_config_set(struct kv_arena *arena, const char *name, uint64_t value)
 {
     CALL(arena, CONFIG_SET, config_set, ConfigSet, config_set);

@@ -39,6 +39,18 @@ Kv__Request *call_hash_add(struct kv_arena *arena, const char *key, unsigned fie
 Kv__Request *call_hash_len(struct kv_arena *arena, const char *key);
 /* The numbers: rate, period_ms, burst, n. */
 Kv__Request *call_acquire(struct kv_arena *arena, const char *key, const uint64_t numbers[4]);
+/* Members f000... from `first` on, n of them. */
+Kv__Request *call_set_add(struct kv_arena *arena, const char *key, unsigned first, unsigned n);
+Kv__Request *call_set_remove(struct kv_arena *arena, const char *key, unsigned first, unsigned n);
+Kv__Request *call_set_members(struct kv_arena *arena, const char *key);
+/* Their scores descend. */
+Kv__Request *call_zset_add(struct kv_arena *arena, const char *key, unsigned first, unsigned n);
+Kv__Request *call_zset_pop(struct kv_arena *arena, const char *key, unsigned n);
+Kv__Request *call_list_push(struct kv_arena *arena, const char *key, bool left, unsigned n);
+Kv__Request *call_list_pop(struct kv_arena *arena, const char *key, bool left, unsigned n);
+Kv__Request *call_list_range(struct kv_arena *arena, const char *key);
+Kv__Request *call_compact(struct kv_arena *arena, int64_t revision);
+Kv__Request *call_key_history(struct kv_arena *arena, const char *key, int64_t from, int64_t to);
 Kv__Request *call_config_set(struct kv_arena *arena, const char *name, uint64_t value);
 
 /* Without compares and operations. */

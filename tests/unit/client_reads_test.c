@@ -15,7 +15,9 @@ static const char *const reads[] = {
     "list_index",   "list_len",     "set_has",      "set_members",     "set_len",
     "set_random",   "set_combine",  "zset_score",   "zset_rank",       "zset_range",
     "zset_count",   "zset_combine", "txn",          "config_list",     "config_get",
-    "status",       "member_list",  "snapshot_now", "leader_transfer",
+    "status",       "member_list",  "snapshot_now", "leader_transfer", "ttl",
+    "lease_info",   "lease_list",   "watch",        "subscribe",       "topic_list",
+    "backup",
 };
 
 /* Each command of kv.proto, empty. */

@@ -350,6 +350,9 @@ struct kv_node_info {
     uint64_t snapshot_bytes;
     uint64_t snapshot_fetch_index; /* of the one that is being fetched from the leader; 0: none */
     uint64_t snapshot_fetch_bytes; /* of it that are here */
+    uint64_t history_bytes;        /* of replaced versions and events that can be read */
+    uint64_t sessions;
+    uint64_t session_bytes; /* of them and the answers that they keep */
     void *memory;
 };
 int kv_status(struct kv_client *client,

@@ -1,0 +1,91 @@
+#include "client/kvbench/load.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { FIELDS_PER_HASH = 10 };
+
+static const struct load loads[] = {
+    {"put", "set a string", {OPERATION_PUT, OPERATION_PUT}, false},
+    {"get", "read a string", {OPERATION_GET, OPERATION_GET}, false},
+    {"mix", "put or get, half and half", {OPERATION_PUT, OPERATION_GET}, true},
+    {"counter-add",
+     "add 1 to a counter (etcd: read, then compare and swap until it succeeds)",
+     {OPERATION_COUNTER_ADD, OPERATION_COUNTER_ADD},
+     false},
+    {"hash-set",
+     "set a field; hashes of ten fields",
+     {OPERATION_HASH_SET, OPERATION_HASH_SET},
+     false},
+    {"zset-add",
+     "give a member of one sorted set, of --keys members, a random score",
+     {OPERATION_ZSET_ADD, OPERATION_ZSET_ADD},
+     false},
+    {"zset-rank",
+     "ask for a member's rank, counted from the greatest score",
+     {OPERATION_ZSET_RANK, OPERATION_ZSET_RANK},
+     false},
+    {"leaderboard",
+     "zset-add and zset-rank by turns",
+     {OPERATION_ZSET_ADD, OPERATION_ZSET_RANK},
+     false},
+    {"limiter",
+     "take a token, of a million each second (etcd: as counter-add)",
+     {OPERATION_LIMITER, OPERATION_LIMITER},
+     false},
+    {"list-push", "push to the right end", {OPERATION_LIST_PUSH, OPERATION_LIST_PUSH}, false},
+    {"list-pop", "pop from the left end", {OPERATION_LIST_POP, OPERATION_LIST_POP}, false},
+    {"list", "list-push and list-pop by turns", {OPERATION_LIST_PUSH, OPERATION_LIST_POP}, false},
+};
+
+const struct load *load_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof loads / sizeof loads[0]; i++) {
+        if (strcmp(loads[i].name, name) == 0) {
+            return &loads[i];
+        }
+    }
+    return NULL;
+}
+
+void load_print_help(void)
+{
+    printf("Operations:\n");
+    for (size_t i = 0; i < sizeof loads / sizeof loads[0]; i++) {
+        printf("  %-24s %s\n", loads[i].name, loads[i].help);
+    }
+}
+
+void load_name(struct bench_request *request,
+               uint64_t number,
+               const char *prefix,
+               struct load_names *names)
+{
+    int key_size;
+    int element_size = 0;
+
+    switch (request->operation) {
+    case OPERATION_HASH_SET:
+        key_size = snprintf(names->key,
+                            sizeof names->key,
+                            "%s%012" PRIu64,
+                            prefix,
+                            number / (uint64_t)FIELDS_PER_HASH);
+        element_size = snprintf(names->element,
+                                sizeof names->element,
+                                "field%" PRIu64,
+                                number % (uint64_t)FIELDS_PER_HASH);
+        break;
+    case OPERATION_ZSET_ADD:
+    case OPERATION_ZSET_RANK:
+        key_size = snprintf(names->key, sizeof names->key, "%sboard", prefix);
+        element_size =
+            snprintf(names->element, sizeof names->element, "player:%012" PRIu64, number);
+        break;
+    default:
+        key_size = snprintf(names->key, sizeof names->key, "%s%012" PRIu64, prefix, number);
+    }
+    request->key = kv_slice_of(names->key, (size_t)key_size);
+    request->element = kv_slice_of(names->element, (size_t)element_size);
+}

@@ -1,0 +1,375 @@
+/* The table of waiters: by session, by key, and by deadline. */
+#include "server/machine/waiters.h"
+
+#include "common/assert.h"
+#include "server/machine/machine.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* Tables of this size from the first waiter on: 64 KiB. */
+enum { SLOTS = 4096 };
+/* What one counts besides its key. */
+enum { WAITER_BYTES = 160 };
+
+_Static_assert((SLOTS & (SLOTS - 1)) == 0, "slots are found by a mask");
+
+static void *alloc_zeroed(size_t n, size_t size)
+{
+    void *memory = kv_machine_alloc(n * size);
+
+    memset(memory, 0, n * size);
+    return memory;
+}
+
+void kv_waiters_init(struct kv_waiters *waiters)
+{
+    *waiters = (struct kv_waiters){0};
+}
+
+void kv_waiters_deinit(struct kv_waiters *waiters)
+{
+    while (waiters->n > 0) {
+        kv_waiters_remove(waiters, waiters->heap[waiters->n - 1]);
+    }
+    free(waiters->sessions);
+    free(waiters->queues);
+    free(waiters->heap);
+}
+
+static uint64_t hash_of(const struct kv_waiter *waiter)
+{
+    const uint64_t content[] = {waiter->number,
+                                waiter->session_id,
+                                waiter->sequence,
+                                waiter->command_hash,
+                                (uint64_t)waiter->deadline_ms,
+                                waiter->last_end};
+
+    return XXH3_64bits_withSeed(
+        waiter->queue->key, waiter->queue->key_size, XXH3_64bits(content, sizeof content));
+}
+
+uint64_t kv_waiters_hash(const struct kv_waiters *waiters)
+{
+    return waiters->last_number == 0
+               ? 0
+               : waiters->hash +
+                     XXH3_64bits_withSeed(&waiters->last_number, sizeof waiters->last_number, 1);
+}
+
+/* ---------------------------------------------------------------- by session */
+
+static struct kv_waiter **session_slot(const struct kv_waiters *waiters, uint64_t session_id)
+{
+    return &waiters->sessions[session_id & (SLOTS - 1)];
+}
+
+struct kv_waiter *
+kv_waiters_find(const struct kv_waiters *waiters, uint64_t session_id, uint64_t sequence)
+{
+    struct kv_waiter *waiter = waiters->n > 0 ? *session_slot(waiters, session_id) : NULL;
+
+    while (waiter && (waiter->session_id != session_id || waiter->sequence != sequence)) {
+        waiter = waiter->same_slot;
+    }
+    return waiter;
+}
+
+struct kv_waiter *kv_waiters_of_session(const struct kv_waiters *waiters, uint64_t session_id)
+{
+    struct kv_waiter *waiter = waiters->n > 0 ? *session_slot(waiters, session_id) : NULL;
+
+    while (waiter && waiter->session_id != session_id) {
+        waiter = waiter->same_slot;
+    }
+    return waiter;
+}
+
+/* ---------------------------------------------------------------- by key */
+
+static struct kv_waiters_queue **key_slot(const struct kv_waiters *waiters, struct kv_slice key)
+{
+    return &waiters->queues[XXH3_64bits(key.data, key.size) & (SLOTS - 1)];
+}
+
+static struct kv_waiters_queue *find_queue(const struct kv_waiters *waiters, struct kv_slice key)
+{
+    struct kv_waiters_queue *queue = *key_slot(waiters, key);
+
+    while (queue && !kv_slice_equal(kv_slice_of(queue->key, queue->key_size), key)) {
+        queue = queue->same_slot;
+    }
+    return queue;
+}
+
+static struct kv_waiters_queue *add_queue(struct kv_waiters *waiters, struct kv_slice key)
+{
+    struct kv_waiters_queue **slot = key_slot(waiters, key);
+    struct kv_waiters_queue *queue = alloc_zeroed(1, sizeof *queue + key.size);
+
+    queue->key_size = key.size;
+    memcpy(queue->key, key.data, key.size);
+    queue->same_slot = *slot;
+    *slot = queue;
+    return queue;
+}
+
+static void take_from_ready(struct kv_waiters *waiters, struct kv_waiters_queue *queue)
+{
+    struct kv_waiters_queue *before = NULL;
+    struct kv_waiters_queue *other = waiters->ready_first;
+
+    if (!queue->is_ready) {
+        return;
+    }
+    while (other != queue) {
+        before = other;
+        other = other->next_ready;
+    }
+    if (before) {
+        before->next_ready = queue->next_ready;
+    } else {
+        waiters->ready_first = queue->next_ready;
+    }
+    if (waiters->ready_last == queue) {
+        waiters->ready_last = before;
+    }
+    queue->is_ready = false;
+    queue->next_ready = NULL;
+}
+
+static void remove_queue(struct kv_waiters *waiters, struct kv_waiters_queue *queue)
+{
+    struct kv_waiters_queue **link = key_slot(waiters, kv_slice_of(queue->key, queue->key_size));
+
+    take_from_ready(waiters, queue);
+    while (*link != queue) {
+        link = &(*link)->same_slot;
+    }
+    *link = queue->same_slot;
+    free(queue);
+}
+
+void kv_waiters_note(struct kv_waiters *waiters, struct kv_slice key)
+{
+    struct kv_waiters_queue *queue = waiters->n > 0 ? find_queue(waiters, key) : NULL;
+
+    if (!queue || queue->is_ready) {
+        return;
+    }
+    queue->is_ready = true;
+    if (waiters->ready_last) {
+        waiters->ready_last->next_ready = queue;
+    } else {
+        waiters->ready_first = queue;
+    }
+    waiters->ready_last = queue;
+}
+
+struct kv_waiter *kv_waiters_ready(const struct kv_waiters *waiters)
+{
+    return waiters->ready_first ? waiters->ready_first->first : NULL;
+}
+
+void kv_waiters_unready(struct kv_waiters *waiters)
+{
+    take_from_ready(waiters, waiters->ready_first);
+}
+
+void kv_waiters_forget_ready(struct kv_waiters *waiters)
+{
+    while (waiters->ready_first) {
+        kv_waiters_unready(waiters);
+    }
+}
+
+/* ---------------------------------------------------------------- by deadline */
+
+static bool is_before(const struct kv_waiter *a, const struct kv_waiter *b)
+{
+    return a->deadline_ms != b->deadline_ms ? a->deadline_ms < b->deadline_ms
+                                            : a->number < b->number;
+}
+
+static void put_in_heap(struct kv_waiters *waiters, size_t at, struct kv_waiter *waiter)
+{
+    waiters->heap[at] = waiter;
+    waiter->heap_at = at;
+}
+
+/* Moves it to its place among the first n. */
+static void settle(struct kv_waiters *waiters, struct kv_waiter *waiter, size_t n)
+{
+    size_t at = waiter->heap_at;
+
+    while (at > 0 && is_before(waiter, waiters->heap[(at - 1) / 2])) {
+        put_in_heap(waiters, at, waiters->heap[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    for (size_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && is_before(waiters->heap[child + 1], waiters->heap[child])) {
+            child++;
+        }
+        if (!is_before(waiters->heap[child], waiter)) {
+            break;
+        }
+        put_in_heap(waiters, at, waiters->heap[child]);
+    }
+    put_in_heap(waiters, at, waiter);
+}
+
+struct kv_waiter *kv_waiters_next_due(const struct kv_waiters *waiters)
+{
+    return waiters->n > 0 ? waiters->heap[0] : NULL;
+}
+
+/* ---------------------------------------------------------------- adding and removing */
+
+static void alloc_tables(struct kv_waiters *waiters)
+{
+    if (!waiters->heap) {
+        waiters->sessions = alloc_zeroed(SLOTS, sizeof(struct kv_waiter *));
+        waiters->queues = alloc_zeroed(SLOTS, sizeof(struct kv_waiters_queue *));
+        waiters->heap = alloc_zeroed(KV_WAITERS_MAX, sizeof(struct kv_waiter *));
+    }
+}
+
+struct kv_waiter *kv_waiters_add(struct kv_waiters *waiters,
+                                 const struct kv_waiter *like,
+                                 uint64_t number,
+                                 struct kv_slice key)
+{
+    struct kv_waiter *waiter = kv_machine_alloc(sizeof *waiter);
+    struct kv_waiters_queue *queue;
+    struct kv_waiter **slot;
+
+    KV_ASSERT(!kv_waiters_is_full(waiters) && number > waiters->last_number);
+    alloc_tables(waiters);
+    *waiter = *like;
+    queue = find_queue(waiters, key);
+    queue = queue ? queue : add_queue(waiters, key);
+    waiter->number = waiters->last_number = number;
+    waiter->queue = queue;
+    waiter->next = NULL;
+    waiter->prev = queue->last;
+    if (queue->last) {
+        queue->last->next = waiter;
+    } else {
+        queue->first = waiter;
+    }
+    queue->last = waiter;
+    waiter->newer = NULL;
+    waiter->older = waiters->newest;
+    if (waiters->newest) {
+        waiters->newest->newer = waiter;
+    } else {
+        waiters->oldest = waiter;
+    }
+    waiters->newest = waiter;
+    slot = session_slot(waiters, waiter->session_id);
+    waiter->same_slot = *slot;
+    *slot = waiter;
+    waiter->heap_at = waiters->n++;
+    settle(waiters, waiter, waiters->n);
+    waiter->hash = hash_of(waiter);
+    waiters->hash += waiter->hash;
+    waiters->bytes += WAITER_BYTES + key.size;
+    return waiter;
+}
+
+static void take_from_heap(struct kv_waiters *waiters, const struct kv_waiter *waiter)
+{
+    struct kv_waiter *last = waiters->heap[--waiters->n];
+
+    if (last != waiter) {
+        put_in_heap(waiters, waiter->heap_at, last);
+        settle(waiters, last, waiters->n);
+    }
+}
+
+static void take_from_all(struct kv_waiters *waiters, struct kv_waiter *waiter)
+{
+    if (waiter->older) {
+        waiter->older->newer = waiter->newer;
+    } else {
+        waiters->oldest = waiter->newer;
+    }
+    if (waiter->newer) {
+        waiter->newer->older = waiter->older;
+    } else {
+        waiters->newest = waiter->older;
+    }
+}
+
+void kv_waiters_remove(struct kv_waiters *waiters, struct kv_waiter *waiter)
+{
+    struct kv_waiters_queue *queue = waiter->queue;
+    struct kv_waiter **link = session_slot(waiters, waiter->session_id);
+
+    while (*link != waiter) {
+        link = &(*link)->same_slot;
+    }
+    *link = waiter->same_slot;
+    take_from_all(waiters, waiter);
+    take_from_heap(waiters, waiter);
+    waiters->hash -= waiter->hash;
+    waiters->bytes -= WAITER_BYTES + queue->key_size;
+    if (waiter->prev) {
+        waiter->prev->next = waiter->next;
+    } else {
+        queue->first = waiter->next;
+    }
+    if (waiter->next) {
+        waiter->next->prev = waiter->prev;
+    } else {
+        queue->last = waiter->prev;
+    }
+    if (!queue->first) {
+        remove_queue(waiters, queue);
+    }
+    free(waiter);
+}
+
+/* ---------------------------------------------------------------- invariants */
+
+static size_t check_queue(const struct kv_waiters *waiters, const struct kv_waiters_queue *queue)
+{
+    uint64_t number = 0;
+    size_t n = 0;
+
+    KV_ASSERT(queue->first && !queue->is_ready);
+    for (const struct kv_waiter *waiter = queue->first; waiter; waiter = waiter->next) {
+        KV_ASSERT(waiter->queue == queue && waiter->number > number);
+        KV_ASSERT(waiter->next ? waiter->next->prev == waiter : queue->last == waiter);
+        KV_ASSERT(kv_waiters_find(waiters, waiter->session_id, waiter->sequence) == waiter);
+        number = waiter->number;
+        n++;
+    }
+    return n;
+}
+
+void kv_waiters_check_invariants(const struct kv_waiters *waiters)
+{
+    uint64_t hash = 0, bytes = 0;
+    size_t n = 0;
+
+    KV_ASSERT(waiters->n <= KV_WAITERS_MAX && !waiters->ready_first);
+    for (size_t i = 0; i < waiters->n; i++) {
+        const struct kv_waiter *waiter = waiters->heap[i];
+
+        KV_ASSERT(waiter->heap_at == i && waiter->number <= waiters->last_number);
+        KV_ASSERT(i == 0 || !is_before(waiter, waiters->heap[(i - 1) / 2]));
+        KV_ASSERT(waiter->hash == hash_of(waiter));
+        hash += waiter->hash;
+        bytes += WAITER_BYTES + waiter->queue->key_size;
+    }
+    for (size_t i = 0; waiters->queues && i < SLOTS; i++) {
+        for (const struct kv_waiters_queue *queue = waiters->queues[i]; queue;
+             queue = queue->same_slot) {
+            n += check_queue(waiters, queue);
+        }
+    }
+    KV_ASSERT(n == waiters->n && hash == waiters->hash && bytes == waiters->bytes);
+}
