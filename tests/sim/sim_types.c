@@ -80,6 +80,7 @@ static const struct kind kinds[] = {
     {KV__REQUEST__COMMAND_ZSET_RANGE, 'z', false, 5},
     {KV__REQUEST__COMMAND_ZSET_COUNT, 'z', false, 2},
     {KV__REQUEST__COMMAND_LIMITER_ACQUIRE, 'r', true, 4},
+    {KV__REQUEST__COMMAND_KEY_HISTORY, 'x', false, 2},
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
