@@ -36,7 +36,7 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
-    bool is_first_entry; /* the one being applied, of all */
+    bool is_first_entry;      /* the one being applied, of all */
     uint64_t work;            /* elements that this command has touched */
     uint64_t passed;          /* versions that it passed over, not yet counted as work */
     bool reading;             /* outside the log: an answer may differ from other nodes' */

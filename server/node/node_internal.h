@@ -102,7 +102,7 @@ struct kv_node {
     int64_t time_base_ms; /* cluster time at time_base_ns; while we lead */
     uint64_t time_base_ns;
     uint64_t led_term;        /* the term that we lead, or 0 */
-    uint64_t bootstrap_term; /* in which the settings of a new cluster were proposed */
+    uint64_t bootstrap_term;  /* in which the settings of a new cluster were proposed */
     int64_t time_proposed_ms; /* cluster time of our newest entry */
     uint64_t clock_wake_ms;   /* when the next one may be needed */
 
