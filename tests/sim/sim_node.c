@@ -217,6 +217,8 @@ void sim_node_init(struct sim *sim, unsigned id)
     };
 }
 
+enum { RESTART_MS_MAX = 20000 };
+
 void sim_node_restart_later(struct sim_node *node)
 {
     struct sim *sim = node->sim;
@@ -227,6 +229,8 @@ void sim_node_restart_later(struct sim_node *node)
     } else if (sim_chance(sim, SIM_RANDOM_FAULT, 300)) {
         after_ms = 1 + after_ms / 30;
     }
+    /* Down far into the time in which all must be whole again is no fault of the cluster. */
+    after_ms = after_ms < RESTART_MS_MAX ? after_ms : RESTART_MS_MAX;
     sim_push(sim,
              (struct sim_event){.time_ns = sim->now_ns + after_ms * SIM_MS,
                                 .kind = SIM_EV_START,
