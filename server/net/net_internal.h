@@ -48,7 +48,7 @@ struct kv_net_request {
     struct kv_net_batch *batch;
     uint64_t id;
     uint64_t arrived_ns;
-    uint8_t command;
+    uint16_t command;
     bool is_stream;
     bool core_done; /* core: the node has given its final answer */
 };

@@ -74,7 +74,7 @@ submit(struct kv_conn *conn, struct kv_net_batch *batch, const struct kv_decoded
     request->batch = batch;
     request->id = decoded->request->id;
     request->arrived_ns = conn->thread->now_ns;
-    request->command = (uint8_t)(command < KV_STATS_COMMANDS ? command : 0);
+    request->command = (uint16_t)(command < KV_STATS_COMMANDS ? command : 0);
     request->is_stream = decoded->cls == KV_COMMAND_STREAM;
     request->op.request = decoded->request;
     request->op.bytes = decoded->bytes;

@@ -9,8 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Commands by their field number in kv.proto's Request; higher ones share number 0. */
-enum { KV_STATS_COMMANDS = 64, KV_STATS_CODES = 64, KV_STATS_BUCKETS = 14 };
+/* Commands by their field number in kv.proto's Request, whose last one is 289; higher ones share
+ * number 0. */
+enum { KV_STATS_COMMANDS = 320, KV_STATS_CODES = 64, KV_STATS_BUCKETS = 14 };
 
 /* Upper bounds of the latency classes, in ns; what is slower is counted in the total alone. */
 extern const uint64_t kv_stats_bounds_ns[KV_STATS_BUCKETS];

@@ -226,6 +226,14 @@ def test_turns_sessions_and_history_are_counted(one):
     assert number(metrics(one), "core_turn_max_seconds") > 0
 
 
+def test_each_command_is_counted_by_its_name(one):
+    client = one.nodes[1].client()
+    assert client.call(counter_add=kv.CounterAdd(key=b"n", delta=1)).code == kv.OK
+    assert client.call(txn=kv.Txn()).code == kv.OK
+    page = metrics(one)
+    assert 'command="counter_add"' in page and 'command="txn"' in page
+
+
 def test_promtool_takes_the_metrics(one):
     promtool = shutil.which("promtool")
     if promtool is None:
