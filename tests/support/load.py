@@ -51,7 +51,8 @@ class Worker(threading.Thread):
         node = self.random.choice(list(self.cluster.nodes.values()))
         try:
             self.client = node.connect(RecordingClient, self.operations, self.client_number, timeout_s=3)
-        except (OSError, EOFError):
+        except (OSError, EOFError, AssertionError):
+            # Nobody there, or a goodbye instead of the hello: it is shutting down.
             self.client = None
 
     def write(self):
