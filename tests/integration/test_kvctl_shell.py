@@ -67,7 +67,7 @@ class Terminal:
         self.seen = self.output.index(text, self.seen) + len(text)
 
     def end(self, key=""):
-        """Types the key that ends it; the exit code."""
+        """Types the key that ends it, at a prompt (elsewhere the terminal swallows a ^D); the exit code."""
         deadline = time.monotonic() + PATIENCE_S
         self.type(key)
         process = 0
@@ -224,6 +224,7 @@ def test_history(server, shell, tmp_path):
     terminal.wait_for("> ")
     terminal.type("\x10\x10\n")
     terminal.wait_for("41\n")
+    terminal.wait_for("> ")
     assert server.requests[-1].counter_add.key == b"first"
     assert terminal.end("\x04") == 0
 
