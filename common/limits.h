@@ -129,14 +129,17 @@
     10 /* of the snapshot worker: where cores are short it has a tenth of one */
 #define KV_PIN_BYTES_MAX \
     (512 * KV_MIB) /* of replaced versions that a snapshot under way keeps; then it is given up */
-#define KV_SNAPSHOTS_MAX 8u               /* kept: two, and those that somebody still fetches */
-#define KV_SNAPSHOT_FETCH_TIMEOUT_MS 1000 /* a piece that does not come is asked for again */
+#define KV_SNAPSHOTS_MAX 8u                   /* kept: two, and those that somebody still fetches */
+#define KV_SNAPSHOT_FETCH_TIMEOUT_MS 1000     /* a piece that does not come is asked for again */
+#define KV_SNAPSHOT_FETCH_TIMEOUT_MAX_MS 8000 /* where the network is slow */
 #define KV_SNAPSHOT_FETCH_IDLE_MS \
     10000 /* nothing heard: the fetch is given up, its file is kept no longer for it */
 #define KV_SNAPSHOT_RETRY_MS 10000 /* after a snapshot that could not be written or fetched */
 #define KV_SNAPSHOT_BLOCK_BYTES (256 * KV_KIB) /* raw: large enough for lz4, small in memory */
 #define KV_SNAPSHOT_BLOCK_BYTES_MAX KV_ENTRY_BYTES_MAX /* a block of one largest item */
 #define KV_SNAPSHOT_PIECE_BYTES (1 * KV_MIB)           /* of a transfer */
+#define KV_SNAPSHOT_PIECE_BYTES_MIN \
+    (64 * KV_KIB) /* asked for where the network is slow: 8 s at 64 kbit/s */
 #define KV_SNAPSHOT_SYNC_BYTES \
     (1 * KV_MIB) /* written between two syncs: with 4 MiB the log's p99 doubled meanwhile */
 #define KV_SNAPSHOT_PART_SYNC_BYTES \
@@ -208,6 +211,8 @@ _Static_assert(4 * KV_MEMBERS_MAX < KV_PEER_ACCEPTED_MAX, "members leave room fo
 _Static_assert(KV_ENTRY_BYTES_MAX < KV_WAL_SEGMENT_BYTES, "the largest entry fits a segment");
 _Static_assert(KV_MEMBERS_MAX *(KV_NAME_BYTES_MAX + 32) < KV_CONFIGURATION_BYTES_MAX,
                "all members fit a configuration");
+_Static_assert(KV_SNAPSHOT_FETCH_TIMEOUT_MAX_MS < KV_SNAPSHOT_FETCH_IDLE_MS,
+               "a slow piece comes before the fetch is given up");
 _Static_assert(KV_SNAPSHOT_PIECE_BYTES < KV_PEER_MESSAGE_BYTES_MAX, "a piece fits a peer message");
 _Static_assert(KV_WAL_SEQUENCE_SKIP * 48 > 4 * KV_WAL_QUEUE_BYTES_MAX,
                "a start leaves out more record numbers than the log's queue can hold");

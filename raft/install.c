@@ -301,8 +301,34 @@ static void ask(struct kv_replica *r)
     }
     fetch->is_asking = true;
     piece.offset = fetch->next_offset;
-    piece.size = (uint32_t)kv_snapshot_slice_bytes(r, KV_SNAPSHOT_PIECE_BYTES);
+    piece.size = (uint32_t)kv_snapshot_slice_bytes(r, fetch->piece_bytes);
     send_fetch(r, &piece);
+}
+
+/* It did not come in time: lost, or the network is slow. There each piece that is asked for twice
+ * also comes twice, so less is asked for, then less often: also by the next fetch, until it is
+ * quick. */
+static void ask_again(struct kv_fetch *fetch)
+{
+    KV_REACHED("snapshot-piece-asked-again");
+    if (fetch->piece_bytes > KV_SNAPSHOT_PIECE_BYTES_MIN) {
+        fetch->piece_bytes /= 2;
+    } else if (fetch->patience_ms < KV_SNAPSHOT_FETCH_TIMEOUT_MAX_MS) {
+        fetch->patience_ms *= 2;
+    }
+    fetch->is_asking = false;
+}
+
+/* One that comes soon after it was asked for shows that there is room for more. */
+static void quicken(struct kv_fetch *fetch, uint64_t now_ms)
+{
+    if (now_ms - fetch->asked_ms >= KV_SNAPSHOT_FETCH_TIMEOUT_MS / 4) {
+        return;
+    }
+    fetch->patience_ms = KV_SNAPSHOT_FETCH_TIMEOUT_MS;
+    if (fetch->piece_bytes < KV_SNAPSHOT_PIECE_BYTES) {
+        fetch->piece_bytes *= 2;
+    }
 }
 
 /* Nothing more is wanted of the file for now, but of the log behind it: both are kept for whoever
@@ -392,6 +418,7 @@ void kv_replica_receive_piece(struct kv_replica *r,
     fetch->is_asking = false;
     fetch->next_offset += bulk.size;
     fetch->heard_ms = kv_replica_now_ms(r);
+    quicken(fetch, fetch->heard_ms);
     write_next(r);
     ask(r);
 }
@@ -638,9 +665,8 @@ void kv_replica_fetch_on_time(struct kv_replica *r, uint64_t now_ms)
         kv_replica_fetch_cancel(r);
         return;
     }
-    if (fetch->is_asking && now_ms >= fetch->asked_ms + KV_SNAPSHOT_FETCH_TIMEOUT_MS) {
-        KV_REACHED("snapshot-piece-asked-again");
-        fetch->is_asking = false;
+    if (fetch->is_asking && now_ms >= fetch->asked_ms + fetch->patience_ms) {
+        ask_again(fetch);
     }
     ask(r);
     stay_in_mind(r, now_ms);

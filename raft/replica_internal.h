@@ -144,7 +144,10 @@ struct kv_fetch {
     uint64_t written_offset; /* in the file */
     bool is_asking;
     uint64_t asked_ms;
-    uint64_t heard_ms; /* an offer, or a piece */
+    uint64_t
+        patience_ms;    /* then the piece is asked for again; grows where the network is slow ... */
+    size_t piece_bytes; /* ... and what is asked for becomes less */
+    uint64_t heard_ms;  /* an offer, or a piece */
     struct kv_fetched_piece pieces[KV_SNAPSHOT_PIECES_AHEAD];
     size_t n_pieces;
     struct kv_snapshot_load load;

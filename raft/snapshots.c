@@ -19,6 +19,8 @@ void kv_replica_snapshots_init(struct kv_replica *r)
     for (size_t i = 0; i < KV_SNAPSHOT_PIECES_AHEAD; i++) {
         kv_buf_init(&r->fetch.pieces[i].data, KV_SNAPSHOT_PIECE_BYTES);
     }
+    r->fetch.patience_ms = KV_SNAPSHOT_FETCH_TIMEOUT_MS;
+    r->fetch.piece_bytes = KV_SNAPSHOT_PIECE_BYTES;
     kv_buf_init(&r->check.raw, KV_SNAPSHOT_BLOCK_BYTES_MAX);
     r->take.replica = r->fetch.replica = r->removal.replica = r;
 }

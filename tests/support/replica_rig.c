@@ -416,6 +416,45 @@ static void grant_vote(struct replica_rig *rig, bool pre_vote)
     }
 }
 
+void replica_rig_offer_snapshot(struct replica_rig *rig,
+                                uint64_t from_id,
+                                uint64_t term,
+                                const struct kv_snapshot_descriptor *descriptor,
+                                struct kv_slice configuration)
+{
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__InstallSnapshot offer = KV__INSTALL_SNAPSHOT__INIT;
+
+    offer.term = term;
+    offer.last_index = descriptor->index;
+    offer.last_term = descriptor->term;
+    offer.configuration_index = descriptor->configuration_index;
+    offer.configuration.data = (uint8_t *)(uintptr_t)configuration.data;
+    offer.configuration.len = configuration.size;
+    offer.size_bytes = descriptor->size_bytes;
+    offer.hash = descriptor->hash;
+    message.body_case = KV__PEER_MESSAGE__BODY_INSTALL_SNAPSHOT;
+    message.install_snapshot = &offer;
+    replica_rig_receive_other(rig, from_id, &message, kv_slice_of(NULL, 0));
+}
+
+void replica_rig_send_piece(struct replica_rig *rig,
+                            uint64_t from_id,
+                            const struct kv_snapshot_descriptor *descriptor,
+                            uint64_t offset,
+                            struct kv_slice bytes)
+{
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__SnapshotPiece piece = KV__SNAPSHOT_PIECE__INIT;
+
+    piece.last_index = descriptor->index;
+    piece.last_term = descriptor->term;
+    piece.offset = offset;
+    message.body_case = KV__PEER_MESSAGE__BODY_SNAPSHOT_PIECE;
+    message.snapshot_piece = &piece;
+    replica_rig_receive_other(rig, from_id, &message, bytes);
+}
+
 void replica_rig_lead(struct replica_rig *rig)
 {
     replica_rig_wait(rig, 2 * ELECTION_MS);

@@ -70,6 +70,18 @@ void replica_rig_receive_other(struct replica_rig *rig,
                                const Kv__PeerMessage *message,
                                struct kv_slice bulk);
 
+/* A leader's offer of a snapshot, and a piece of one. */
+void replica_rig_offer_snapshot(struct replica_rig *rig,
+                                uint64_t from_id,
+                                uint64_t term,
+                                const struct kv_snapshot_descriptor *descriptor,
+                                struct kv_slice configuration);
+void replica_rig_send_piece(struct replica_rig *rig,
+                            uint64_t from_id,
+                            const struct kv_snapshot_descriptor *descriptor,
+                            uint64_t offset,
+                            struct kv_slice bytes);
+
 /* Wins an election with the votes of the nodes behind it. */
 void replica_rig_lead(struct replica_rig *rig);
 

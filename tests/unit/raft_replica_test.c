@@ -360,40 +360,6 @@ static void guard_10_a_leader_minds_no_votes(void **state)
     assert_true(kv_replica_is_leader(rig.replica));
 }
 
-static void offer_snapshot(uint64_t from_id,
-                           uint64_t term,
-                           const struct kv_snapshot_descriptor *descriptor,
-                           struct kv_slice configuration)
-{
-    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
-    Kv__InstallSnapshot offer = KV__INSTALL_SNAPSHOT__INIT;
-
-    offer.term = term;
-    offer.last_index = descriptor->index;
-    offer.last_term = descriptor->term;
-    offer.configuration_index = descriptor->configuration_index;
-    offer.configuration.data = (uint8_t *)(uintptr_t)configuration.data;
-    offer.configuration.len = configuration.size;
-    offer.size_bytes = descriptor->size_bytes;
-    offer.hash = descriptor->hash;
-    message.body_case = KV__PEER_MESSAGE__BODY_INSTALL_SNAPSHOT;
-    message.install_snapshot = &offer;
-    replica_rig_receive_other(&rig, from_id, &message, kv_slice_of(NULL, 0));
-}
-
-static void
-send_piece(uint64_t from_id, const struct kv_snapshot_descriptor *descriptor, struct kv_slice bytes)
-{
-    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
-    Kv__SnapshotPiece piece = KV__SNAPSHOT_PIECE__INIT;
-
-    piece.last_index = descriptor->index;
-    piece.last_term = descriptor->term;
-    message.body_case = KV__PEER_MESSAGE__BODY_SNAPSHOT_PIECE;
-    message.snapshot_piece = &piece;
-    replica_rig_receive_other(&rig, from_id, &message, bytes);
-}
-
 static void guard_1_an_older_leaders_snapshot_is_not_fetched(void **state)
 {
     const struct kv_snapshot_descriptor descriptor = {
@@ -404,11 +370,12 @@ static void guard_1_an_older_leaders_snapshot_is_not_fetched(void **state)
     append_commands(2, 5, 1, 1, 2, 1);
     replica_rig_settle(&rig);
     replica_rig_forget(&rig);
-    offer_snapshot(3,
-                   4,
-                   &descriptor,
-                   kv_slice_of(rig.replica->applied_configuration.data,
-                               rig.replica->applied_configuration.size));
+    replica_rig_offer_snapshot(&rig,
+                               3,
+                               4,
+                               &descriptor,
+                               kv_slice_of(rig.replica->applied_configuration.data,
+                                           rig.replica->applied_configuration.size));
     replica_rig_settle(&rig);
     result = append_result_to(3);
     assert_non_null(result);
@@ -439,18 +406,18 @@ static void guard_11_one_install_at_a_time(void **state)
     descriptor = snapshot_rig_write(disk, &meta, &block, 1);
     kv_snapshot_name(name, descriptor.index, descriptor.term, KV_SNAPSHOT_COMPLETE);
     data = fake_disk_data(disk, name, &size);
-    offer_snapshot(2, 2, &descriptor, meta.configuration);
+    replica_rig_offer_snapshot(&rig, 2, 2, &descriptor, meta.configuration);
     replica_rig_settle(&rig);
     assert_non_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
     /* An earlier write is under way. */
     append_commands(2, 2, 1, 1, 1, 1);
-    send_piece(2, &descriptor, kv_slice_of(data, size));
+    replica_rig_send_piece(&rig, 2, &descriptor, 0, kv_slice_of(data, size));
     while (rig.replica->install_sequence == 0 && replica_rig_work(&rig)) {
     }
     assert_int_not_equal(rig.replica->install_sequence, 0);
     replica_rig_forget(&rig);
     descriptor.index += 10;
-    offer_snapshot(2, 2, &descriptor, meta.configuration);
+    replica_rig_offer_snapshot(&rig, 2, 2, &descriptor, meta.configuration);
     while (replica_rig_work(&rig)) {
     }
     assert_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
