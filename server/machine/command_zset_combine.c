@@ -71,26 +71,35 @@ static int refuse_nan(const struct combination *all)
                         "added, or one times 0");
 }
 
-/* Multiplies by the source's weight. */
-static int weigh(const struct combination *all, size_t source, double *score)
+/* By the source's weight; NaN is judged once it is known who is in the result. */
+static double weigh(const struct combination *all, size_t source, double score)
 {
-    *score *= all->command->n_weights > 0 ? all->command->weights[source] : 1;
-    return isnan(*score) ? refuse_nan(all) : 0;
+    return score * (all->command->n_weights > 0 ? all->command->weights[source] : 1);
 }
 
-static int aggregate(const struct combination *all, double *total, double score)
+static double aggregate(const struct combination *all, double total, double score)
 {
+    if (isnan(total) || isnan(score)) {
+        return (double)NAN;
+    }
     switch (all->command->aggregate) {
     case KV__AGGREGATE__AGGREGATE_MIN:
-        *total = score < *total ? score : *total;
-        return 0;
+        return score < total ? score : total;
     case KV__AGGREGATE__AGGREGATE_MAX:
-        *total = score > *total ? score : *total;
-        return 0;
+        return score > total ? score : total;
     default:
-        *total += score;
-        return isnan(*total) ? refuse_nan(all) : 0;
+        return total + score;
     }
+}
+
+static int check_scores(const struct combination *all)
+{
+    for (size_t i = 0; i < all->n; i++) {
+        if (isnan(all->items[i].at.score)) {
+            return refuse_nan(all);
+        }
+    }
+    return 0;
 }
 
 /* All members of a source behind those that are there. */
@@ -135,19 +144,20 @@ static int unite(struct combination *all)
         return status;
     }
     qsort(all->items, all->n, sizeof *all->items, compare_found);
-    for (size_t i = 0; i < all->n && status == 0; i++) {
+    for (size_t i = 0; i < all->n; i++) {
         struct found *item = &all->items[i];
 
-        status = weigh(all, item->source, &item->at.score);
-        if (status == 0 && kept > 0 &&
-            kv_slice_equal(all->items[kept - 1].at.member, item->at.member)) {
-            status = aggregate(all, &all->items[kept - 1].at.score, item->at.score);
+        item->at.score = weigh(all, item->source, item->at.score);
+        if (kept > 0 && kv_slice_equal(all->items[kept - 1].at.member, item->at.member)) {
+            struct kv_zset_member *total = &all->items[kept - 1].at;
+
+            total->score = aggregate(all, total->score, item->at.score);
         } else {
             all->items[kept++] = *item;
         }
     }
     all->n = kept;
-    return status;
+    return 0;
 }
 
 /* The source with the fewest members; all are looked at, so that a wrong type is always told. */
@@ -187,11 +197,9 @@ static int filter(struct combination *all, size_t source, bool has)
         if (kv_zset_find(&zset, item->at.member, &score) != has) {
             continue;
         }
-        status = has ? weigh(all, source, &score) : 0;
-        if (status == 0 && has && source == 0) {
-            item->at.score = score;
-        } else if (status == 0 && has) {
-            status = aggregate(all, &item->at.score, score);
+        if (has) {
+            score = weigh(all, source, score);
+            item->at.score = source == 0 ? score : aggregate(all, item->at.score, score);
         }
         all->items[kept++] = *item;
     }
@@ -221,8 +229,8 @@ static int subtract(struct combination *all)
     for (size_t i = 1; i < all->command->n_keys && status == 0; i++) {
         status = filter(all, i, false);
     }
-    for (size_t i = 0; i < all->n && status == 0; i++) {
-        status = weigh(all, 0, &all->items[i].at.score);
+    for (size_t i = 0; i < all->n; i++) {
+        all->items[i].at.score = weigh(all, 0, all->items[i].at.score);
     }
     return status;
 }
@@ -294,6 +302,9 @@ int kv_run_zset_combine(struct kv_machine *machine,
         status = intersect(&all);
     } else if (status == 0) {
         status = subtract(&all);
+    }
+    if (status == 0) {
+        status = check_scores(&all);
     }
     if (status == 0) {
         status = command->store.len > 0 ? store(&all) : give(&all);

@@ -251,11 +251,14 @@ static void nan_is_refused(void **state)
 /* infinity - infinity of two sources. */
 static void nan_of_an_aggregate_is_refused(void **state)
 {
-    ProtobufCBinaryData keys[2] = {key, key};
-    double weights[2] = {1, -1};
+    ProtobufCBinaryData keys[3] = {key, key, machine_rig_bytes("other")};
+    double weights[3] = {1, -1, 1};
 
     (void)state;
     first.score = (double)INFINITY;
+    do_it(KV__REQUEST__COMMAND_ZSET_ADD);
+    add.key = keys[2];
+    first.member = machine_rig_bytes("elsewhere");
     do_it(KV__REQUEST__COMMAND_ZSET_ADD);
     combine.keys = keys;
     combine.weights = weights;
@@ -269,6 +272,12 @@ static void nan_of_an_aggregate_is_refused(void **state)
     combine.aggregate = (Kv__Aggregate)3;
     refuse(KV__REQUEST__COMMAND_ZSET_COMBINE, KV__CODE__INVALID);
     combine.aggregate = KV__AGGREGATE__AGGREGATE_SUM;
+    /* Whoever is not in the result has no score that could be refused. */
+    combine.n_keys = combine.n_weights = 3;
+    combine.store.len = 0;
+    do_it(KV__REQUEST__COMMAND_ZSET_COMBINE);
+    combine.store = key;
+    combine.n_keys = 2;
     combine.n_weights = 1;
     refuse(KV__REQUEST__COMMAND_ZSET_COMBINE, KV__CODE__INVALID);
     combine.n_weights = 0;
