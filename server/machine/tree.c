@@ -23,21 +23,15 @@ struct path {
 
 /* ---------------------------------------------------------------- nodes and their memory */
 
-static struct kv_tree_node *new_node(struct kv_tree *tree, bool is_leaf)
+static struct kv_tree_node *new_node(struct kv_tree *tree, unsigned height)
 {
-    struct kv_tree_node *node;
+    struct kv_tree_node *node = kv_machine_alloc(height == 0 ? LEAF_BYTES : sizeof *node);
 
-    if (is_leaf) {
-        node = kv_machine_alloc(sizeof *node);
-    } else {
-        node = kv_machine_alloc(offsetof(struct kv_tree_node, slots) + sizeof(struct child *));
-        node->children = kv_machine_alloc(INNER_CHILDREN * sizeof(struct child));
-    }
     node->born = tree->epoch;
     node->n = 0;
     node->skip = 0;
     node->dead = 0;
-    node->is_leaf = is_leaf;
+    node->height = (uint8_t)height;
     tree->n_nodes++;
     return node;
 }
@@ -61,11 +55,10 @@ static void release_separator(struct separator *separator)
 
 void kv_tree_free_node(struct kv_tree *tree, struct kv_tree_node *node)
 {
-    if (!node->is_leaf) {
+    if (!kv_tree_is_leaf(node)) {
         for (unsigned i = 0; i < node->n; i++) {
-            release_separator(node->children[i].separator);
+            release_separator(node->separators[i]);
         }
-        free(node->children);
     }
     free(node);
     tree->n_nodes--;
@@ -80,6 +73,23 @@ static void drop_node(struct kv_tree *tree, struct kv_tree_node *node)
     }
 }
 
+/* Copies n records or children with their prefixes; the separators are then of both. */
+static void copy_entries(struct kv_tree_node *to,
+                         unsigned to_at,
+                         const struct kv_tree_node *from,
+                         unsigned from_at,
+                         unsigned n)
+{
+    memmove(to->prefixes + to_at, from->prefixes + from_at, n * sizeof to->prefixes[0]);
+    if (kv_tree_is_leaf(to)) {
+        memmove(to->records + to_at, from->records + from_at, n * sizeof to->records[0]);
+        return;
+    }
+    memmove(to->nodes + to_at, from->nodes + from_at, n * sizeof to->nodes[0]);
+    memmove(to->separators + to_at, from->separators + from_at, n * sizeof to->separators[0]);
+    memmove(to->live + to_at, from->live + from_at, n * sizeof to->live[0]);
+}
+
 /* The node itself, or a copy that may be changed. */
 static struct kv_tree_node *own(struct kv_tree *tree, struct kv_tree_node *node)
 {
@@ -88,19 +98,15 @@ static struct kv_tree_node *own(struct kv_tree *tree, struct kv_tree_node *node)
     if (node->born > tree->newest_pin) {
         return node;
     }
-    copy = new_node(tree, node->is_leaf);
+    copy = new_node(tree, node->height);
     copy->n = node->n;
     copy->skip = node->skip;
     copy->dead = node->dead;
     memcpy(copy->common, node->common, sizeof copy->common);
-    if (node->is_leaf) {
-        memcpy(copy->slots, node->slots, node->n * sizeof node->slots[0]);
-    } else {
-        memcpy(copy->children, node->children, node->n * sizeof node->children[0]);
-        for (unsigned i = 0; i < node->n; i++) {
-            if (node->children[i].separator) {
-                node->children[i].separator->references++;
-            }
+    copy_entries(copy, 0, node, 0, node->n);
+    if (!kv_tree_is_leaf(node)) {
+        for (unsigned i = 1; i < node->n; i++) {
+            node->separators[i]->references++;
         }
     }
     kv_tree_retire_node(tree, node);
@@ -110,18 +116,18 @@ static struct kv_tree_node *own(struct kv_tree *tree, struct kv_tree_node *node)
 void kv_tree_init(struct kv_tree *tree)
 {
     *tree = (struct kv_tree){.epoch = 1};
-    tree->root = new_node(tree, true);
+    tree->root = new_node(tree, 0);
 }
 
 static void free_subtree(struct kv_tree *tree, struct kv_tree_node *node)
 {
-    if (!node->is_leaf) {
+    if (!kv_tree_is_leaf(node)) {
         for (unsigned i = 0; i < node->n; i++) {
-            free_subtree(tree, node->children[i].node);
+            free_subtree(tree, node->nodes[i]);
         }
     } else {
         for (unsigned i = 0; i < node->n; i++) {
-            struct kv_record *record = node->slots[i].record;
+            struct kv_record *record = node->records[i];
 
             while (record) {
                 struct kv_record *older = record->older;
@@ -155,14 +161,14 @@ static void descend_owned(struct kv_tree *tree, const struct kv_slice *key, stru
     struct kv_tree_node *node = tree->root = own(tree, tree->root);
 
     ret_path->depth = 0;
-    while (!node->is_leaf) {
+    while (!kv_tree_is_leaf(node)) {
         unsigned at = key ? kv_tree_child_position(node, *key) : node->n - 1;
 
         KV_ASSERT(ret_path->depth + 1 < KV_TREE_DEPTH_MAX);
         ret_path->steps[ret_path->depth].node = node;
         ret_path->steps[ret_path->depth++].at = at;
-        node->children[at].node = own(tree, node->children[at].node);
-        node = node->children[at].node;
+        node->nodes[at] = own(tree, kv_tree_step_down(node, at));
+        node = node->nodes[at];
     }
     ret_path->steps[ret_path->depth++].node = node;
 }
@@ -170,7 +176,7 @@ static void descend_owned(struct kv_tree *tree, const struct kv_slice *key, stru
 static void add_live(struct path *path, int64_t more)
 {
     for (unsigned i = 0; more != 0 && i + 1 < path->depth; i++) {
-        path->steps[i].node->children[path->steps[i].at].live += (uint64_t)more;
+        path->steps[i].node->live[path->steps[i].at] += (uint64_t)more;
     }
 }
 
@@ -186,9 +192,11 @@ static void insert_child(struct kv_tree_node *node,
         kv_tree_admit_key(node, kv_tree_separator_key(separator));
         prefix = kv_tree_prefix(kv_tree_separator_key(separator), node->skip);
     }
-    memmove(
-        node->children + at + 1, node->children + at, (node->n - at) * sizeof node->children[0]);
-    node->children[at] = (struct child){prefix, separator, child, kv_tree_live_count(child)};
+    copy_entries(node, at + 1, node, at, node->n - at);
+    node->prefixes[at] = prefix;
+    node->separators[at] = separator;
+    node->nodes[at] = child;
+    node->live[at] = kv_tree_live_count(child);
     node->n++;
 }
 
@@ -199,18 +207,17 @@ static struct kv_tree_node *split_node(struct kv_tree *tree,
                                        unsigned keep,
                                        struct separator **ret_separator)
 {
-    struct kv_tree_node *right = new_node(tree, node->is_leaf);
+    struct kv_tree_node *right = new_node(tree, node->height);
 
     right->n = node->n - keep;
-    if (node->is_leaf) {
-        memcpy(right->slots, node->slots + keep, right->n * sizeof node->slots[0]);
+    copy_entries(right, 0, node, keep, right->n);
+    if (kv_tree_is_leaf(node)) {
         right->dead = node->dead >> keep;
         node->dead &= (UINT64_C(1) << keep) - 1;
-        *ret_separator = new_separator(kv_record_key(right->slots[0].record));
+        *ret_separator = new_separator(kv_record_key(right->records[0]));
     } else {
-        memcpy(right->children, node->children + keep, right->n * sizeof node->children[0]);
-        *ret_separator = right->children[0].separator;
-        right->children[0].separator = NULL;
+        *ret_separator = right->separators[0];
+        right->separators[0] = NULL;
     }
     node->n = keep;
     kv_tree_find_skip(node);
@@ -233,7 +240,7 @@ static void hang_sibling(struct kv_tree *tree,
         struct kv_tree_node *upper = NULL;
         struct separator *upper_separator = NULL;
 
-        parent->children[at].live = kv_tree_live_count(parent->children[at].node);
+        parent->live[at] = kv_tree_live_count(parent->nodes[at]);
         if (parent->n == INNER_CHILDREN) {
             unsigned keep = at + 1 == parent->n ? parent->n - 1 : parent->n / 2;
 
@@ -252,7 +259,7 @@ static void hang_sibling(struct kv_tree *tree,
         level--;
     }
     {
-        struct kv_tree_node *root = new_node(tree, false);
+        struct kv_tree_node *root = new_node(tree, tree->root->height + 1u);
 
         insert_child(root, 0, tree->root, NULL);
         insert_child(root, 1, right, separator);
@@ -265,15 +272,15 @@ static void set_dead(struct kv_tree_node *leaf, unsigned at, bool is_dead)
     leaf->dead = (leaf->dead & ~(UINT64_C(1) << at)) | (uint64_t)is_dead << at;
 }
 
-static void insert_slot(struct kv_tree_node *leaf, unsigned at, struct slot slot)
+static void put_into_leaf(struct kv_tree_node *leaf, unsigned at, struct kv_record *record)
 {
-    kv_tree_admit_key(leaf, kv_record_key(slot.record));
-    slot.prefix = kv_tree_prefix(kv_record_key(slot.record), leaf->skip);
-    memmove(leaf->slots + at + 1, leaf->slots + at, (leaf->n - at) * sizeof leaf->slots[0]);
-    leaf->slots[at] = slot;
+    kv_tree_admit_key(leaf, kv_record_key(record));
+    copy_entries(leaf, at + 1, leaf, at, leaf->n - at);
+    leaf->prefixes[at] = kv_tree_prefix(kv_record_key(record), leaf->skip);
+    leaf->records[at] = record;
     leaf->n++;
     leaf->dead = (leaf->dead >> at << at << 1) | (leaf->dead & ((UINT64_C(1) << at) - 1));
-    set_dead(leaf, at, slot.record->tombstone);
+    set_dead(leaf, at, record->tombstone);
 }
 
 /* Puts a record with a new key at position `at` of the path's leaf. */
@@ -281,26 +288,25 @@ static void
 insert_record(struct kv_tree *tree, struct path *path, unsigned at, struct kv_record *record)
 {
     struct kv_tree_node *leaf = path->steps[path->depth - 1].node;
-    struct slot slot = {0, record};
     struct kv_tree_node *right;
     struct separator *separator;
 
     add_live(path, !record->tombstone);
     if (leaf->n < LEAF_SLOTS) {
-        insert_slot(leaf, at, slot);
+        put_into_leaf(leaf, at, record);
         return;
     }
     /* Keys that come in order fill their leaves whole. */
     if (at == leaf->n) {
-        right = new_node(tree, true);
-        insert_slot(right, 0, slot);
+        right = new_node(tree, 0);
+        put_into_leaf(right, 0, record);
         separator = new_separator(kv_record_key(record));
     } else {
         right = split_node(tree, leaf, leaf->n / 2, &separator);
         if (at <= leaf->n) {
-            insert_slot(leaf, at, slot);
+            put_into_leaf(leaf, at, record);
         } else {
-            insert_slot(right, at - leaf->n, slot);
+            put_into_leaf(right, at - leaf->n, record);
         }
     }
     hang_sibling(tree, path, path->depth - 1, right, separator);
@@ -322,8 +328,8 @@ struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record)
         insert_record(tree, &path, at, record);
         return NULL;
     }
-    former = leaf->slots[at].record;
-    leaf->slots[at].record = record;
+    former = leaf->records[at];
+    leaf->records[at] = record;
     set_dead(leaf, at, record->tombstone);
     add_live(&path, (int64_t)former->tombstone - (int64_t)record->tombstone);
     return former;
@@ -336,8 +342,8 @@ bool kv_tree_append(struct kv_tree *tree, struct kv_record *record)
 
     descend_owned(tree, NULL, &path);
     leaf = path.steps[path.depth - 1].node;
-    if (leaf->n > 0 && kv_slice_compare(kv_record_key(leaf->slots[leaf->n - 1].record),
-                                        kv_record_key(record)) >= 0) {
+    if (leaf->n > 0 &&
+        kv_slice_compare(kv_record_key(leaf->records[leaf->n - 1]), kv_record_key(record)) >= 0) {
         return false;
     }
     insert_record(tree, &path, leaf->n, record);
@@ -347,41 +353,37 @@ bool kv_tree_append(struct kv_tree *tree, struct kv_record *record)
 /* Takes child `at` out of an inner node. */
 static void remove_child(struct kv_tree_node *node, unsigned at)
 {
-    release_separator(node->children[at].separator);
-    memmove(node->children + at,
-            node->children + at + 1,
-            (node->n - at - 1) * sizeof node->children[0]);
+    release_separator(node->separators[at]);
+    copy_entries(node, at, node, at + 1, node->n - at - 1);
     node->n--;
     if (at == 0 && node->n > 0) {
-        release_separator(node->children[0].separator);
-        node->children[0].separator = NULL;
+        release_separator(node->separators[0]);
+        node->separators[0] = NULL;
     }
 }
 
 /* Moves everything of child at + 1 into child at, when they fit one node with room to spare. */
 static bool merge_children(struct kv_tree *tree, struct kv_tree_node *parent, unsigned at)
 {
-    struct kv_tree_node *left = parent->children[at].node;
-    struct kv_tree_node *right = parent->children[at + 1].node;
-    unsigned room = (left->is_leaf ? LEAF_SLOTS : INNER_CHILDREN) * 3 / 4;
+    struct kv_tree_node *left = parent->nodes[at];
+    struct kv_tree_node *right = parent->nodes[at + 1];
 
-    if (left->n + right->n > room) {
+    if (left->n + right->n > LEAF_SLOTS * 3 / 4) {
         return false;
     }
-    left = parent->children[at].node = own(tree, left);
-    right = parent->children[at + 1].node = own(tree, right);
-    if (left->is_leaf) {
-        memcpy(left->slots + left->n, right->slots, right->n * sizeof left->slots[0]);
+    left = parent->nodes[at] = own(tree, left);
+    right = parent->nodes[at + 1] = own(tree, right);
+    copy_entries(left, left->n, right, 0, right->n);
+    if (kv_tree_is_leaf(left)) {
         left->dead |= right->dead << left->n;
     } else {
-        memcpy(left->children + left->n, right->children, right->n * sizeof left->children[0]);
-        left->children[left->n].separator = parent->children[at + 1].separator;
-        left->children[left->n].separator->references++;
+        left->separators[left->n] = parent->separators[at + 1];
+        left->separators[left->n]->references++;
     }
     left->n += right->n;
     kv_tree_find_skip(left);
     right->n = 0; /* its separators moved along */
-    parent->children[at].live += parent->children[at + 1].live;
+    parent->live[at] += parent->live[at + 1];
     remove_child(parent, at + 1);
     drop_node(tree, right);
     return true;
@@ -399,7 +401,7 @@ static void tidy(struct kv_tree *tree, struct path *path)
         if (node->n == 0) {
             remove_child(parent, at);
             drop_node(tree, node);
-        } else if (node->n < (node->is_leaf ? LEAF_SLOTS : INNER_CHILDREN) / 4) {
+        } else if (node->n < LEAF_SLOTS / 4) {
             if (at + 1 < parent->n) {
                 (void)merge_children(tree, parent, at);
             } else if (at > 0) {
@@ -407,10 +409,10 @@ static void tidy(struct kv_tree *tree, struct path *path)
             }
         }
     }
-    while (!tree->root->is_leaf && tree->root->n <= 1) {
+    while (!kv_tree_is_leaf(tree->root) && tree->root->n <= 1) {
         struct kv_tree_node *root = tree->root;
 
-        tree->root = root->n == 1 ? root->children[0].node : new_node(tree, true);
+        tree->root = root->n == 1 ? root->nodes[0] : new_node(tree, 0);
         drop_node(tree, root);
     }
 }
@@ -429,8 +431,8 @@ struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
     descend_owned(tree, &key, &path);
     leaf = path.steps[path.depth - 1].node;
     at = kv_tree_leaf_position(leaf, key, &equal);
-    record = leaf->slots[at].record;
-    memmove(leaf->slots + at, leaf->slots + at + 1, (leaf->n - at - 1) * sizeof leaf->slots[0]);
+    record = leaf->records[at];
+    copy_entries(leaf, at, leaf, at + 1, leaf->n - at - 1);
     leaf->dead = (leaf->dead & ((UINT64_C(1) << at) - 1)) | leaf->dead >> at >> 1 << at;
     leaf->n--;
     add_live(&path, -(int64_t)!record->tombstone);

@@ -5,7 +5,7 @@
  * is gone, in bounded steps. Without pins nothing is copied.
  *
  * Each subtree keeps the count of its live records (those that are no tombstones), so that count,
- * rank and n-th are O(log n). A leaf slot holds 8 bytes of the key and the record's pointer. */
+ * rank and n-th are O(log n). A leaf holds 8 bytes of each key and the records' pointers. */
 #ifndef KV_MACHINE_TREE_H
 #define KV_MACHINE_TREE_H
 

@@ -8,14 +8,6 @@
  * keys' common bytes: then a search looks into no key for them. */
 enum { LEAF_SLOTS = 62, INNER_CHILDREN = 62, NODE_COMMON_BYTES = 24 };
 
-/* Keys that sit together begin alike: what tells them apart stands behind the bytes that all keys
- * of a node share. */
-struct slot {
-    uint64_t
-        prefix; /* bytes of the key from the node's skip on, big endian: compares like memcmp */
-    struct kv_record *record;
-};
-
 /* Least key of a child; several versions of an inner node may share one. */
 struct separator {
     uint32_t references;
@@ -23,27 +15,52 @@ struct separator {
     uint8_t bytes[];
 };
 
-struct child {
-    uint64_t prefix;             /* of the separator, as in a slot */
-    struct separator *separator; /* of the first child: not used, NULL */
-    struct kv_tree_node *node;
-    uint64_t live;
-};
-
 _Static_assert(LEAF_SLOTS < 64, "a leaf's tombstones fit a word");
+_Static_assert((int)LEAF_SLOTS == (int)INNER_CHILDREN, "nodes of both kinds hold as many prefixes");
 
+/* What is looked through lies side by side: a search reads prefixes alone, a rank the counts.
+ *
+ * Keys that sit together begin alike: what tells them apart stands behind the bytes that all keys
+ * of a node share. So a prefix is the 8 bytes of a key from the node's skip on, big endian: they
+ * compare like memcmp. */
 struct kv_tree_node {
     uint64_t born;
     uint32_t n;
     uint16_t skip;
-    bool is_leaf;
+    uint8_t height;                    /* 0: a leaf */
     uint8_t common[NODE_COMMON_BYTES]; /* what the keys share, when it is no longer than this */
-    uint64_t dead;                     /* of a leaf: bit i is set when slot i is a tombstone */
+    uint64_t dead;                     /* of a leaf: bit i is set when record i is a tombstone */
+    uint64_t prefixes[LEAF_SLOTS];     /* of records, or separators (not of the first child) */
     union {
-        struct slot slots[LEAF_SLOTS];
-        struct child *children; /* INNER_CHILDREN of them */
+        struct kv_record *records[LEAF_SLOTS];
+        struct {
+            struct kv_tree_node *nodes[INNER_CHILDREN];
+            struct separator *separators[INNER_CHILDREN]; /* NULL of the first child */
+            uint64_t live[INNER_CHILDREN];
+        };
     };
 };
+#define LEAF_BYTES \
+    (offsetof(struct kv_tree_node, records) + sizeof(((struct kv_tree_node *)0)->records))
+
+static inline bool kv_tree_is_leaf(const struct kv_tree_node *node)
+{
+    return node->height == 0;
+}
+
+/* The child, whose memory is fetched as a whole if it is a leaf: a search in it would wait for one
+ * line after the other. */
+static inline struct kv_tree_node *kv_tree_step_down(const struct kv_tree_node *node, unsigned at)
+{
+    struct kv_tree_node *child = node->nodes[at];
+
+    if (node->height == 1) {
+        for (size_t i = 0; i < LEAF_BYTES; i += 64) {
+            __builtin_prefetch((const char *)child + i);
+        }
+    }
+    return child;
+}
 
 /* tree_node.c */
 /* Eight bytes of the key from `skip` on, big endian: they compare like memcmp. */
@@ -57,7 +74,7 @@ struct kv_slice kv_tree_key_in(const struct kv_tree_node *node);
 void kv_tree_find_skip(struct kv_tree_node *node);
 /* Before the key comes into the node. */
 void kv_tree_admit_key(struct kv_tree_node *node, struct kv_slice key);
-/* First slot whose key is at or behind `key`; *ret_equal: it is that key. */
+/* First record whose key is at or behind `key`; *ret_equal: it is that key. */
 unsigned
 kv_tree_leaf_position(const struct kv_tree_node *leaf, struct kv_slice key, bool *ret_equal);
 /* The child that the key belongs to. */
@@ -66,11 +83,11 @@ unsigned kv_tree_child_position(const struct kv_tree_node *node, struct kv_slice
 bool kv_tree_has_common(const struct kv_tree_node *node);
 uint64_t kv_tree_live_count(const struct kv_tree_node *node);
 
-static inline bool kv_tree_slot_is_dead(const struct kv_tree_node *leaf, unsigned at)
+static inline bool kv_tree_is_dead(const struct kv_tree_node *leaf, unsigned at)
 {
     return leaf->dead >> at & 1;
 }
-/* Tombstones among the first n slots. */
+/* Tombstones among the first n records. */
 static inline unsigned kv_tree_dead_before(const struct kv_tree_node *leaf, unsigned n)
 {
     return (unsigned)__builtin_popcountll(leaf->dead & ((UINT64_C(1) << n) - 1));

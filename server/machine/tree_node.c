@@ -40,8 +40,8 @@ struct kv_slice kv_tree_separator_key(const struct separator *separator)
 /* Any key of the node: they all share its first `skip` bytes. */
 struct kv_slice kv_tree_key_in(const struct kv_tree_node *node)
 {
-    return node->is_leaf ? kv_record_key(node->slots[0].record)
-                         : kv_tree_separator_key(node->children[1].separator);
+    return kv_tree_is_leaf(node) ? kv_record_key(node->records[0])
+                                 : kv_tree_separator_key(node->separators[1]);
 }
 
 /* The `skip` bytes that all keys share. */
@@ -68,24 +68,24 @@ static int compare_skipped(const struct kv_tree_node *node, struct kv_slice key)
     return order != 0 ? order : key.size < node->skip ? -1 : 0;
 }
 
-/* Keys that the node has for comparing: all slots, or the separators of all children but the first.
+/* Keys that the node has for comparing: of all records, or the separators of all children but the
+ * first.
  */
 static bool has_keys(const struct kv_tree_node *node)
 {
-    return node->n > (node->is_leaf ? 0 : 1);
+    return node->n > (kv_tree_is_leaf(node) ? 0 : 1);
 }
 
 static void set_skip(struct kv_tree_node *node, size_t skip)
 {
     keep_common(node, kv_tree_key_in(node), skip);
-    if (node->is_leaf) {
+    if (kv_tree_is_leaf(node)) {
         for (unsigned i = 0; i < node->n; i++) {
-            node->slots[i].prefix = kv_tree_prefix(kv_record_key(node->slots[i].record), skip);
+            node->prefixes[i] = kv_tree_prefix(kv_record_key(node->records[i]), skip);
         }
     } else {
         for (unsigned i = 1; i < node->n; i++) {
-            node->children[i].prefix =
-                kv_tree_prefix(kv_tree_separator_key(node->children[i].separator), skip);
+            node->prefixes[i] = kv_tree_prefix(kv_tree_separator_key(node->separators[i]), skip);
         }
     }
 }
@@ -99,8 +99,8 @@ void kv_tree_find_skip(struct kv_tree_node *node)
         node->skip = 0;
         return;
     }
-    last = node->is_leaf ? kv_record_key(node->slots[node->n - 1].record)
-                         : kv_tree_separator_key(node->children[node->n - 1].separator);
+    last = kv_tree_is_leaf(node) ? kv_record_key(node->records[node->n - 1])
+                                 : kv_tree_separator_key(node->separators[node->n - 1]);
     set_skip(node, kv_tree_common_length(kv_tree_key_in(node), last, UINT16_MAX));
 }
 
@@ -119,24 +119,39 @@ void kv_tree_admit_key(struct kv_tree_node *node, struct kv_slice key)
     }
 }
 
-/* First slot whose key is at or behind `key`; *ret_equal: it is that key. What the keys have in
+/* First of prefixes[low..n) that is not below `prefix`, without branches to guess. */
+static unsigned lower_bound(const struct kv_tree_node *node, unsigned low, uint64_t prefix)
+{
+    unsigned left = node->n - low;
+
+    while (left > 1) {
+        unsigned half = left / 2;
+
+        low += node->prefixes[low + half - 1] < prefix ? half : 0;
+        left -= half;
+    }
+    return low + (left == 1 && node->prefixes[low] < prefix);
+}
+
+/* First record whose key is at or behind `key`; *ret_equal: it is that key. What the keys have in
  * common is looked at last, in one of the records, which are scattered in memory: a key that is
  * there was compared as a whole. */
 unsigned
 kv_tree_leaf_position(const struct kv_tree_node *leaf, struct kv_slice key, bool *ret_equal)
 {
     uint64_t prefix = key.size > leaf->skip ? kv_tree_prefix(key, leaf->skip) : 0;
-    unsigned low = 0;
-    unsigned high = leaf->n;
+    unsigned low = lower_bound(leaf, 0, prefix);
+    unsigned high = low;
     int order;
 
     *ret_equal = false;
+    while (high < leaf->n && leaf->prefixes[high] == prefix) {
+        high++;
+    }
     while (low < high) {
         unsigned middle = (low + high) / 2;
-        const struct slot *slot = &leaf->slots[middle];
 
-        order = slot->prefix != prefix ? (slot->prefix < prefix ? -1 : 1)
-                                       : kv_slice_compare(kv_record_key(slot->record), key);
+        order = kv_slice_compare(kv_record_key(leaf->records[middle]), key);
         if (order == 0) {
             *ret_equal = true;
             return middle;
@@ -156,21 +171,22 @@ unsigned kv_tree_child_position(const struct kv_tree_node *node, struct kv_slice
 {
     int order = node->n > 1 ? compare_skipped(node, key) : 0;
     uint64_t prefix;
-    unsigned low = 1;
-    unsigned high = node->n;
+    unsigned low;
+    unsigned high;
 
     if (order != 0) {
         return order < 0 ? 0 : node->n - 1;
     }
     prefix = kv_tree_prefix(key, node->skip);
+    low = lower_bound(node, 1, prefix);
+    high = low;
+    while (high < node->n && node->prefixes[high] == prefix) {
+        high++;
+    }
     while (low < high) {
         unsigned middle = (low + high) / 2;
-        const struct child *child = &node->children[middle];
 
-        order = child->prefix != prefix
-                    ? (child->prefix < prefix ? -1 : 1)
-                    : kv_slice_compare(kv_tree_separator_key(child->separator), key);
-        if (order <= 0) {
+        if (kv_slice_compare(kv_tree_separator_key(node->separators[middle]), key) <= 0) {
             low = middle + 1;
         } else {
             high = middle;
@@ -183,11 +199,11 @@ uint64_t kv_tree_live_count(const struct kv_tree_node *node)
 {
     uint64_t live = 0;
 
-    if (node->is_leaf) {
+    if (kv_tree_is_leaf(node)) {
         live = node->n - kv_tree_dead_before(node, node->n);
     } else {
         for (unsigned i = 0; i < node->n; i++) {
-            live += node->children[i].live;
+            live += node->live[i];
         }
     }
     return live;

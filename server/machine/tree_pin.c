@@ -93,10 +93,7 @@ static void retire(struct kv_tree *tree, enum retired_kind kind, void *what, siz
 
 void kv_tree_retire_node(struct kv_tree *tree, struct kv_tree_node *node)
 {
-    retire(tree,
-           RETIRED_NODE,
-           node,
-           node->is_leaf ? sizeof *node : INNER_CHILDREN * sizeof(struct child));
+    retire(tree, RETIRED_NODE, node, kv_tree_is_leaf(node) ? LEAF_BYTES : sizeof *node);
 }
 
 void kv_tree_retire_record(struct kv_tree *tree, struct kv_record *record)

@@ -8,29 +8,22 @@ struct kv_record *kv_tree_find(const struct kv_tree *tree, struct kv_slice key)
     bool equal;
     unsigned at;
 
-    while (!node->is_leaf) {
-        node = node->children[kv_tree_child_position(node, key)].node;
+    while (!kv_tree_is_leaf(node)) {
+        node = kv_tree_step_down(node, kv_tree_child_position(node, key));
     }
     at = kv_tree_leaf_position(node, key, &equal);
-    return equal ? node->slots[at].record : NULL;
+    return equal ? node->records[at] : NULL;
 }
 
-/* The leaf itself is not touched: how deep it lies tells the first one. */
 void kv_tree_prefetch(const struct kv_tree *tree, struct kv_slice key)
 {
     const struct kv_tree_node *node = tree->root;
-    unsigned levels = 0;
 
-    while (!node->is_leaf) {
-        node = node->children[0].node;
-        levels++;
+    while (node->height > 1) {
+        node = node->nodes[kv_tree_child_position(node, key)];
     }
-    node = tree->root;
-    while (levels-- > 0) {
-        node = node->children[kv_tree_child_position(node, key)].node;
-    }
-    for (size_t at = 0; at < sizeof *node; at += 64) {
-        __builtin_prefetch((const char *)node + at);
+    if (node->height == 1) {
+        (void)kv_tree_step_down(node, kv_tree_child_position(node, key));
     }
 }
 
@@ -49,13 +42,13 @@ uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key)
     bool equal;
     unsigned at;
 
-    while (!node->is_leaf) {
+    while (!kv_tree_is_leaf(node)) {
         at = kv_tree_child_position(node, key);
+        live = node->live[at];
         for (unsigned i = 0; i < at; i++) {
-            rank += node->children[i].live;
+            rank += node->live[i];
         }
-        live = node->children[at].live;
-        node = node->children[at].node;
+        node = kv_tree_step_down(node, at);
     }
     at = kv_tree_leaf_position(node, key, &equal);
     if (live == node->n) {
@@ -69,25 +62,25 @@ struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)
     const struct kv_tree_node *node = tree->root;
     uint64_t live = 0;
 
-    while (!node->is_leaf) {
+    while (!kv_tree_is_leaf(node)) {
         unsigned i = 0;
 
-        while (i < node->n && n >= node->children[i].live) {
-            n -= node->children[i].live;
+        while (i < node->n && n >= node->live[i]) {
+            n -= node->live[i];
             i++;
         }
         if (i == node->n) {
             return NULL;
         }
-        live = node->children[i].live;
-        node = node->children[i].node;
+        live = node->live[i];
+        node = node->nodes[i];
     }
     if (live == node->n && n < live) {
-        return node->slots[n].record;
+        return node->records[n];
     }
     for (unsigned i = 0; i < node->n; i++) {
-        if (!kv_tree_slot_is_dead(node, i) && n-- == 0) {
-            return node->slots[i].record;
+        if (!kv_tree_is_dead(node, i) && n-- == 0) {
+            return node->records[i];
         }
     }
     return NULL;
@@ -102,10 +95,10 @@ static void go_down(struct kv_tree_cursor *cursor, const struct kv_tree_node *no
         cursor->path[cursor->depth].node = node;
         cursor->path[cursor->depth].at = to_last && node->n > 0 ? node->n - 1 : 0;
         cursor->depth++;
-        if (node->is_leaf) {
+        if (kv_tree_is_leaf(node)) {
             return;
         }
-        node = node->children[cursor->path[cursor->depth - 1].at].node;
+        node = node->nodes[cursor->path[cursor->depth - 1].at];
     }
 }
 
@@ -114,10 +107,10 @@ struct kv_record *kv_tree_cursor_get(const struct kv_tree_cursor *cursor)
     if (cursor->depth == 0) {
         return NULL;
     }
-    return cursor->path[cursor->depth - 1].node->slots[cursor->path[cursor->depth - 1].at].record;
+    return cursor->path[cursor->depth - 1].node->records[cursor->path[cursor->depth - 1].at];
 }
 
-/* The present position is no slot of its leaf: on to the next leaf, or to the end. */
+/* The present position is beyond its leaf: on to the next leaf, or to the end. */
 static void step_up(struct kv_tree_cursor *cursor, bool forward)
 {
     while (--cursor->depth > 0) {
@@ -127,7 +120,7 @@ static void step_up(struct kv_tree_cursor *cursor, bool forward)
         if (forward ? at + 1 < node->n : at > 0) {
             at = forward ? at + 1 : at - 1;
             cursor->path[cursor->depth - 1].at = at;
-            go_down(cursor, node->children[at].node, !forward);
+            go_down(cursor, node->nodes[at], !forward);
             return;
         }
     }
@@ -142,8 +135,8 @@ static void step_to_live(struct kv_tree_cursor *cursor, bool forward)
 
         while (forward ? *at + 1 < node->n : *at > 0) {
             *at = forward ? *at + 1 : *at - 1;
-            if (node->children[*at].live > 0) {
-                go_down(cursor, node->children[*at].node, !forward);
+            if (node->live[*at] > 0) {
+                go_down(cursor, node->nodes[*at], !forward);
                 return;
             }
         }
@@ -156,10 +149,10 @@ void kv_tree_skip_dead(struct kv_tree_cursor *cursor, bool forward)
         const struct kv_tree_node *leaf = cursor->path[cursor->depth - 1].node;
         unsigned *at = &cursor->path[cursor->depth - 1].at;
 
-        while (kv_tree_slot_is_dead(leaf, *at) && (forward ? *at + 1 < leaf->n : *at > 0)) {
+        while (kv_tree_is_dead(leaf, *at) && (forward ? *at + 1 < leaf->n : *at > 0)) {
             *at = forward ? *at + 1 : *at - 1;
         }
-        if (!kv_tree_slot_is_dead(leaf, *at)) {
+        if (!kv_tree_is_dead(leaf, *at)) {
             return;
         }
         step_to_live(cursor, forward);
@@ -187,13 +180,13 @@ void kv_tree_cursor_prefetch(const struct kv_tree_cursor *cursor, unsigned ahead
     unsigned at = cursor->path[cursor->depth - 1].at + ahead;
 
     if (at < leaf->n) {
-        __builtin_prefetch(leaf->slots[at].record);
+        __builtin_prefetch(leaf->records[at]);
     }
 }
 
-/* To the first slot at or behind the key, which may lie one beyond its leaf's end. */
+/* To the first record at or behind the key, which may lie one beyond its leaf's end. */
 static void
-seek_slot(const struct kv_tree *tree, struct kv_slice key, struct kv_tree_cursor *cursor)
+seek_record(const struct kv_tree *tree, struct kv_slice key, struct kv_tree_cursor *cursor)
 {
     const struct kv_tree_node *node = tree->root;
     bool equal;
@@ -201,12 +194,12 @@ seek_slot(const struct kv_tree *tree, struct kv_slice key, struct kv_tree_cursor
     cursor->depth = 0;
     for (;;) {
         cursor->path[cursor->depth].node = node;
-        if (node->is_leaf) {
+        if (kv_tree_is_leaf(node)) {
             cursor->path[cursor->depth++].at = kv_tree_leaf_position(node, key, &equal);
             return;
         }
         cursor->path[cursor->depth].at = kv_tree_child_position(node, key);
-        node = node->children[cursor->path[cursor->depth++].at].node;
+        node = kv_tree_step_down(node, cursor->path[cursor->depth++].at);
     }
 }
 
@@ -214,7 +207,7 @@ void kv_tree_seek(const struct kv_tree *tree,
                   struct kv_slice key,
                   struct kv_tree_cursor *ret_cursor)
 {
-    seek_slot(tree, key, ret_cursor);
+    seek_record(tree, key, ret_cursor);
     if (ret_cursor->path[ret_cursor->depth - 1].at >=
         ret_cursor->path[ret_cursor->depth - 1].node->n) {
         step_up(ret_cursor, true);
@@ -227,7 +220,7 @@ void kv_tree_seek_before(const struct kv_tree *tree,
                          struct kv_tree_cursor *ret_cursor)
 {
     if (has_key) {
-        seek_slot(tree, key, ret_cursor);
+        seek_record(tree, key, ret_cursor);
         kv_tree_previous(ret_cursor);
         return;
     }
@@ -250,38 +243,38 @@ static unsigned check_node(const struct kv_tree_node *node,
 
     KV_ASSERT(is_root || node->n > 0);
     KV_ASSERT(kv_tree_has_common(node));
-    if (node->is_leaf) {
+    if (kv_tree_is_leaf(node)) {
         for (unsigned i = 0; i < node->n; i++) {
-            struct kv_slice key = kv_record_key(node->slots[i].record);
+            struct kv_slice key = kv_record_key(node->records[i]);
 
-            KV_ASSERT(kv_tree_slot_is_dead(node, i) == node->slots[i].record->tombstone);
-            KV_ASSERT(node->slots[i].prefix == kv_tree_prefix(key, node->skip));
+            KV_ASSERT(kv_tree_is_dead(node, i) == node->records[i]->tombstone);
+            KV_ASSERT(node->prefixes[i] == kv_tree_prefix(key, node->skip));
             KV_ASSERT(kv_tree_common_length(kv_tree_key_in(node), key, UINT16_MAX) >= node->skip);
-            KV_ASSERT(i == 0 ||
-                      kv_slice_compare(kv_record_key(node->slots[i - 1].record), key) < 0);
+            KV_ASSERT(i == 0 || kv_slice_compare(kv_record_key(node->records[i - 1]), key) < 0);
             KV_ASSERT(!has_low || kv_slice_compare(low, key) <= 0);
             KV_ASSERT(!has_high || kv_slice_compare(key, high) < 0);
         }
         return 1;
     }
     for (unsigned i = 0; i < node->n; i++) {
-        const struct separator *mine = node->children[i].separator;
-        const struct separator *next = i + 1 < node->n ? node->children[i + 1].separator : NULL;
+        const struct separator *mine = node->separators[i];
+        const struct separator *next = i + 1 < node->n ? node->separators[i + 1] : NULL;
         unsigned below;
 
         KV_ASSERT((i == 0) == !mine);
-        KV_ASSERT(!mine || node->children[i].prefix ==
-                               kv_tree_prefix(kv_tree_separator_key(mine), node->skip));
+        KV_ASSERT(!mine ||
+                  node->prefixes[i] == kv_tree_prefix(kv_tree_separator_key(mine), node->skip));
         KV_ASSERT(!mine || kv_tree_common_length(kv_tree_key_in(node),
                                                  kv_tree_separator_key(mine),
                                                  UINT16_MAX) >= node->skip);
-        KV_ASSERT(node->children[i].live == kv_tree_live_count(node->children[i].node));
-        below = check_node(node->children[i].node,
+        KV_ASSERT(node->live[i] == kv_tree_live_count(node->nodes[i]));
+        below = check_node(node->nodes[i],
                            mine ? kv_tree_separator_key(mine) : low,
                            mine || has_low,
                            next ? kv_tree_separator_key(next) : high,
                            next || has_high,
                            false);
+        KV_ASSERT(node->nodes[i]->height + 1 == node->height);
         KV_ASSERT(depth == 0 || depth == below);
         depth = below;
     }
