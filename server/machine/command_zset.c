@@ -249,7 +249,7 @@ int kv_run_zset_rank(struct kv_machine *machine,
     }
     kv__zset_rank_result__init(result);
     result->score = score;
-    result->rank = kv_zset_view_rank(&view, kv_score_order(score), member);
+    result->rank = kv_zset_view_rank_of(&view, kv_score_order(score), member);
     if (command->descending) {
         result->rank = view.n - 1 - result->rank;
     }

@@ -77,6 +77,8 @@ void kv_tree_admit_key(struct kv_tree_node *node, struct kv_slice key);
 /* First record whose key is at or behind `key`; *ret_equal: it is that key. */
 unsigned
 kv_tree_leaf_position(const struct kv_tree_node *leaf, struct kv_slice key, bool *ret_equal);
+/* Of a key that is there: without a look at its record where prefixes tell. */
+unsigned kv_tree_leaf_position_of(const struct kv_tree_node *leaf, struct kv_slice key);
 /* The child that the key belongs to. */
 unsigned kv_tree_child_position(const struct kv_tree_node *node, struct kv_slice key);
 /* M5: what a node keeps of its keys' common bytes are those. */

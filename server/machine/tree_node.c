@@ -166,6 +166,18 @@ kv_tree_leaf_position(const struct kv_tree_node *leaf, struct kv_slice key, bool
     return order == 0 ? low : order < 0 ? 0 : leaf->n;
 }
 
+unsigned kv_tree_leaf_position_of(const struct kv_tree_node *leaf, struct kv_slice key)
+{
+    uint64_t prefix = kv_tree_prefix(key, leaf->skip);
+    unsigned at = lower_bound(leaf, 0, prefix);
+    bool equal;
+
+    if (at + 1 == leaf->n || leaf->prefixes[at + 1] != prefix) {
+        return at;
+    }
+    return kv_tree_leaf_position(leaf, key, &equal);
+}
+
 /* The child that the key belongs to. */
 unsigned kv_tree_child_position(const struct kv_tree_node *node, struct kv_slice key)
 {

@@ -32,29 +32,32 @@ uint64_t kv_tree_count(const struct kv_tree *tree)
     return kv_tree_live_count(tree->root);
 }
 
-/* Where the count of a leaf tells that nothing in it is dead, its records need not be looked at:
- * they are scattered in memory. */
-uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key)
+static uint64_t rank(const struct kv_tree *tree, struct kv_slice key, bool is_there)
 {
     const struct kv_tree_node *node = tree->root;
-    uint64_t live = 0; /* in the node; of the root not known */
-    uint64_t rank = 0;
+    uint64_t before = 0;
     bool equal;
     unsigned at;
 
     while (!kv_tree_is_leaf(node)) {
         at = kv_tree_child_position(node, key);
-        live = node->live[at];
         for (unsigned i = 0; i < at; i++) {
-            rank += node->live[i];
+            before += node->live[i];
         }
         node = kv_tree_step_down(node, at);
     }
-    at = kv_tree_leaf_position(node, key, &equal);
-    if (live == node->n) {
-        return rank + at;
-    }
-    return rank + at - kv_tree_dead_before(node, at);
+    at = is_there ? kv_tree_leaf_position_of(node, key) : kv_tree_leaf_position(node, key, &equal);
+    return before + at - kv_tree_dead_before(node, at);
+}
+
+uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key)
+{
+    return rank(tree, key, false);
+}
+
+uint64_t kv_tree_rank_of(const struct kv_tree *tree, struct kv_slice key)
+{
+    return rank(tree, key, true);
 }
 
 struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)

@@ -254,14 +254,11 @@ static bool comes_before(const struct kv_zset_view *view,
                                              : kv_slice_compare(at->member, member) < 0;
 }
 
-uint64_t kv_zset_view_rank(const struct kv_zset_view *view, uint64_t order, struct kv_slice member)
+static uint64_t
+rank_in_array(const struct kv_zset_view *view, uint64_t order, struct kv_slice member)
 {
-    struct kv_zset_index_key memory;
     uint64_t low = 0, high = view->n;
 
-    if (view->tree) {
-        return kv_tree_rank(view->tree, view_key(view, order, member, &memory)) - view->n_before;
-    }
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
 
@@ -272,6 +269,27 @@ uint64_t kv_zset_view_rank(const struct kv_zset_view *view, uint64_t order, stru
         }
     }
     return low;
+}
+
+uint64_t kv_zset_view_rank(const struct kv_zset_view *view, uint64_t order, struct kv_slice member)
+{
+    struct kv_zset_index_key memory;
+
+    if (!view->tree) {
+        return rank_in_array(view, order, member);
+    }
+    return kv_tree_rank(view->tree, view_key(view, order, member, &memory)) - view->n_before;
+}
+
+uint64_t
+kv_zset_view_rank_of(const struct kv_zset_view *view, uint64_t order, struct kv_slice member)
+{
+    struct kv_zset_index_key memory;
+
+    if (!view->tree) {
+        return rank_in_array(view, order, member);
+    }
+    return kv_tree_rank_of(view->tree, view_key(view, order, member, &memory)) - view->n_before;
 }
 
 void kv_zset_seek(const struct kv_zset_view *view,

@@ -44,6 +44,9 @@ int kv_zset_view_open(struct kv_collection *zset,
 /* How many come before the first at or behind (order of the score, member); by member, the order is
  * not looked at. */
 uint64_t kv_zset_view_rank(const struct kv_zset_view *view, uint64_t order, struct kv_slice member);
+/* The same of a member that is there, with its score. */
+uint64_t
+kv_zset_view_rank_of(const struct kv_zset_view *view, uint64_t order, struct kv_slice member);
 
 struct kv_zset_cursor {
     const struct kv_zset_view *view;

@@ -107,6 +107,7 @@ static void check_view(const struct kv_tree *view, const struct model *expected)
         kv_tree_next(&cursor);
         if (i % 97 == 0) {
             assert_int_equal(kv_tree_rank(view, kv_record_key(record)), live);
+            assert_int_equal(kv_tree_rank_of(view, kv_record_key(record)), live);
         }
         if (revision > 0) {
             if (i % 89 == 0) {
