@@ -164,6 +164,12 @@ bool kv_limiter_is_sound(struct kv_slice value);
 /* command_history.c */
 KV_DECLARE_COMMAND(compact);
 KV_DECLARE_COMMAND(key_history);
+/* command_topic.c */
+KV_DECLARE_COMMAND(publish);
+KV_DECLARE_COMMAND(topic_list);
+int kv_validate_subscribe(const Kv__Request *request,
+                          const struct kv_machine_settings *settings,
+                          struct kv_error *ret_error);
 /* command_txn.c */
 KV_DECLARE_COMMAND(txn);
 /* Has either branch, at any depth, such a command? */

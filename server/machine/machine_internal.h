@@ -8,6 +8,7 @@
 #include "server/machine/leases.h"
 #include "server/machine/machine.h"
 #include "server/machine/sessions.h"
+#include "server/machine/topics.h"
 #include "server/machine/tree.h"
 #include "server/machine/waiters.h"
 
@@ -31,6 +32,7 @@ struct kv_machine {
     struct kv_history history;
     struct kv_sessions sessions;
     struct kv_waiters waiters;
+    struct kv_topics topics;
     kv_machine_wake_fn wake; /* may be NULL */
     void *wake_arg;
     struct kv_machine_settings settings;
@@ -113,10 +115,12 @@ struct kv_answer {
         Kv__LeaseKeepAliveResult lease_keep_alive;
         Kv__LeaseInfoResult lease_info;
         Kv__LeaseListResult lease_list;
+        Kv__PublishResult publish;
+        Kv__TopicListResult topic_list;
     } result;
     Kv__KeyValue kv;
-    Kv__ConfigEntry entries[16];
-    Kv__ConfigEntry *entry_pointers[16];
+    Kv__ConfigEntry entries[32];
+    Kv__ConfigEntry *entry_pointers[32];
 };
 
 /* --- keyspace.c: records by key and revision, and changes --- */

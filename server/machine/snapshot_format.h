@@ -13,6 +13,12 @@
  *   WAITERS  one when a pop ever waited: u64 last number given, number of those that wait
  *   WAITER   one for each, by ascending number: waiters_snapshot.c
  *   LEASES   n times u64 id, ttl, deadline, 1 when it was revoked; by ascending id: leases.c
+ *   TOPICS   one when a topic ever was: u64 revision and number of the newest message of those that
+ *            are gone, number of topics, of messages, their bytes
+ *   TOPIC    one for each, by ascending name: u64 revision and number of the newest message that
+ *            was dropped; the key is its name
+ *   MESSAGE  one for each, in the order of their publication: u64 revision, number in it, cluster
+ *            time; key is the topic, value the payload
  *   BASE     a live key as of the oldest revision, by ascending key: u64 mod revision, create
  *            revision, version; type
  *   ELEMENT  an element of those of them that are large collections, by ascending key: u64 mod
@@ -55,6 +61,9 @@ enum kv_item_kind {
     KV_ITEM_WAITERS = 18,
     KV_ITEM_WAITER = 19,
     KV_ITEM_LEASES = 24,
+    KV_ITEM_TOPICS = 48,
+    KV_ITEM_TOPIC = 49,
+    KV_ITEM_MESSAGE = 50,
     KV_ITEM_BASE = 64,
     KV_ITEM_ELEMENT = 65,
     KV_ITEM_CHANGE = 128,
@@ -75,6 +84,9 @@ enum { KV_ITEM_HEAD_FIXED = 48, KV_ITEM_BASE_FIXED = 24, KV_ITEM_CHANGE_FIXED = 
 enum {
     KV_ITEM_SESSIONS_FIXED = 24,
     KV_ITEM_WAITERS_FIXED = 16,
+    KV_ITEM_TOPICS_FIXED = 40,
+    KV_ITEM_TOPIC_FIXED = 16,
+    KV_ITEM_MESSAGE_FIXED = 24,
     KV_ITEM_SETTING_FIXED = 8,
     KV_ITEM_END_FIXED = 80
 };
