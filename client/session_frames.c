@@ -52,7 +52,8 @@ bool kv_endpoint_send(struct kv_session *session,
                       struct kv_endpoint *endpoint,
                       struct kv_request *request)
 {
-    uint64_t left_ms = (request->deadline_ns - now_ns) / KV_NS_PER_MS;
+    uint64_t left_ms =
+        request->endless ? KV_DEADLINE_MAX_MS : (request->deadline_ns - now_ns) / KV_NS_PER_MS;
     uint64_t early_ms = left_ms / DEADLINE_SHARE;
     uint8_t *frame;
     size_t size = KV_FRAME_HEADER_BYTES;
@@ -78,6 +79,11 @@ bool kv_endpoint_send(struct kv_session *session,
     request->state = KV_REQUEST_SENT;
     request->endpoint = (unsigned)(endpoint - session->endpoints);
     request->sent_at_ns = now_ns;
+    request->item_at_ns = now_ns;
+    request->credit_owed = 0;
+    if (request->silence_ns > 0) {
+        kv_session_wake_at(session, now_ns + request->silence_ns);
+    }
     request->out_end = endpoint->out_bytes;
     kv_request_list_push(&endpoint->sent, request);
     return true;
@@ -114,6 +120,21 @@ void kv_endpoint_send_cancel(struct kv_session *session, struct kv_request *requ
         /* It saves the server work; without it the answer comes and is dropped. */
         return;
     }
+}
+
+int kv_endpoint_send_credit(struct kv_session *session, struct kv_request *request)
+{
+    Kv__Credit credit = KV__CREDIT__INIT;
+
+    /* A stream that goes on for ever is not worth a frame per item. */
+    if (request->held || request->credit_owed == 0 ||
+        (request->endless && request->credit_owed < KV_CLIENT_STREAM_CREDIT_BYTES / 4)) {
+        return 0;
+    }
+    credit.id = request->wire_id;
+    credit.bytes = request->credit_owed;
+    request->credit_owed = 0;
+    return send_message(&session->endpoints[request->endpoint], KV_FRAME_CREDIT, &credit.base);
 }
 
 /* ---------------------------------------------------------------- receiving */
@@ -188,7 +209,6 @@ static int on_item(struct kv_session *session,
 {
     struct kv_request *request = kv_session_find(session, item->id);
     Kv__Reply reply = KV__REPLY__INIT;
-    Kv__Credit credit = KV__CREDIT__INIT;
 
     if (!request) {
         return on_unwanted(endpoint, item->end, error);
@@ -198,6 +218,7 @@ static int on_item(struct kv_session *session,
     }
     if (item->item_case != KV__STREAM_ITEM__ITEM__NOT_SET && item->code == KV__CODE__OK) {
         request->had_items = true;
+        kv_stream_heard(session, now_ns, request);
         request->item_fn(request->arg, item);
         /* It may have been cancelled. */
         request = kv_session_find(session, item->id);
@@ -206,9 +227,8 @@ static int on_item(struct kv_session *session,
         return 0;
     }
     if (!item->end) {
-        credit.id = item->id;
-        credit.bytes = size;
-        return send_message(endpoint, KV_FRAME_CREDIT, &credit.base);
+        request->credit_owed += size;
+        return kv_endpoint_send_credit(session, request);
     }
     reply.id = item->id;
     reply.code = item->code;
@@ -360,7 +380,7 @@ void kv_session_on_bytes(struct kv_session *session,
     }
     session->steering_held = true;
     endpoint->heard_ns = now_ns;
-    session->once.now_ns = now_ns;
+    session->now_ns = now_ns;
     endpoint->stalled = false;
     if (buffered) {
         status = kv_buf_append(&endpoint->in, bytes.data, bytes.size);

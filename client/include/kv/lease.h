@@ -142,9 +142,9 @@ int64_t kv_lease_id(const struct kv_lease *lease);
 uint64_t kv_lease_ttl_ms(const struct kv_lease *lease);
 /* By the clock as it is now, from any thread: also right in a process that was stopped for a while,
  * before its callback has run. */
-enum kv_lease_state kv_lease_state(const struct kv_lease *lease);
+enum kv_lease_state kv_lease_state(struct kv_lease *lease);
 /* Until it may be KV_LEASE_IN_DOUBT; 0 when it is, or lost. */
-uint64_t kv_lease_left_ms(const struct kv_lease *lease);
+uint64_t kv_lease_left_ms(struct kv_lease *lease);
 /* Waits until the state is another than `seen`, at most timeout_ms, and returns what it is then. */
 enum kv_lease_state
 kv_lease_wait(struct kv_lease *lease, enum kv_lease_state seen, unsigned timeout_ms);
