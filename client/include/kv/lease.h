@@ -116,7 +116,8 @@ const char *kv_lease_state_name(enum kv_lease_state state);
 typedef void (*kv_lease_fn)(void *arg, enum kv_lease_state state, const struct kv_error *why);
 
 struct kv_lease_options {
-    uint64_t ttl_ms;    /* of a new lease */
+    uint64_t ttl_ms;    /* of a new lease; under 2000 it may be in doubt now and then, since the
+                         * cluster takes up to half a second for a renewal */
     int64_t lease_id;   /* of a new lease; 0: the cluster chooses */
     bool existing;      /* lease_id is there already: keep it alive, ttl_ms is not used */
     uint64_t margin_ms; /* KV_LEASE_IN_DOUBT comes so long before the end; 0: a quarter of the ttl,
