@@ -52,8 +52,7 @@ bool kv_endpoint_send(struct kv_session *session,
                       struct kv_endpoint *endpoint,
                       struct kv_request *request)
 {
-    uint64_t left_ms =
-        request->endless ? KV_DEADLINE_MAX_MS : (request->deadline_ns - now_ns) / KV_NS_PER_MS;
+    uint64_t left_ms = (request->deadline_ns - now_ns) / KV_NS_PER_MS;
     uint64_t early_ms = left_ms / DEADLINE_SHARE;
     uint8_t *frame;
     size_t size = KV_FRAME_HEADER_BYTES;
@@ -67,8 +66,10 @@ bool kv_endpoint_send(struct kv_session *session,
     kv_session_stamp(session, request);
     frame[size++] = TAG_ID;
     size += write_varint(frame + size, request->wire_id);
-    frame[size++] = TAG_DEADLINE_MS;
-    size += write_varint(frame + size, left_ms ? left_ms : 1);
+    if (!request->endless) {
+        frame[size++] = TAG_DEADLINE_MS;
+        size += write_varint(frame + size, left_ms ? left_ms : 1);
+    }
     size += write_stamp(frame + size, session, request);
     memcpy(frame + size, request->body, request->body_size);
     size += request->body_size;

@@ -310,8 +310,7 @@ static void send_queue(struct kv_session *session, uint64_t now_ns)
         return;
     }
     while (session->queue.first &&
-           endpoint->sent.count + endpoint->streams.count + endpoint->n_abandoned <
-               endpoint->requests_max) {
+           endpoint->sent.count + endpoint->n_abandoned < endpoint->requests_max) {
         struct kv_request *request = session->queue.first;
 
         if (now_ns >= request->deadline_ns) {
