@@ -15,15 +15,14 @@ struct kv_client {
     uv_async_t wakeup;
     struct kv_async *async;
     uv_mutex_t mutex; /* guards what follows */
-    struct job *first;
-    struct job *last;
+    struct kv_task *first;
+    struct kv_task *last;
     bool closing;
 };
 
 /* A call under way; on its caller's stack. */
 struct job {
-    struct job *next;
-    struct kv_client *client;
+    struct kv_task task;
     const Kv__Request *request; /* borrowed: the caller sleeps */
     const struct kv_call_options *options;
     uv_sem_t done;
@@ -63,9 +62,10 @@ on_end(void *arg, int status, const struct Kv__Reply *reply, const struct kv_err
     uv_sem_post(&job->done);
 }
 
-static void start_job(struct kv_client *client, struct job *job)
+static void start_job(struct kv_task *task, struct kv_async *async)
 {
-    int status = kv_async_call(client->async, job->request, job->options, on_end, job, NULL);
+    struct job *job = (struct job *)((char *)task - offsetof(struct job, task));
+    int status = kv_async_call(async, job->request, job->options, on_end, job, NULL);
 
     if (status < 0) {
         job->status = kv_error_set(
@@ -77,21 +77,21 @@ static void start_job(struct kv_client *client, struct job *job)
 static void on_wakeup(uv_async_t *wakeup)
 {
     struct kv_client *client = wakeup->data;
-    struct job *job;
+    struct kv_task *task;
     bool closing;
 
     uv_mutex_lock(&client->mutex);
-    job = client->first;
+    task = client->first;
     client->first = NULL;
     client->last = NULL;
     closing = client->closing;
     uv_mutex_unlock(&client->mutex);
-    while (job) {
+    while (task) {
         /* Its caller may go on, and take it away, as soon as it is started. */
-        struct job *next = job->next;
+        struct kv_task *next = task->next;
 
-        start_job(client, job);
-        job = next;
+        task->run(task, client->async);
+        task = next;
     }
     if (closing) {
         kv_async_close(client->async, NULL, NULL);
@@ -182,13 +182,51 @@ void kv_client_close(struct kv_client *client)
     free(client);
 }
 
+void kv_client_post(struct kv_client *client, struct kv_task *task)
+{
+    task->next = NULL;
+    uv_mutex_lock(&client->mutex);
+    *(client->last ? &client->last->next : &client->first) = task;
+    client->last = task;
+    uv_mutex_unlock(&client->mutex);
+    uv_async_send(&client->wakeup);
+}
+
+struct visit {
+    struct kv_task task;
+    void (*fn)(void *arg, struct kv_async *async);
+    void *arg;
+    uv_sem_t done;
+};
+
+static void run_visit(struct kv_task *task, struct kv_async *async)
+{
+    struct visit *visit = (struct visit *)((char *)task - offsetof(struct visit, task));
+
+    visit->fn(visit->arg, async);
+    uv_sem_post(&visit->done);
+}
+
+void kv_client_do(struct kv_client *client,
+                  void (*fn)(void *arg, struct kv_async *async),
+                  void *arg)
+{
+    struct visit visit = {.task.run = run_visit, .fn = fn, .arg = arg};
+
+    /* With 0 it cannot fail. */
+    KV_ASSERT(uv_sem_init(&visit.done, 0) == 0);
+    kv_client_post(client, &visit.task);
+    uv_sem_wait(&visit.done);
+    uv_sem_destroy(&visit.done);
+}
+
 int kv_call(struct kv_client *client,
             const struct Kv__Request *request,
             const struct kv_call_options *options,
             struct Kv__Reply **ret_reply,
             struct kv_error *ret_error)
 {
-    struct job job = {.client = client, .request = request, .options = options};
+    struct job job = {.task.run = start_job, .request = request, .options = options};
 
     if (ret_reply) {
         *ret_reply = NULL;
@@ -196,15 +234,7 @@ int kv_call(struct kv_client *client,
     if (uv_sem_init(&job.done, 0) < 0) {
         return kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
     }
-    uv_mutex_lock(&client->mutex);
-    if (client->last) {
-        client->last->next = &job;
-    } else {
-        client->first = &job;
-    }
-    client->last = &job;
-    uv_mutex_unlock(&client->mutex);
-    uv_async_send(&client->wakeup);
+    kv_client_post(client, &job.task);
     uv_sem_wait(&job.done);
     uv_sem_destroy(&job.done);
     if (job.status < 0 && ret_error) {

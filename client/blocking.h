@@ -11,10 +11,27 @@
 int kv_range_to_proto(const struct kv_range_spec *spec,
                       Kv__KeyRange *ret_range,
                       struct kv_error *ret_error) KV_MUST_CHECK;
+/* Condition and expiry of a put; borrows. KV_INVALID. */
+int kv_put_to_proto(const struct kv_put_options *options,
+                    Kv__Put *put,
+                    struct kv_error *ret_error) KV_MUST_CHECK;
 /* Borrows. */
 struct kv_pair kv_pair_of_proto(const Kv__KeyValue *kv, int64_t revision);
 ProtobufCBinaryData kv_bytes_to_proto(struct kv_bytes bytes);
 /* A reply of code OK without the result that its request has: KV_INTERNAL. */
 int kv_missing_result(struct kv_error *ret_error);
+
+/* Something that the client's own thread is to do. Whoever waits for it may take its memory away as
+ * soon as run is called. */
+struct kv_task {
+    struct kv_task *next;
+    void (*run)(struct kv_task *task, struct kv_async *async);
+};
+/* From any thread; in the order in which they are posted. */
+void kv_client_post(struct kv_client *client, struct kv_task *task);
+/* Posts it and waits until fn has returned; not from the client's own thread. */
+void kv_client_do(struct kv_client *client,
+                  void (*fn)(void *arg, struct kv_async *async),
+                  void *arg);
 
 #endif

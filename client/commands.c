@@ -89,7 +89,27 @@ static void take_pair(Kv__Reply *reply, const Kv__KeyValue *kv, struct kv_pair *
 
 /* ---------------------------------------------------------------- strings */
 
-static void fill_put(const struct kv_put_options *options, Kv__Put *put)
+static int
+expiry_to_proto(const struct kv_put_options *options, Kv__Put *put, struct kv_error *ret_error)
+{
+    if ((options->ttl_ms != 0) + (options->lease_id != 0) + options->keep_expiry > 1) {
+        return kv_error_set(
+            ret_error, KV_INVALID, "of ttl_ms, lease_id and keep_expiry a put has one");
+    }
+    if (options->ttl_ms != 0) {
+        put->expiry_case = KV__PUT__EXPIRY_TTL_MS;
+        put->ttl_ms = options->ttl_ms;
+    } else if (options->lease_id != 0) {
+        put->expiry_case = KV__PUT__EXPIRY_LEASE_ID;
+        put->lease_id = options->lease_id;
+    } else if (options->keep_expiry) {
+        put->expiry_case = KV__PUT__EXPIRY_KEEP;
+        put->keep = true;
+    }
+    return 0;
+}
+
+int kv_put_to_proto(const struct kv_put_options *options, Kv__Put *put, struct kv_error *ret_error)
 {
     put->return_previous = options->return_previous;
     switch (options->condition) {
@@ -112,6 +132,7 @@ static void fill_put(const struct kv_put_options *options, Kv__Put *put)
         put->if_value = kv_bytes_to_proto(options->expected);
         break;
     }
+    return expiry_to_proto(options, put, ret_error);
 }
 
 int kv_put(struct kv_client *client,
@@ -129,8 +150,9 @@ int kv_put(struct kv_client *client,
 
     put.key = kv_bytes_to_proto(key);
     put.value = kv_bytes_to_proto(value);
-    if (options) {
-        fill_put(options, &put);
+    status = options ? kv_put_to_proto(options, &put, ret_error) : 0;
+    if (status < 0) {
+        return status;
     }
     request.command_case = KV__REQUEST__COMMAND_PUT;
     request.put = &put;

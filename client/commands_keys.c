@@ -154,6 +154,64 @@ void kv_history_free(struct kv_history *history)
     }
 }
 
+/* ---------------------------------------------------------------- how long it lives */
+
+int kv_expire(struct kv_client *client,
+              struct kv_bytes key,
+              uint64_t ttl_ms,
+              const struct kv_call_options *options,
+              struct kv_error *ret_error)
+{
+    struct kv_typed typed = {client, options, ret_error};
+    Kv__Expire command = KV__EXPIRE__INIT;
+
+    command.key = kv_bytes_to_proto(key);
+    command.expiry_case = KV__EXPIRE__EXPIRY_TTL_MS;
+    command.ttl_ms = ttl_ms;
+    return kv_typed_done(&typed, KV__REQUEST__COMMAND_EXPIRE, &command);
+}
+
+int kv_persist(struct kv_client *client,
+               struct kv_bytes key,
+               const struct kv_call_options *options,
+               bool *ret_done,
+               struct kv_error *ret_error)
+{
+    struct kv_typed typed = {client, options, ret_error};
+    Kv__Persist command = KV__PERSIST__INIT;
+    Kv__Reply *reply;
+    int status;
+
+    command.key = kv_bytes_to_proto(key);
+    status = kv_typed_call(&typed, KV__REQUEST__COMMAND_PERSIST, &command, &reply);
+    if (status == 0 && ret_done) {
+        *ret_done = reply->persist->done;
+    }
+    kv_reply_free(reply);
+    return status;
+}
+
+int kv_ttl(struct kv_client *client,
+           struct kv_bytes key,
+           const struct kv_call_options *options,
+           struct kv_ttl *ret_ttl,
+           struct kv_error *ret_error)
+{
+    struct kv_typed typed = {client, options, ret_error};
+    Kv__Ttl command = KV__TTL__INIT;
+    Kv__Reply *reply;
+    int status;
+
+    command.key = kv_bytes_to_proto(key);
+    status = kv_typed_call(&typed, KV__REQUEST__COMMAND_TTL, &command, &reply);
+    if (status == 0) {
+        ret_ttl->remaining_ms = reply->ttl->remaining_ms;
+        ret_ttl->lease_id = reply->ttl->lease_id;
+    }
+    kv_reply_free(reply);
+    return status;
+}
+
 int kv_compact(struct kv_client *client,
                int64_t revision,
                const struct kv_call_options *options,

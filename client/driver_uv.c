@@ -1,5 +1,5 @@
 /* The session core on a libuv loop: sockets, names, timer. */
-#include "client/session.h"
+#include "client/driver_uv.h"
 #include "common/assert.h"
 
 #include <kv/async.h>
@@ -128,6 +128,20 @@ static void leave(struct kv_async *async)
     } else {
         KV_ASSERT(uv_prepare_start(&async->prepare, on_prepare) == 0);
     }
+}
+
+struct kv_session *kv_async_enter(struct kv_async *async)
+{
+    if (async->closing) {
+        return NULL;
+    }
+    enter(async);
+    return async->session;
+}
+
+void kv_async_leave(struct kv_async *async)
+{
+    leave(async);
 }
 
 static void report_closed(struct link *link, const char *reason)

@@ -96,7 +96,7 @@ static void on_opened(void *arg, const struct kv_session_answer *answer)
         once->state = KV_ONCE_OPEN;
         once->session_id = answer->reply->session_open->session_id;
         once->ttl_ns = answer->reply->session_open->ttl_ms * KV_NS_PER_MS;
-        once->heard_ns = once->now_ns;
+        once->heard_ns = session->now_ns;
         once->next_sequence = 1;
         once->acknowledged_through = 0;
         memset(once->finished, 0, sizeof once->finished);
@@ -125,7 +125,7 @@ static void on_renewed(void *arg, const struct kv_session_answer *answer)
     once->n_internal--;
     once->renewing = false;
     if (answer->status == 0) {
-        once->heard_ns = once->now_ns;
+        once->heard_ns = session->now_ns;
     } else if (once->n_stamped == 0 || kv_status_retry(answer->status) != KV_RETRY_LATER) {
         /* Nobody answers, and nobody waits: the next write opens another. */
         leave_session(session);
@@ -143,7 +143,7 @@ void kv_once_on_timer(struct kv_session *session, uint64_t now_ns)
     Kv__SessionRenew renew = KV__SESSION_RENEW__INIT;
     struct kv_once *once = &session->once;
 
-    once->now_ns = now_ns;
+    session->now_ns = now_ns;
     if (once->state != KV_ONCE_OPEN || once->renewing) {
         return;
     }
@@ -230,7 +230,7 @@ void kv_once_pump(struct kv_session *session, uint64_t now_ns)
 {
     struct kv_once *once = &session->once;
 
-    once->now_ns = now_ns;
+    session->now_ns = now_ns;
     sift(session);
     if (once->unstamped.first && once->state == KV_ONCE_NONE &&
         now_ns < once->unstamped.first->deadline_ns) {
@@ -285,7 +285,7 @@ void kv_once_finish(struct kv_session *session, const struct kv_request *request
 void kv_once_answered(struct kv_session *session, const struct kv_request *request)
 {
     if (request->sequence != 0 && is_current(session, request)) {
-        session->once.heard_ns = session->once.now_ns;
+        session->once.heard_ns = session->now_ns;
     }
 }
 

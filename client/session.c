@@ -1,4 +1,5 @@
 /* Requests: from submission over retries to their end. */
+#include "client/keeper.h"
 #include "client/session_internal.h"
 #include "proto/frame.h"
 
@@ -155,6 +156,13 @@ void kv_session_stamp(struct kv_session *session, struct kv_request *request)
 static struct kv_request *in_slot(struct kv_session *session, uint64_t id)
 {
     return slot_of(id) < session->n_slots ? session->slots[slot_of(id)] : NULL;
+}
+
+struct kv_request *kv_session_of_handle(struct kv_session *session, uint64_t id)
+{
+    struct kv_request *request = in_slot(session, id);
+
+    return request && request->handle == id ? request : NULL;
 }
 
 struct kv_request *kv_session_find(struct kv_session *session, uint64_t wire_id)
@@ -486,6 +494,7 @@ void kv_session_close(struct kv_session *session)
         kv_buf_deinit(&session->endpoints[i].in);
         kv_buf_deinit(&session->endpoints[i].out);
     }
+    kv_keeper_close(session->keeper);
     kv_arena_deinit(&session->arena);
     free(session->slots);
     free(session->free_slots);
@@ -510,6 +519,9 @@ static int pack_request(const Kv__Request *original,
 {
     Kv__Request copy = *original;
     Kv__Range range;
+    Kv__Watch watch;
+    Kv__Subscribe subscribe;
+    bool endless = stream && kv_stream_fill(&copy, &watch, &subscribe);
     struct kv_request *request;
     size_t size;
 
@@ -536,7 +548,9 @@ static int pack_request(const Kv__Request *original,
     request->may_repeat = (options && options->repeatable) || kv_session_is_repeatable(&copy);
     request->once = is_stampable(&copy);
     request->repeatable = request->may_repeat || request->once;
-    request->is_asked_once = copy.command_case == KV__REQUEST__COMMAND_SNAPSHOT_NOW;
+    request->endless = endless;
+    request->silence_ns = endless ? kv_stream_silence_ns(&copy) : 0;
+    request->is_asked_once = endless || copy.command_case == KV__REQUEST__COMMAND_SNAPSHOT_NOW;
     *ret_request = request;
     return 0;
 }
@@ -593,6 +607,7 @@ int kv_session_submit(struct kv_session *session,
     struct kv_request *request;
     int status;
 
+    session->now_ns = now_ns;
     if (session->closing) {
         return KV_CLOSED;
     }
@@ -607,7 +622,7 @@ int kv_session_submit(struct kv_session *session,
     if (options && options->deadline_ms > 0) {
         deadline_ns = options->deadline_ms * KV_NS_PER_MS;
     }
-    request->deadline_ns = now_ns + deadline_ns;
+    request->deadline_ns = request->endless ? UINT64_MAX : now_ns + deadline_ns;
     request->item_fn = item_fn;
     request->end_fn = end_fn;
     request->arg = arg;
@@ -615,15 +630,18 @@ int kv_session_submit(struct kv_session *session,
     if (ret_id) {
         *ret_id = request->handle;
     }
+    session->submitting = true;
     kv_session_steer(session, now_ns);
+    session->submitting = false;
     return 0;
 }
 
 void kv_session_cancel(struct kv_session *session, uint64_t now_ns, uint64_t id)
 {
-    struct kv_request *request = in_slot(session, id);
+    struct kv_request *request = kv_session_of_handle(session, id);
 
-    if (!request || request->handle != id) {
+    session->now_ns = now_ns;
+    if (!request) {
         return;
     }
     if (request->state == KV_REQUEST_SENT) {
@@ -639,6 +657,7 @@ void kv_session_on_timer(struct kv_session *session, uint64_t now_ns)
 {
     session->steering_held = true;
     session->wake_ns = UINT64_MAX;
+    session->now_ns = now_ns;
     kv_once_on_timer(session, now_ns);
     for (unsigned i = 0; i < session->n_endpoints; i++) {
         kv_endpoint_on_timer(session, now_ns, &session->endpoints[i]);
@@ -655,6 +674,10 @@ void kv_session_on_timer(struct kv_session *session, uint64_t now_ns)
             continue;
         }
         kv_session_wake_at(session, request->deadline_ns);
+        if (request->endless && request->state == KV_REQUEST_SENT) {
+            kv_stream_on_timer(session, now_ns, request);
+            continue;
+        }
         if (request->state == KV_REQUEST_WAITING) {
             if (now_ns >= request->retry_at_ns) {
                 kv_request_list_remove(request);
@@ -665,6 +688,7 @@ void kv_session_on_timer(struct kv_session *session, uint64_t now_ns)
             }
         }
     }
+    kv_session_run_timers(session, now_ns);
     session->steering_held = false;
     kv_session_steer(session, now_ns);
 }

@@ -42,7 +42,9 @@ void kv_session_close(struct kv_session *session);
 void kv_session_farewell(struct kv_session *session, uint64_t now_ns);
 
 /* Packs and queues the request; its end comes later, never from inside. item_fn: for a stream, else
- * NULL. Errors as of kv_async_call. */
+ * NULL. A watch or subscription is endless: it has no deadline; it ends, with KV_CLOSED, when its
+ * connection is lost or no item came for three times its progress_ms. Errors as of kv_async_call.
+ */
 int kv_session_submit(struct kv_session *session,
                       uint64_t now_ns,
                       const Kv__Request *request,
@@ -53,6 +55,35 @@ int kv_session_submit(struct kv_session *session,
                       uint64_t *ret_id) KV_MUST_CHECK;
 /* Ends the request with KV_OUTCOME_UNKNOWN and tells the server. Unknown ids are ignored. */
 void kv_session_cancel(struct kv_session *session, uint64_t now_ns, uint64_t id);
+
+/* Keeps back (hold), or gives, the credit that a stream has used: the server sends nothing beyond.
+ * A request that has ended is ignored. */
+void kv_session_hold(struct kv_session *session, uint64_t now_ns, uint64_t id, bool hold);
+
+/* Of the newest input; for what is called from inside. */
+uint64_t kv_session_now_ns(const struct kv_session *session);
+/* True: as soon as no endpoint can be reached, requests end. */
+bool kv_session_is_impatient(const struct kv_session *session);
+
+/* A moment when fn is called, once, from inside kv_session_on_timer; in it submit and cancel may be
+ * called, and timers set and stopped. Embedded, zeroed; to be stopped before its memory goes. */
+struct kv_session_timer {
+    struct kv_session_timer *next;
+    struct kv_session_timer *prev;
+    bool set;
+    uint64_t at_ns;
+    void (*fn)(void *arg, uint64_t now_ns);
+    void *arg;
+};
+void kv_session_timer_set(struct kv_session *session,
+                          struct kv_session_timer *timer,
+                          uint64_t at_ns);
+void kv_session_timer_stop(struct kv_session *session, struct kv_session_timer *timer);
+/* min_ms doubled per failure up to max_ms, of which a random part between half and all. */
+uint64_t kv_session_backoff_ns(struct kv_session *session,
+                               unsigned failures,
+                               unsigned min_ms,
+                               unsigned max_ms);
 
 /* Inputs of the driver; `endpoint` is the number from the action. */
 void kv_session_on_connected(struct kv_session *session, uint64_t now_ns, unsigned endpoint);
@@ -89,9 +120,9 @@ size_t kv_session_pending(const struct kv_session *session);
 const char *kv_session_endpoint(const struct kv_session *session);
 unsigned kv_session_endpoint_count(const struct kv_session *session);
 
-/* Reads, LeaderTransfer and SnapshotNow: doing them twice does no harm, whoever else writes in
- * between. Puts and deletes are not among them: repeated late, they undo what others wrote
- * meanwhile. */
+/* Reads, keepalives, LeaderTransfer and SnapshotNow: doing them twice does no harm, whoever else
+ * writes in between. Puts and deletes are not among them: repeated late, they undo what others
+ * wrote meanwhile. */
 bool kv_session_is_repeatable(const Kv__Request *request);
 
 /* Splits "host:port,..." (port 4700 when missing, brackets around IPv6) into addresses of the form

@@ -50,6 +50,7 @@ static bool is_repeatable(const Kv__Request *request, unsigned depth)
     case KV__REQUEST__COMMAND_ZSET_RANK:
     case KV__REQUEST__COMMAND_ZSET_RANGE:
     case KV__REQUEST__COMMAND_ZSET_COUNT:
+    case KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE:
     case KV__REQUEST__COMMAND_LEASE_INFO:
     case KV__REQUEST__COMMAND_LEASE_LIST:
     case KV__REQUEST__COMMAND_WATCH:

@@ -66,8 +66,10 @@ bool kv_endpoint_send(struct kv_session *session,
     kv_session_stamp(session, request);
     frame[size++] = TAG_ID;
     size += write_varint(frame + size, request->wire_id);
-    frame[size++] = TAG_DEADLINE_MS;
-    size += write_varint(frame + size, left_ms ? left_ms : 1);
+    if (!request->endless) {
+        frame[size++] = TAG_DEADLINE_MS;
+        size += write_varint(frame + size, left_ms ? left_ms : 1);
+    }
     size += write_stamp(frame + size, session, request);
     memcpy(frame + size, request->body, request->body_size);
     size += request->body_size;
@@ -78,6 +80,11 @@ bool kv_endpoint_send(struct kv_session *session,
     request->state = KV_REQUEST_SENT;
     request->endpoint = (unsigned)(endpoint - session->endpoints);
     request->sent_at_ns = now_ns;
+    request->item_at_ns = now_ns;
+    request->credit_owed = 0;
+    if (request->silence_ns > 0) {
+        kv_session_wake_at(session, now_ns + request->silence_ns);
+    }
     request->out_end = endpoint->out_bytes;
     kv_request_list_push(&endpoint->sent, request);
     return true;
@@ -114,6 +121,21 @@ void kv_endpoint_send_cancel(struct kv_session *session, struct kv_request *requ
         /* It saves the server work; without it the answer comes and is dropped. */
         return;
     }
+}
+
+int kv_endpoint_send_credit(struct kv_session *session, struct kv_request *request)
+{
+    Kv__Credit credit = KV__CREDIT__INIT;
+
+    /* A stream that goes on for ever is not worth a frame per item. */
+    if (request->held || request->credit_owed == 0 ||
+        (request->endless && request->credit_owed < KV_CLIENT_STREAM_CREDIT_BYTES / 4)) {
+        return 0;
+    }
+    credit.id = request->wire_id;
+    credit.bytes = request->credit_owed;
+    request->credit_owed = 0;
+    return send_message(&session->endpoints[request->endpoint], KV_FRAME_CREDIT, &credit.base);
 }
 
 /* ---------------------------------------------------------------- receiving */
@@ -188,7 +210,6 @@ static int on_item(struct kv_session *session,
 {
     struct kv_request *request = kv_session_find(session, item->id);
     Kv__Reply reply = KV__REPLY__INIT;
-    Kv__Credit credit = KV__CREDIT__INIT;
 
     if (!request) {
         return on_unwanted(endpoint, item->end, error);
@@ -198,6 +219,7 @@ static int on_item(struct kv_session *session,
     }
     if (item->item_case != KV__STREAM_ITEM__ITEM__NOT_SET && item->code == KV__CODE__OK) {
         request->had_items = true;
+        kv_stream_heard(session, now_ns, request);
         request->item_fn(request->arg, item);
         /* It may have been cancelled. */
         request = kv_session_find(session, item->id);
@@ -206,9 +228,8 @@ static int on_item(struct kv_session *session,
         return 0;
     }
     if (!item->end) {
-        credit.id = item->id;
-        credit.bytes = size;
-        return send_message(endpoint, KV_FRAME_CREDIT, &credit.base);
+        request->credit_owed += size;
+        return kv_endpoint_send_credit(session, request);
     }
     reply.id = item->id;
     reply.code = item->code;
@@ -360,7 +381,7 @@ void kv_session_on_bytes(struct kv_session *session,
     }
     session->steering_held = true;
     endpoint->heard_ns = now_ns;
-    session->once.now_ns = now_ns;
+    session->now_ns = now_ns;
     endpoint->stalled = false;
     if (buffered) {
         status = kv_buf_append(&endpoint->in, bytes.data, bytes.size);

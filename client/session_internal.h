@@ -38,6 +38,11 @@ struct kv_request {
     bool may_repeat; /* the caller said so, or it is no write */
     bool once;       /* carries a stamp, and may be sent again for that */
     bool internal;   /* no caller's */
+    bool endless;    /* a watch or subscription: no deadline, and in its endpoint's streams */
+    bool held;       /* its credit is kept back */
+    uint64_t credit_owed;
+    uint64_t silence_ns; /* endless: without an item for so long it is taken for dead; 0: never */
+    uint64_t item_at_ns; /* of the newest item, or of the end of its being held */
     uint64_t session_id;
     uint64_t sequence;     /* 0: no stamp yet */
     struct kv_error *last; /* why it is not done yet; NULL: no reason known */
@@ -80,7 +85,8 @@ struct kv_endpoint {
     uint64_t out_bytes;   /* ever appended to out */
     uint64_t taken_bytes; /* ever taken by the driver */
     struct kv_request_list sent;
-    size_t n_abandoned; /* under way at the server, wanted by nobody here */
+    struct kv_request_list streams; /* endless ones that have begun */
+    size_t n_abandoned;             /* under way at the server, wanted by nobody here */
     size_t requests_max;
 };
 
@@ -98,7 +104,6 @@ struct kv_once {
     uint64_t session_id;
     uint64_t ttl_ns;
     uint64_t heard_ns; /* a stamped write or a renewal was answered */
-    uint64_t now_ns;   /* of the newest input */
     uint64_t next_sequence;
     uint64_t acknowledged_through;
     uint64_t finished[KV_SESSION_WINDOW / 64]; /* bits of sequences above it */
@@ -118,9 +123,14 @@ struct kv_session {
     bool compress;
     bool closing;
     bool steering_held; /* inside an input: its end steers */
+    bool submitting;    /* a request does not end from inside its submission */
     uint64_t random;
     uint64_t cluster_id; /* of the first hello; 0: none yet */
+    uint64_t now_ns;     /* of the newest input */
     uint64_t wake_ns;
+    struct kv_session_timer *timers;
+    struct kv_session_timer *next_timer; /* while they are looked through */
+    struct kv_keeper *keeper;            /* keeper.h; NULL until a lease is kept */
     struct kv_endpoint endpoints[KV_CLIENT_ENDPOINTS_MAX];
     unsigned n_endpoints;
     unsigned current;       /* where new requests go; KV_SESSION_NONE */
@@ -157,6 +167,8 @@ void kv_session_add(struct kv_session *session, struct kv_request *request);
 
 /* The request of a wire id; NULL when it is nobody's any more. */
 struct kv_request *kv_session_find(struct kv_session *session, uint64_t wire_id);
+/* The request that the caller knows by this; NULL: it has ended. */
+struct kv_request *kv_session_of_handle(struct kv_session *session, uint64_t id);
 /* Gives it the id of its next send. */
 void kv_session_stamp(struct kv_session *session, struct kv_request *request);
 /* Calls end_fn and frees the request. */
@@ -187,11 +199,6 @@ void kv_session_answered(struct kv_session *session,
                          const Kv__Reply *reply,
                          struct kv_slice packed);
 void kv_session_wake_at(struct kv_session *session, uint64_t at_ns);
-/* min_ms doubled per failure up to max_ms, of which a random part between half and all. */
-uint64_t kv_session_backoff_ns(struct kv_session *session,
-                               unsigned failures,
-                               unsigned min_ms,
-                               unsigned max_ms);
 /* "address: reason; address: reason". */
 void kv_session_describe(const struct kv_session *session, char *text, size_t size);
 
@@ -241,5 +248,17 @@ bool kv_endpoint_send(struct kv_session *session,
 int kv_endpoint_send_hello(struct kv_session *session, struct kv_endpoint *endpoint) KV_MUST_CHECK;
 /* Tells the server that nobody waits for the request any more. */
 void kv_endpoint_send_cancel(struct kv_session *session, struct kv_request *request);
+/* Allows the stream what it used. */
+int kv_endpoint_send_credit(struct kv_session *session, struct kv_request *request) KV_MUST_CHECK;
+
+/* --- session_stream.c --- */
+/* Sets what an endless request needs in the copy that is packed; false: it is none. */
+bool kv_stream_fill(Kv__Request *copy, Kv__Watch *watch, Kv__Subscribe *subscribe);
+uint64_t kv_stream_silence_ns(const Kv__Request *copy);
+/* It has an item, the first or a further one. */
+void kv_stream_heard(struct kv_session *session, uint64_t now_ns, struct kv_request *request);
+/* An endless request at its turn: silent for too long, it ends. */
+void kv_stream_on_timer(struct kv_session *session, uint64_t now_ns, struct kv_request *request);
+void kv_session_run_timers(struct kv_session *session, uint64_t now_ns);
 
 #endif

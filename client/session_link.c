@@ -31,6 +31,14 @@ static void reset_link(struct kv_endpoint *endpoint)
  * safe, to an end where it is not. */
 static void empty_sent(struct kv_session *session, struct kv_endpoint *endpoint, const char *reason)
 {
+    while (endpoint->streams.last) {
+        kv_session_end_error(session,
+                             endpoint->streams.last,
+                             KV_CLOSED,
+                             "the connection to %s was lost: %s",
+                             endpoint->address,
+                             reason);
+    }
     while (endpoint->sent.last) {
         struct kv_request *request = endpoint->sent.last;
         bool unsent = request->out_end > endpoint->taken_bytes;
@@ -276,7 +284,8 @@ static void close_idle(struct kv_session *session)
         struct kv_endpoint *endpoint = &session->endpoints[i];
         bool open = endpoint->state == KV_LINK_READY || endpoint->state == KV_LINK_DRAINING;
 
-        if (open && i != session->current && i != session->want && endpoint->sent.count == 0) {
+        if (open && i != session->current && i != session->want && endpoint->sent.count == 0 &&
+            endpoint->streams.count == 0) {
             reset_link(endpoint);
             endpoint->close_wanted = true;
         }
@@ -329,6 +338,7 @@ void kv_session_on_connected(struct kv_session *session, uint64_t now_ns, unsign
         return;
     }
     session->steering_held = true;
+    session->now_ns = now_ns;
     endpoint->state = KV_LINK_GREETING;
     if (kv_endpoint_send_hello(session, endpoint) < 0) {
         kv_endpoint_lose(session, now_ns, endpoint, "out of memory");
@@ -349,6 +359,7 @@ void kv_session_on_closed(struct kv_session *session,
         return;
     }
     session->steering_held = true;
+    session->now_ns = now_ns;
     /* One that was closing said why before. */
     snprintf(
         said, sizeof said, "%s", endpoint->state == KV_LINK_DRAINING ? endpoint->error : reason);
@@ -439,7 +450,10 @@ void kv_session_steer(struct kv_session *session, uint64_t now_ns)
     }
     choose_current(session);
     if (session->n_requests > 0) {
-        if (session->impatient) {
+        if (session->impatient && session->submitting) {
+            /* Time for the driver to connect. */
+            kv_session_wake_at(session, now_ns);
+        } else if (session->impatient) {
             session->steering_held = true;
             give_up(session);
             session->steering_held = false;

@@ -242,6 +242,30 @@ void kv_txn_put(struct kv_txn *txn, struct kv_bytes key, struct kv_bytes value)
     add_command(txn, KV__REQUEST__COMMAND_PUT, &command);
 }
 
+void kv_txn_put_with(struct kv_txn *txn,
+                     struct kv_bytes key,
+                     struct kv_bytes value,
+                     const struct kv_put_options *options)
+{
+    Kv__Put command = KV__PUT__INIT;
+
+    if (txn->error.status < 0 || kv_put_to_proto(options, &command, &txn->error) < 0) {
+        return;
+    }
+    command.key = kv_bytes_to_proto(key);
+    command.value = kv_bytes_to_proto(value);
+    add_command(txn, KV__REQUEST__COMMAND_PUT, &command);
+}
+
+void kv_txn_publish(struct kv_txn *txn, struct kv_bytes topic, struct kv_bytes payload)
+{
+    Kv__Publish command = KV__PUBLISH__INIT;
+
+    command.topic = kv_bytes_to_proto(topic);
+    command.payload = kv_bytes_to_proto(payload);
+    add_command(txn, KV__REQUEST__COMMAND_PUBLISH, &command);
+}
+
 void kv_txn_get(struct kv_txn *txn, struct kv_bytes key)
 {
     Kv__Get command = KV__GET__INIT;

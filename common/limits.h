@@ -227,6 +227,17 @@
 #define KV_CLIENT_RECONNECT_MIN_MS 20
 #define KV_CLIENT_RECONNECT_MAX_MS 1000
 #define KV_CLIENT_STREAM_CREDIT_BYTES (1 * KV_MIB) /* of one stream ahead of its reader */
+#define KV_CLIENT_PROGRESS_MS 5000   /* a followed stream says that it lives at least so often */
+#define KV_CLIENT_PROGRESS_MISSED 3u /* so many times in a row not: its connection is dead */
+#define KV_CLIENT_PROGRESS_MIN_MS 100
+#define KV_CLIENT_QUEUE_BYTES (4 * KV_MIB) /* of one stream, not yet taken by the program */
+#define KV_CLIENT_QUEUE_BYTES_MAX (256 * KV_MIB)
+/* What one transaction publishes fits a request, so a revision of messages is always held until it
+ * is complete: which of them the last n are cannot be asked again. */
+#define KV_CLIENT_MESSAGES_BYTES_MAX (2 * KV_REQUEST_BYTES_MAX)
+#define KV_CLIENT_LEASES_MAX 100000u  /* held by one client: what the cluster is measured with */
+#define KV_CLIENT_RENEWALS_MAX 4096u  /* leases in one LeaseKeepAlive, as kv.proto says */
+#define KV_CLIENT_RENEWAL_LOG_MS 500u /* the cluster answers renewals so late (kv.proto) */
 
 _Static_assert(KV_CONNECTION_REQUESTS_MAX <= KV_SESSION_WINDOW,
                "a full connection is within the window");

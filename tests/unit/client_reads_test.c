@@ -9,15 +9,27 @@
 #include <cmocka.h>
 
 static const char *const reads[] = {
-    "get",          "strlen",       "get_range",    "exists",          "count",
-    "range",        "type",         "key_history",  "counter_get",     "hash_get",
-    "hash_get_all", "hash_exists",  "hash_len",     "hash_scan",       "list_range",
-    "list_index",   "list_len",     "set_has",      "set_members",     "set_len",
-    "set_random",   "set_combine",  "zset_score",   "zset_rank",       "zset_range",
-    "zset_count",   "zset_combine", "txn",          "config_list",     "config_get",
-    "status",       "member_list",  "snapshot_now", "leader_transfer", "ttl",
-    "lease_info",   "lease_list",   "watch",        "subscribe",       "topic_list",
-    "backup",
+    "get",          "strlen",
+    "get_range",    "exists",
+    "count",        "range",
+    "type",         "key_history",
+    "counter_get",  "hash_get",
+    "hash_get_all", "hash_exists",
+    "hash_len",     "hash_scan",
+    "list_range",   "list_index",
+    "list_len",     "set_has",
+    "set_members",  "set_len",
+    "set_random",   "set_combine",
+    "zset_score",   "zset_rank",
+    "zset_range",   "zset_count",
+    "zset_combine", "txn",
+    "config_list",  "config_get",
+    "status",       "member_list",
+    "snapshot_now", "leader_transfer",
+    "ttl",          "lease_info",
+    "lease_list",   "watch",
+    "subscribe",    "topic_list",
+    "backup",       "lease_keep_alive",
 };
 
 /* Each command of kv.proto, empty. */

@@ -8,6 +8,9 @@
 #define KV_ASYNC_H
 
 #include <kv/client.h>
+#include <kv/lease.h>
+#include <kv/topic.h>
+#include <kv/watch.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -64,6 +67,82 @@ int kv_async_stream(struct kv_async *async,
 /* The caller waits no longer: fn is called with KV_OUTCOME_UNKNOWN before this returns, and the
  * server is told. A write may still be done. Unknown ids are ignored. */
 void kv_async_cancel(struct kv_async *async, uint64_t id);
+
+/* ---------------------------------------------------------------- watches, subscriptions */
+
+/* A stream that is kept going across reconnects, as of kv/watch.h and kv/topic.h. Its callbacks
+ * come from the loop, never from inside the call that opens it; in them any call of this file may
+ * be made, kv_async_follow_close of the same stream too. */
+struct kv_async_follow;
+
+/* Something other than events: status KV_NO_LEADER: as of require_leader_ms, it goes on; any other:
+ * it has ended, and only kv_async_follow_close is left to do. oldest_revision: with KV_COMPACTED,
+ * the first that can be watched from. */
+typedef void (*kv_async_trouble_fn)(void *arg,
+                                    int status,
+                                    int64_t oldest_revision,
+                                    const struct kv_error *error);
+
+struct kv_async_watch_fns {
+    /* Borrowed for the call. */
+    void (*batch)(void *arg, const struct kv_event_batch *batch);
+    /* May be NULL: a server watches; for the first time only. revision: the one before the first
+     * that is told. */
+    void (*started)(void *arg, int64_t revision);
+    kv_async_trouble_fn trouble;
+    void *arg;
+};
+/* options->queue_bytes bounds what is kept of a revision until it is complete; beyond it comes in
+ * fragments. Errors as of kv_watch_open, and KV_CLOSED. */
+int kv_async_watch(struct kv_async *async,
+                   const struct kv_watch_options *options,
+                   const struct kv_async_watch_fns *fns,
+                   struct kv_async_follow **ret_follow,
+                   struct kv_error *ret_error) KV_MUST_CHECK;
+
+struct kv_async_subscribe_fns {
+    void (*batch)(void *arg, const struct kv_message_batch *batch);
+    void (*started)(void *arg, int64_t revision);
+    kv_async_trouble_fn trouble;
+    void *arg;
+};
+int kv_async_subscribe(struct kv_async *async,
+                       const struct kv_subscribe_options *options,
+                       const struct kv_async_subscribe_fns *fns,
+                       struct kv_async_follow **ret_follow,
+                       struct kv_error *ret_error) KV_MUST_CHECK;
+
+/* pause: the server is allowed no more until it is resumed; what it was allowed before (1 MiB)
+ * still comes. */
+void kv_async_follow_pause(struct kv_async_follow *follow, bool pause);
+/* All up to this revision was told; as kv_watch_position. */
+int64_t kv_async_follow_position(const struct kv_async_follow *follow);
+/* Ends and forgets it; no callback follows. Takes NULL. To be done before kv_async_close. */
+void kv_async_follow_close(struct kv_async_follow *follow);
+
+/* ---------------------------------------------------------------- held leases */
+
+struct kv_async_lease;
+
+struct kv_async_lease_options {
+    int64_t lease_id; /* of a lease that was granted (LeaseGrant) */
+    uint64_t ttl_ms;
+    uint64_t margin_ms;      /* as of kv_lease_options */
+    uint64_t granted_age_ms; /* so long ago the grant, or the last renewal, was SENT, or longer */
+    kv_lease_fn fn;          /* from the loop; kv_async_lease_close may be called in it */
+    void *arg;
+};
+/* Keeps a lease alive. KV_INVALID: margin, ttl or id; KV_BUSY: over 100000; KV_NO_MEMORY;
+ * KV_CLOSED. */
+int kv_async_lease_keep(struct kv_async *async,
+                        const struct kv_async_lease_options *options,
+                        struct kv_async_lease **ret_lease,
+                        struct kv_error *ret_error) KV_MUST_CHECK;
+enum kv_lease_state kv_async_lease_state(const struct kv_async_lease *lease);
+/* Ends the keeping, not the lease. Takes NULL. To be done before kv_async_close. */
+void kv_async_lease_close(struct kv_async_lease *lease);
+
+/* ---------------------------------------------------------------- state */
 
 /* Requests that have no answer yet. */
 size_t kv_async_pending(const struct kv_async *async);

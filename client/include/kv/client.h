@@ -122,11 +122,16 @@ enum kv_put_condition {
     KV_PUT_IF_VALUE,        /* expected; else KV_CONDITION_FAILED */
 };
 
+/* When the key ends; at most one of ttl_ms, lease_id and keep_expiry, none: it does not end by
+ * itself, whatever it had before. */
 struct kv_put_options {
     enum kv_put_condition condition;
     int64_t mod_revision;     /* of KV_PUT_IF_MOD_REVISION */
     struct kv_bytes expected; /* of KV_PUT_IF_VALUE */
     bool return_previous;
+    uint64_t ttl_ms;  /* so long after the put, or a little later */
+    int64_t lease_id; /* with this lease (kv/lease.h) */
+    bool keep_expiry; /* with what it had before */
     struct kv_call_options call;
 };
 struct kv_put_result {
@@ -137,7 +142,8 @@ struct kv_put_result {
 };
 /* Sets a key to a string, whatever it held. options and ret_result may be NULL. With
  * return_previous *ret_result is filled too when the condition is not met: it holds what is there.
- * KV_EXISTS, KV_NOT_FOUND, KV_CONDITION_FAILED (nothing changed), KV_TOO_LARGE, KV_INVALID. */
+ * KV_EXISTS, KV_NOT_FOUND (also: no such lease), KV_CONDITION_FAILED (nothing changed),
+ * KV_OUT_OF_BOUNDS (ttl_ms), KV_TOO_LARGE, KV_INVALID. */
 int kv_put(struct kv_client *client,
            struct kv_bytes key,
            struct kv_bytes value,

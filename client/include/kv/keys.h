@@ -1,4 +1,5 @@
-/* What is done to keys of any type: type, rename, copy, touch; and their past: history, compaction.
+/* What is done to keys of any type: type, rename, copy, touch; how long they live; and their past:
+ * history, compaction.
  * Conventions (status, threads, memory, retries): kv/client.h. Deleting, counting and ranges of
  * keys are there too. */
 #ifndef KV_KEYS_H
@@ -45,6 +46,36 @@ int kv_touch(struct kv_client *client,
              const struct kv_call_options *options,
              uint64_t *ret_touched,
              struct kv_error *ret_error) KV_MUST_CHECK;
+
+/* ---------------------------------------------------------------- how long it lives */
+
+/* Lets a key end after ttl_ms, counted from when the cluster does this, rather than with what it
+ * had before: not earlier, and under 100 ms late as a rule. With a lease: kv_lease_attach
+ * (kv/lease.h). KV_NOT_FOUND: no such key; KV_OUT_OF_BOUNDS: ttl_ms is 0 or too large. */
+int kv_expire(struct kv_client *client,
+              struct kv_bytes key,
+              uint64_t ttl_ms,
+              const struct kv_call_options *options,
+              struct kv_error *ret_error) KV_MUST_CHECK;
+
+/* Takes expiry and lease off a key. *ret_done (may be NULL): it had one. KV_NOT_FOUND: no such key.
+ */
+int kv_persist(struct kv_client *client,
+               struct kv_bytes key,
+               const struct kv_call_options *options,
+               bool *ret_done,
+               struct kv_error *ret_error) KV_MUST_CHECK;
+
+struct kv_ttl {
+    int64_t remaining_ms; /* -1: it does not end by itself */
+    int64_t lease_id;     /* 0: none */
+};
+/* KV_NOT_FOUND: no such key. */
+int kv_ttl(struct kv_client *client,
+           struct kv_bytes key,
+           const struct kv_call_options *options,
+           struct kv_ttl *ret_ttl,
+           struct kv_error *ret_error) KV_MUST_CHECK;
 
 /* ---------------------------------------------------------------- the past */
 

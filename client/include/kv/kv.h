@@ -6,10 +6,13 @@
 #include <kv/counter.h>
 #include <kv/hash.h>
 #include <kv/keys.h>
+#include <kv/lease.h>
 #include <kv/limiter.h>
 #include <kv/list.h>
 #include <kv/set.h>
+#include <kv/topic.h>
 #include <kv/txn.h>
+#include <kv/watch.h>
 #include <kv/zset.h>
 
 #endif

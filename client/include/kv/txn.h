@@ -91,6 +91,14 @@ void kv_txn_otherwise(struct kv_txn *txn);
 void kv_txn_add(struct kv_txn *txn, const struct Kv__Request *operation);
 /* The frequent ones; their results are in the replies (kv/kv.pb-c.h). */
 void kv_txn_put(struct kv_txn *txn, struct kv_bytes key, struct kv_bytes value);
+/* With a condition or an expiry (kv_put_options; its `call` does not count); a condition that is
+ * not met fails the transaction. */
+void kv_txn_put_with(struct kv_txn *txn,
+                     struct kv_bytes key,
+                     struct kv_bytes value,
+                     const struct kv_put_options *options);
+/* A message to a topic (kv/topic.h). */
+void kv_txn_publish(struct kv_txn *txn, struct kv_bytes topic, struct kv_bytes payload);
 void kv_txn_get(struct kv_txn *txn, struct kv_bytes key);
 void kv_txn_delete(struct kv_txn *txn, struct kv_bytes key);
 void kv_txn_counter_add(struct kv_txn *txn, struct kv_bytes key, int64_t delta);
