@@ -281,6 +281,9 @@ static int fetch_content(struct fetch *fetch, struct kvctl_entry *entry)
     size_t length = entry->line;
 
     entry->line = 0;
+    if (fetch->source->no_content) {
+        return 0;
+    }
     switch (entry->type) {
     case KV_TYPE_HASH:
         return fetch_hash(fetch, entry);

@@ -7,6 +7,7 @@
 struct kvctl_source {
     struct kv_client *client;
     struct kv_call_options options;
+    bool no_content; /* of collections: only their type is wanted */
 };
 
 /* The newest revision. */

@@ -6,7 +6,7 @@
 
 struct kvctl_source kvctl_source_of(const struct kvctl *kvctl)
 {
-    return (struct kvctl_source){kvctl->client, kvctl_call_options(kvctl)};
+    return (struct kvctl_source){.client = kvctl->client, .options = kvctl_call_options(kvctl)};
 }
 
 struct kv_range_spec kvctl_prefix_spec(const char *prefix)

@@ -114,7 +114,7 @@ struct kvctl_command {
     int max_arguments; /* -1: any number */
     uint64_t options;  /* KVCTL_BIT of those beyond the global ones */
     bool writes;
-    bool offline; /* needs no client */
+    bool offline; /* needs no client, or opens one itself */
     bool session; /* needs a session in the cluster: it waits, or is many commands */
     const char *summary;
     const char *details; /* may be "" */
