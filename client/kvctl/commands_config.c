@@ -36,6 +36,21 @@ static const struct kvctl_command commands[] = {
      "meanwhile (exit code 2). $ttl_ms is set on\nkeys that are new; what is there keeps its time.",
      .example = "kvctl import config.yaml --prefix config/ --delete-missing --diff",
      .run = kvctl_run_import},
+    {.name = "edit",
+     .arguments = "PREFIX",
+     .min_arguments = 1,
+     .max_arguments = 1,
+     .options = B(KVCTL_YES),
+     .writes = true,
+     .summary = "change keys in an editor, in one transaction",
+     .details =
+         "The keys below PREFIX, as export writes them, in $VISUAL, $EDITOR or vi. What is "
+         "different "
+         "afterwards is shown, and\napplied after a yes, unless one of those keys was changed by "
+         "somebody "
+         "else meanwhile (exit code 2): they are named,\nnothing is applied, and the file is kept.",
+     .example = "EDITOR=nano kvctl edit config/",
+     .run = kvctl_run_edit},
     {.name = "rollback",
      .arguments = "KEY | PREFIX/ | --prefix P --to REVISION",
      .min_arguments = 0,

@@ -156,8 +156,9 @@ static void print_change(FILE *file, const struct kvctl_change *change)
 
     fprintf(file, "%c ", signs[change->kind]);
     kvctl_print_escaped(file, entry->key);
-    fputs(": ", file);
+    fputc(':', file);
     if (change->kind != KVCTL_CHANGE) {
+        fputc(' ', file);
         print_value(file, entry);
         fputc('\n', file);
         print_all(file, signs[change->kind], entry);
@@ -168,7 +169,7 @@ static void print_change(FILE *file, const struct kvctl_change *change)
         print_value(file, change->to);
         fputc('\n', file);
     } else {
-        fprintf(file, "(%s)\n", kv_type_name(entry->type));
+        fprintf(file, " (%s)\n", kv_type_name(entry->type));
         (entry->type == KV_TYPE_LIST ? print_list : print_elements)(file, change->from, change->to);
     }
 }

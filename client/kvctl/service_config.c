@@ -28,6 +28,7 @@ struct kvctl_config_source {
     size_t n_ranges;
     struct kvctl_follow *follow; /* NULL: not read from the cluster yet */
     int64_t revision;            /* that was read; 0: none yet */
+    bool away;                   /* the cluster, at the start */
     char *text;                  /* of the last one, as the cache has it */
     pthread_t thread;
     bool running;
@@ -294,7 +295,10 @@ static bool begin(struct kvctl_config_source *source)
         if (read_anew(source, &config)) {
             return true;
         }
-        fprintf(source->kvctl->err, "kvctl run: the cluster is back\n");
+        if (source->away) {
+            fprintf(source->kvctl->err, "kvctl run: the cluster is back\n");
+            source->away = false;
+        }
         offer(source, config);
     }
     return follow(source, &error) < 0 && rest(source, &error);

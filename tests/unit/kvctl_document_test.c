@@ -373,7 +373,7 @@ static void test_diff(void **state)
                         "- a: 1\n"
                         "~ c: (list)\n  - y\n  + w\n"
                         "~ d: (hash)\n  - p: 1\n  - q: 2\n  + q: 3\n  + r: 4\n"
-                        "~ e: \n  - (counter) 1\n  + one\n"
+                        "~ e:\n  - (counter) 1\n  + one\n"
                         "+ f: (set of 1)\n  + m\n"
                         "- g: s\n");
     free(text);
