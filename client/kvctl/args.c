@@ -265,6 +265,12 @@ static int take_value(struct parser *parser, const struct kvctl_option *option, 
     if (!valid) {
         return wrong(parser, what, value, NULL);
     }
+    if (option->id == KVCTL_PREFIX) {
+        if (parser->args.n_prefixes == KVCTL_PREFIXES_MAX) {
+            return wrong(parser, "too many prefixes, 16 at most:", value, NULL);
+        }
+        parser->args.prefixes[parser->args.n_prefixes++] = value;
+    }
     parser->args.strings[option->id] = value;
     parser->args.numbers[option->id] = number;
     return KVCTL_OK;

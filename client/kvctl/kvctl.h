@@ -63,8 +63,24 @@ enum kvctl_option_id {
     KVCTL_PERMITS,
     KVCTL_FROM_REVISION,
     KVCTL_TO_REVISION,
+    KVCTL_NOTATION,
+    KVCTL_DRY_RUN,
+    KVCTL_DIFF,
+    KVCTL_DELETE_MISSING,
+    KVCTL_YES,
+    KVCTL_BACK_TO,
+    KVCTL_WATCH,
+    KVCTL_EXEC,
+    KVCTL_CHECK,
+    KVCTL_ONCE,
+    KVCTL_ON_CHANGE,
+    KVCTL_DEBOUNCE,
+    KVCTL_CACHE,
+    KVCTL_GRACE,
+    KVCTL_RESTART_ON_EXIT,
     KVCTL_N_OPTIONS,
 };
+_Static_assert(KVCTL_N_OPTIONS <= 64, "each has its bit");
 #define KVCTL_BIT(id) (1ULL << (id))
 
 enum kvctl_option_type {
@@ -98,7 +114,7 @@ struct kvctl_command {
     int max_arguments; /* -1: any number */
     uint64_t options;  /* KVCTL_BIT of those beyond the global ones */
     bool writes;
-    bool offline; /* needs no client */
+    bool offline; /* needs no client, or opens one itself */
     bool session; /* needs a session in the cluster: it waits, or is many commands */
     const char *summary;
     const char *details; /* may be "" */
@@ -120,12 +136,16 @@ extern const size_t kvctl_n_groups;
 
 enum kvctl_format { KVCTL_TEXT, KVCTL_JSON, KVCTL_VALUE };
 
+enum { KVCTL_PREFIXES_MAX = 16 }; /* of one command line: layers of a configuration */
+
 struct kvctl_args {
     const struct kvctl_command *command; /* NULL: none named */
     bool set[KVCTL_N_OPTIONS];
     const char *strings[KVCTL_N_OPTIONS];
     int64_t numbers[KVCTL_N_OPTIONS];
     enum kvctl_format format;
+    const char *prefixes[KVCTL_PREFIXES_MAX]; /* each --prefix, in their order */
+    size_t n_prefixes;
     const char **arguments; /* owned array of borrowed strings */
     size_t n_arguments;
 };
@@ -182,6 +202,18 @@ int kvctl_read_value(const char *argument,
                      void **ret_memory,
                      struct kv_error *ret_error) KV_MUST_CHECK;
 
+/* --- base64.c --- */
+/* Length of the well-formed UTF-8 character at p, 0 when there is none (RFC 3629: no surrogates, no
+ * overlong forms, at most U+10FFFF). size is at least 1. */
+size_t kvctl_utf8_length(const uint8_t *p, size_t size);
+/* UTF-8 without a zero byte: JSON and YAML can hold it, as a name too. */
+bool kvctl_is_text(struct kv_bytes bytes);
+size_t kvctl_base64_size(size_t size);
+/* ret_text: kvctl_base64_size() bytes and a zero. */
+void kvctl_base64_encode(struct kv_bytes bytes, char *ret_text);
+/* ret_bytes: room for three quarters of the text. */
+bool kvctl_base64_decode(struct kv_bytes text, uint8_t *ret_bytes, size_t *ret_size);
+
 /* --- print.c --- */
 /* Printable UTF-8 as it is; backslash, control characters and bad UTF-8 as \\ \n \t \xNN. */
 void kvctl_print_escaped(FILE *file, struct kv_bytes bytes);
@@ -195,11 +227,15 @@ void kvctl_print_raw(FILE *file, struct kv_bytes bytes);
 /* "name":"text"; bad UTF-8 becomes U+FFFD and "name_base64" follows with the exact bytes. */
 void kvctl_print_json_bytes(FILE *file, const char *name, struct kv_bytes bytes);
 void kvctl_print_json_string(FILE *file, const char *text);
+/* Well-formed UTF-8. A failure to write shows at the file's end (ferror). */
+void kvctl_print_json_text(FILE *file, const char *text, size_t size);
 /* {"key":...,"value":...,...}; without value when keys_only. */
 void kvctl_print_json_pair(FILE *file, const struct kv_pair *pair, bool keys_only);
 
 /* The shortest decimal that reads back as the same double. */
 void kvctl_print_score(FILE *file, double score);
+/* At most 32 bytes. */
+void kvctl_format_score(double score, char *ret_text, size_t size);
 
 /* --- words.c --- */
 struct kvctl_line {
@@ -322,6 +358,7 @@ extern const struct kvctl_group kvctl_hash_group;
 extern const struct kvctl_group kvctl_list_group;
 extern const struct kvctl_group kvctl_set_group;
 extern const struct kvctl_group kvctl_zset_group;
+extern const struct kvctl_group kvctl_configuration_group;
 extern const struct kvctl_group kvctl_cluster_group;
 
 /* Runs the command of the arguments, with the client that is open. */

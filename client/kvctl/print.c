@@ -8,34 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Length of the well-formed UTF-8 character at p, 0 when there is none (RFC 3629: no surrogates, no
- * overlong forms, at most U+10FFFF). */
-static size_t utf8_length(const uint8_t *p, size_t size)
-{
-    uint8_t low = 0x80;
-    uint8_t high = 0xbf;
-    size_t length;
-
-    if (p[0] < 0x80) {
-        return 1;
-    }
-    if (p[0] < 0xc2 || p[0] > 0xf4) {
-        return 0;
-    }
-    length = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : low;
-    high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : high;
-    if (size < length || p[1] < low || p[1] > high) {
-        return 0;
-    }
-    for (size_t i = 2; i < length; i++) {
-        if (p[i] < 0x80 || p[i] > 0xbf) {
-            return 0;
-        }
-    }
-    return length;
-}
-
 static void print_escape(FILE *file, uint8_t byte)
 {
     switch (byte) {
@@ -58,7 +30,7 @@ void kvctl_print_escaped(FILE *file, struct kv_bytes bytes)
     const uint8_t *p = bytes.data;
 
     for (size_t i = 0; i < bytes.size;) {
-        size_t length = utf8_length(p + i, bytes.size - i);
+        size_t length = kvctl_utf8_length(p + i, bytes.size - i);
 
         if (length == 0 || p[i] < 0x20 || p[i] == 0x7f || p[i] == '\\') {
             print_escape(file, p[i]);
@@ -123,18 +95,12 @@ void kvctl_print_raw(FILE *file, struct kv_bytes bytes)
 
 static void print_base64(FILE *file, struct kv_bytes bytes)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const uint8_t *p = bytes.data;
+    char text[5];
 
     for (size_t i = 0; i < bytes.size; i += 3) {
-        size_t n = bytes.size - i < 3 ? bytes.size - i : 3;
-        unsigned bits = (unsigned)p[i] << 16 | (n > 1 ? (unsigned)p[i + 1] << 8 : 0) |
-                        (n > 2 ? (unsigned)p[i + 2] : 0);
-
-        fputc(digits[bits >> 18 & 63], file);
-        fputc(digits[bits >> 12 & 63], file);
-        fputc(n > 1 ? digits[bits >> 6 & 63] : '=', file);
-        fputc(n > 2 ? digits[bits & 63] : '=', file);
+        kvctl_base64_encode(kv_bytes_of(p + i, bytes.size - i < 3 ? bytes.size - i : 3), text);
+        fputs(text, file);
     }
 }
 
@@ -143,8 +109,7 @@ static int dump_piece(const char *piece, size_t size, void *file)
     return fwrite(piece, 1, size, file) == size ? 0 : -1;
 }
 
-/* The string is well-formed UTF-8. A failure to write shows at the file's end (ferror). */
-static void print_json_text(FILE *file, const char *text, size_t size)
+void kvctl_print_json_text(FILE *file, const char *text, size_t size)
 {
     json_t *string = json_stringn_nocheck(text, size);
 
@@ -156,7 +121,7 @@ static void print_json_text(FILE *file, const char *text, size_t size)
 
 void kvctl_print_json_string(FILE *file, const char *text)
 {
-    print_json_text(file, text, strlen(text));
+    kvctl_print_json_text(file, text, strlen(text));
 }
 
 /* Bad bytes replaced by U+FFFD; the caller frees it. NULL: no memory. */
@@ -169,7 +134,7 @@ static char *replace_bad(struct kv_bytes bytes, size_t *ret_size, bool *ret_bad)
 
     *ret_bad = false;
     for (size_t i = 0; text && i < bytes.size;) {
-        size_t length = utf8_length(p + i, bytes.size - i);
+        size_t length = kvctl_utf8_length(p + i, bytes.size - i);
 
         if (length == 0) {
             memcpy(text + size, replacement, 3);
@@ -193,7 +158,7 @@ void kvctl_print_json_bytes(FILE *file, const char *name, struct kv_bytes bytes)
     char *text = replace_bad(bytes, &size, &bad);
 
     fprintf(file, "\"%s\":", name);
-    print_json_text(file, text ? text : "", text ? size : 0);
+    kvctl_print_json_text(file, text ? text : "", text ? size : 0);
     if (bad || !text) {
         fprintf(file, ",\"%s_base64\":\"", name);
         print_base64(file, bytes);
@@ -232,19 +197,24 @@ void kvctl_print_json_pair(FILE *file, const struct kv_pair *pair, bool keys_onl
     fputc('}', file);
 }
 
+void kvctl_format_score(double score, char *ret_text, size_t size)
+{
+    if (isinf(score)) {
+        snprintf(ret_text, size, "%s", score > 0 ? "inf" : "-inf");
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(ret_text, size, "%.*g", digits, score);
+        if (strtod(ret_text, NULL) == score) {
+            break;
+        }
+    }
+}
+
 void kvctl_print_score(FILE *file, double score)
 {
     char text[32];
 
-    if (isinf(score)) {
-        fputs(score > 0 ? "inf" : "-inf", file);
-        return;
-    }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, score);
-        if (strtod(text, NULL) == score) {
-            break;
-        }
-    }
+    kvctl_format_score(score, text, sizeof text);
     fputs(text, file);
 }
