@@ -134,6 +134,12 @@ bool kv_limiter_is_sound(struct kv_slice value);
 /* command_history.c */
 KV_DECLARE_COMMAND(compact);
 KV_DECLARE_COMMAND(key_history);
+/* command_watch.c */
+int kv_validate_watch(const Kv__Request *request,
+                      const struct kv_machine_settings *settings,
+                      struct kv_error *ret_error);
+/* Of a watch or a subscription. */
+int kv_check_progress(uint64_t progress_ms, struct kv_error *ret_error) KV_MUST_CHECK;
 /* command_txn.c */
 KV_DECLARE_COMMAND(txn);
 /* Has either branch, at any depth, such a command? */
