@@ -191,3 +191,14 @@ int conn_epoll(void)
     }
     return epoll;
 }
+
+int conn_wait(int epoll, struct epoll_event *events, int max_events, double wait_ns)
+{
+    struct timespec wait = {0};
+
+    if (wait_ns > 0) {
+        wait.tv_sec = (time_t)(wait_ns / 1e9);
+        wait.tv_nsec = (long)(wait_ns - (double)wait.tv_sec * 1e9);
+    }
+    return epoll_pwait2(epoll, events, max_events, &wait, NULL);
+}

@@ -19,5 +19,9 @@ void conn_flush(struct bench_conn *conn);
 /* What epoll says of it: reads, parses and sends. */
 void conn_serve(struct bench_conn *conn, uint32_t events, completed_fn completed);
 int conn_epoll(void);
+/* As epoll_wait, for at most wait_ns; a short wait is no spinning, which would take a core from
+ * what is measured. */
+struct epoll_event;
+int conn_wait(int epoll, struct epoll_event *events, int max_events, double wait_ns);
 
 #endif

@@ -168,8 +168,8 @@ static void finish_all(void)
 }
 
 /* What is due goes to free slots; what finds none waits, and its latency counts from when it was
- * due. */
-static void issue_due(void)
+ * due. Returns how long nothing will be. */
+static double issue_due(void)
 {
     double now = (double)bench_now_ns();
 
@@ -179,6 +179,9 @@ static void issue_due(void)
             fanout.next_due_ns += 1e9 / fanout.options->rate;
         }
     }
+    return fanout.next_due_ns > now && fanout.next_due_ns - now < WAIT_MS * 1e6
+               ? fanout.next_due_ns - now
+               : WAIT_MS * 1e6;
 }
 
 static unsigned under_way(void)
@@ -197,17 +200,14 @@ static void write_until(uint64_t end_ns)
     struct epoll_event events[EVENTS_MAX];
 
     while (bench_now_ns() < end_ns && !(fanout.ending && under_way() == 0)) {
-        int timeout_ms = WAIT_MS;
+        double wait_ns = WAIT_MS * 1e6;
         int n;
 
         if (fanout.options->rate > 0 && !fanout.ending) {
-            double wait_ns = fanout.next_due_ns - (double)bench_now_ns();
-
-            timeout_ms = wait_ns > WAIT_MS * 1e6 ? WAIT_MS : wait_ns > 0 ? (int)(wait_ns / 1e6) : 0;
-            issue_due();
+            wait_ns = issue_due();
         }
         conn_flush(&fanout.writer);
-        n = epoll_wait(fanout.epoll, events, EVENTS_MAX, timeout_ms);
+        n = conn_wait(fanout.epoll, events, EVENTS_MAX, wait_ns);
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr) {
                 conn_serve(events[i].data.ptr, events[i].events, on_completed);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 enum { EVENTS_MAX = 256, SCORES = 1000000 };
+#define WAIT_NS 1e7 /* at most, for whatever may come */
 
 static struct {
     struct options options;
@@ -123,8 +124,8 @@ static void on_completed(struct bench_conn *conn, unsigned slot, bool ok, const 
 }
 
 /* Open loop: what is due goes to free slots; what finds none waits, and its latency counts from
- * when it was due. */
-static void issue_due(void)
+ * when it was due. Returns how long nothing will be. */
+static double issue_due(void)
 {
     static unsigned at;
     uint64_t now = bench_now_ns();
@@ -145,10 +146,12 @@ static void issue_due(void)
             }
         }
         if (!found) {
-            return;
+            return WAIT_NS;
         }
         bench.next_due_ns += 1e9 / bench.options.rate;
     }
+    now = bench_now_ns();
+    return bench.next_due_ns - (double)now < WAIT_NS ? bench.next_due_ns - (double)now : WAIT_NS;
 }
 
 static uint64_t outstanding(void)
@@ -168,13 +171,9 @@ static void run_until(uint64_t end_ns)
     struct epoll_event events[EVENTS_MAX];
 
     while (bench_now_ns() < end_ns && (may_issue() || outstanding() > 0)) {
-        int timeout_ms = bench.options.rate > 0 ? 0 : 10;
-        int n;
+        double wait_ns = bench.options.rate > 0 ? issue_due() : WAIT_NS;
+        int n = conn_wait(bench.epoll, events, EVENTS_MAX, wait_ns);
 
-        if (bench.options.rate > 0) {
-            issue_due();
-        }
-        n = epoll_wait(bench.epoll, events, EVENTS_MAX, timeout_ms);
         for (int i = 0; i < n; i++) {
             conn_serve(events[i].data.ptr, events[i].events, on_completed);
         }

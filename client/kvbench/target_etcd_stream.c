@@ -2,6 +2,7 @@
 #include "client/kvbench/target_etcd_wire.h"
 #include "client/kvbench/wire.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@ enum {
     RESPONSE_WATCH_ID = 2,
     RESPONSE_CREATED = 3,
     RESPONSE_CANCELED = 4,
+    RESPONSE_COMPACTED = 5,
     RESPONSE_REASON = 6,
     RESPONSE_EVENT = 11,
     EVENT_KV = 2,
@@ -93,6 +95,22 @@ int etcd_stream_watch(struct etcd_stream *stream,
     return 0;
 }
 
+static int refuse(struct bench_conn *conn, struct kv_slice response)
+{
+    struct wire_field compacted = {0};
+    struct wire_field reason = {0};
+    bool known = wire_find(response, RESPONSE_REASON, &reason);
+
+    (void)wire_find(response, RESPONSE_COMPACTED, &compacted);
+    snprintf(conn->error,
+             sizeof conn->error,
+             "a watch was canceled: compacted to %" PRIu64 ", \"%.*s\"",
+             compacted.value,
+             known ? (int)reason.bytes.size : 0,
+             known ? (const char *)reason.bytes.data : "");
+    return KV_INVALID;
+}
+
 static int take_response(struct bench_conn *conn, struct kv_slice response)
 {
     struct kv_slice rest = response;
@@ -107,14 +125,7 @@ static int take_response(struct bench_conn *conn, struct kv_slice response)
         } else if (field.number == RESPONSE_CREATED) {
             conn->hooks->on_watching(conn, number);
         } else if (field.number == RESPONSE_CANCELED) {
-            bool known = wire_find(response, RESPONSE_REASON, &value);
-
-            snprintf(conn->error,
-                     sizeof conn->error,
-                     "a watch was canceled: %.*s",
-                     known ? (int)value.bytes.size : 0,
-                     known ? (const char *)value.bytes.data : "");
-            return KV_INVALID;
+            return refuse(conn, response);
         } else if (field.number == RESPONSE_EVENT) {
             bool known =
                 wire_find(field.bytes, EVENT_KV, &pair) && wire_find(pair.bytes, KV_VALUE, &value);
