@@ -14,7 +14,12 @@ struct kv_arena_chunk {
 
 void kv_arena_init(struct kv_arena *arena, size_t max_bytes)
 {
-    *arena = (struct kv_arena){.max_bytes = max_bytes};
+    kv_arena_init_small(arena, max_bytes, CHUNK_BYTES_MIN);
+}
+
+void kv_arena_init_small(struct kv_arena *arena, size_t max_bytes, size_t chunk_bytes)
+{
+    *arena = (struct kv_arena){.max_bytes = max_bytes, .chunk_bytes = chunk_bytes};
 }
 
 void kv_arena_deinit(struct kv_arena *arena)
@@ -27,7 +32,7 @@ void kv_arena_deinit(struct kv_arena *arena)
         free(chunk);
         chunk = older;
     }
-    kv_arena_init(arena, arena->max_bytes);
+    kv_arena_init_small(arena, arena->max_bytes, arena->chunk_bytes);
 }
 
 void kv_arena_reset(struct kv_arena *arena)
@@ -61,7 +66,7 @@ void *kv_arena_alloc(struct kv_arena *arena, size_t size)
     }
     size = (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
     if (!arena->next || (size_t)(arena->end - arena->next) < size) {
-        chunk_size = size > CHUNK_BYTES_MIN ? size : CHUNK_BYTES_MIN;
+        chunk_size = size > arena->chunk_bytes ? size : arena->chunk_bytes;
         if (chunk_size > arena->max_bytes - arena->used_bytes) {
             chunk_size = size;
         }

@@ -16,9 +16,12 @@ struct kv_arena {
     uint8_t *end;
     size_t used_bytes; /* all chunks together */
     size_t max_bytes;
+    size_t chunk_bytes; /* a chunk has no less */
 };
 
 void kv_arena_init(struct kv_arena *arena, size_t max_bytes);
+/* For little that stays long. */
+void kv_arena_init_small(struct kv_arena *arena, size_t max_bytes, size_t chunk_bytes);
 void kv_arena_deinit(struct kv_arena *arena);
 /* Forgets everything, keeps one chunk. */
 void kv_arena_reset(struct kv_arena *arena);

@@ -90,14 +90,17 @@
 #define KV_FRAME_HEADER_BYTES 8u
 #define KV_REQUEST_BYTES_MAX (16 * KV_MIB) /* one request frame */
 #define KV_REPLY_FRAME_BYTES_MAX (16 * KV_MIB)
-#define KV_NESTING_DEPTH_MAX 13u            /* a range by score, four transactions deep */
-#define KV_DECODED_BYTES_MAX (64 * KV_MIB)  /* memory of one unpacked request */
-#define KV_STREAM_PIECE_BYTES (64 * KV_KIB) /* one item of a streamed range */
-#define KV_STREAM_CREDIT_MAX (16 * KV_MIB)  /* what a client may grant ahead */
-#define KV_LZ4_MIN_BYTES 1024u              /* below, compression costs more than it saves */
-#define KV_HELLO_TIMEOUT_MS 5000            /* strangers that stay silent are closed */
-#define KV_CONNECTIONS_MAX 4096             /* default of max-connections, which is made of it */
-#define KV_CONNECTION_REQUESTS_MAX 1024u    /* not yet answered, per connection */
+#define KV_NESTING_DEPTH_MAX 13u               /* a range by score, four transactions deep */
+#define KV_DECODED_BYTES_MAX (64 * KV_MIB)     /* memory of one unpacked request */
+#define KV_STREAM_PIECE_BYTES (64 * KV_KIB)    /* one item of a streamed range */
+#define KV_STREAM_CREDIT_MAX (16 * KV_MIB)     /* what a client may grant ahead */
+#define KV_LZ4_MIN_BYTES 1024u                 /* below, compression costs more than it saves */
+#define KV_HELLO_TIMEOUT_MS 5000               /* strangers that stay silent are closed */
+#define KV_CONNECTIONS_MAX 4096                /* default of max-connections, which is made of it */
+#define KV_CONNECTION_REQUESTS_MAX 1024u       /* not yet answered, per connection */
+#define KV_CONNECTION_SUBSCRIPTIONS_MAX 16384u /* watches and topics: 16 MiB of a node's memory */
+#define KV_CONNECTION_STREAM_BYTES_MAX \
+    (256 * KV_KIB) /* of their items not yet taken by the socket: more only when it has room */
 #define KV_CONNECTION_OUT_BYTES_MAX \
     (32 * KV_MIB)              /* replies not yet read by the client: then closed */
 #define KV_NAME_BYTES_MAX 255u /* client names, host names */
@@ -120,7 +123,14 @@
 #define KV_NODE_REQUESTS_MAX 65536u /* all that wait or are under way: BUSY beyond */
 #define KV_NODE_REQUEST_BYTES_MAX (256 * KV_MIB)
 #define KV_NODE_STREAMS_MAX 1024u
-#define KV_DEADLINE_DEFAULT_MS 5000 /* of a request that names none */
+#define KV_PROGRESS_MIN_MS 100u           /* of a subscription: ten items a second say enough */
+#define KV_PROGRESS_MAX_MS 86400000u      /* a day */
+#define KV_CATCH_UP_BYTES (64 * KV_KIB)   /* one item of the past */
+#define KV_CATCH_UP_RECORDS 4096u         /* looked at for it: about 0.2 ms */
+#define KV_CATCH_UP_TURN_NS 500000u       /* of a turn for all that are behind */
+#define KV_CATCH_UP_STEPS 64u             /* and items */
+#define KV_NODE_SUBSCRIPTIONS_MAX 262144u /* watches and topics: about 1 KiB each */
+#define KV_DEADLINE_DEFAULT_MS 5000       /* of a request that names none */
 #define KV_DEADLINE_MAX_MS 600000
 
 /* --- proposals and log --- */

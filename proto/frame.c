@@ -152,25 +152,38 @@ int kv_frame_append(struct kv_buf *buf,
     return 0;
 }
 
+int kv_frame_append_parts(struct kv_buf *buf,
+                          enum kv_frame_kind kind,
+                          struct kv_slice first,
+                          struct kv_slice second,
+                          bool lz4)
+{
+    const size_t size = first.size + second.size;
+    uint8_t *p;
+
+    if (size > UINT32_MAX || size + KV_FRAME_HEADER_BYTES > buf->max_size - buf->size) {
+        return KV_TOO_LARGE;
+    }
+    p = kv_buf_reserve(buf, KV_FRAME_HEADER_BYTES + size);
+    if (!p) {
+        return KV_NO_MEMORY;
+    }
+    if (first.size > 0) {
+        memcpy(p + KV_FRAME_HEADER_BYTES, first.data, first.size);
+    }
+    if (second.size > 0) {
+        memcpy(p + KV_FRAME_HEADER_BYTES + first.size, second.data, second.size);
+    }
+    finish_frame(buf, p, kind, size, lz4);
+    return 0;
+}
+
 int kv_frame_append_packed(struct kv_buf *buf,
                            enum kv_frame_kind kind,
                            struct kv_slice body,
                            bool lz4)
 {
-    uint8_t *p;
-
-    if (body.size > UINT32_MAX || body.size + KV_FRAME_HEADER_BYTES > buf->max_size - buf->size) {
-        return KV_TOO_LARGE;
-    }
-    p = kv_buf_reserve(buf, KV_FRAME_HEADER_BYTES + body.size);
-    if (!p) {
-        return KV_NO_MEMORY;
-    }
-    if (body.size > 0) {
-        memcpy(p + KV_FRAME_HEADER_BYTES, body.data, body.size);
-    }
-    finish_frame(buf, p, kind, body.size, lz4);
-    return 0;
+    return kv_frame_append_parts(buf, kind, body, kv_slice_of(NULL, 0), lz4);
 }
 
 int kv_frame_decompress(struct kv_slice body, size_t max_raw, uint8_t **ret_raw, size_t *ret_size)

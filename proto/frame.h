@@ -52,6 +52,13 @@ int kv_frame_append_packed(struct kv_buf *buf,
                            struct kv_slice body,
                            bool lz4) KV_MUST_CHECK;
 
+/* As kv_frame_append_packed, of a body in two parts. */
+int kv_frame_append_parts(struct kv_buf *buf,
+                          enum kv_frame_kind kind,
+                          struct kv_slice first,
+                          struct kv_slice second,
+                          bool lz4) KV_MUST_CHECK;
+
 /* For flag LZ4: the raw body into memory from malloc (caller frees *ret_raw). Caps the raw size. */
 int kv_frame_decompress(struct kv_slice body, size_t max_raw, uint8_t **ret_raw, size_t *ret_size)
     KV_MUST_CHECK;

@@ -141,6 +141,16 @@ static size_t on_stream_item(void *arg, struct kv_op *op, const Kv__StreamItem *
     return kv_server_on_stream_item(((struct app *)arg)->server, op, item);
 }
 
+static size_t on_stream_shared(void *arg, struct kv_op *op, struct kv_shared *item)
+{
+    return kv_server_on_stream_shared(((struct app *)arg)->server, op, item);
+}
+
+static bool stream_has_room(void *arg, struct kv_op *op)
+{
+    return kv_server_stream_has_room(((struct app *)arg)->server, op);
+}
+
 /* For who reads that storage failed at the start: what a start wants of it. */
 static void explain_data_dir(const struct app *app)
 {
@@ -237,6 +247,8 @@ static const struct kv_node_ops node_ops = {
     .reply = on_reply,
     .reply_packed = on_reply_packed,
     .stream_item = on_stream_item,
+    .stream_shared = on_stream_shared,
+    .stream_has_room = stream_has_room,
     .fatal = on_fatal,
     .stopped = on_stopped,
     .changed = on_changed,

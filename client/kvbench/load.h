@@ -4,11 +4,15 @@
 
 #include "client/kvbench/target.h"
 
+struct options;
+
 struct load {
     const char *name;
     const char *help;
     enum operation operations[2]; /* by turns */
     bool at_random;               /* not by turns, but as a coin falls */
+    /* Of a load of streams: does all, returns the exit code. NULL: rates_run. */
+    int (*run)(const struct options *options);
 };
 
 /* NULL: no load of that name. */

@@ -1,6 +1,6 @@
 /* etcd's gRPC over HTTP/2 (nghttp2): one stream per request, as its own client does. Counters and
  * limiters are a loop: read, then put if nobody has changed the key meanwhile, else again. */
-#include "client/kvbench/target.h"
+#include "client/kvbench/target_etcd_stream.h"
 #include "client/kvbench/target_etcd_wire.h"
 
 #include <inttypes.h>
@@ -36,6 +36,7 @@ struct state {
     struct bench_conn *conn;
     completed_fn completed;
     struct body *bodies; /* per slot */
+    struct etcd_stream stream;
 };
 
 static ssize_t
@@ -82,6 +83,11 @@ static int on_data(nghttp2_session *session,
     unsigned slot = (unsigned)(uintptr_t)nghttp2_session_get_stream_user_data(session, stream_id);
 
     (void)flags;
+    if (stream_id == state->stream.id) {
+        return etcd_stream_take(state->conn, &state->stream, kv_slice_of(data, size)) == 0
+                   ? 0
+                   : NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
     if (slot > 0 && state->bodies[slot - 1].step != STEP_SINGLE &&
         kv_buf_append(&state->bodies[slot - 1].in, data, size) != 0) {
         return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -117,7 +123,8 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     bool ok;
 
     if (slot == 0) {
-        return 0;
+        snprintf(state->conn->error, sizeof state->conn->error, "the server ended all watches");
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
     ok = error == 0 && !state->bodies[slot - 1].failed;
     if (ok && step(state, slot - 1, &done) != 0) {
@@ -165,6 +172,7 @@ static int etcd_open(struct bench_conn *conn)
     }
     conn->state = state;
     state->conn = conn;
+    etcd_stream_init(&state->stream);
     state->bodies = calloc(conn->depth, sizeof *state->bodies);
     for (unsigned i = 0; state->bodies && i < conn->depth; i++) {
         kv_buf_init(&state->bodies[i].out, BODY_BYTES_MAX);
@@ -195,6 +203,7 @@ static void etcd_close(struct bench_conn *conn)
             kv_buf_deinit(&state->bodies[i].in);
         }
         nghttp2_session_del(state->session);
+        etcd_stream_deinit(&state->stream);
         free(state->bodies);
         free(state);
     }
@@ -214,24 +223,32 @@ static void etcd_close(struct bench_conn *conn)
             HEADER("te", "trailers")                                                       \
     }
 
-enum method { METHOD_PUT, METHOD_RANGE, METHOD_TXN };
+enum method { METHOD_PUT, METHOD_RANGE, METHOD_TXN, METHOD_GRANT, METHOD_RENEW, METHOD_WATCH };
+enum { N_HEADERS = 6 };
+
+static const nghttp2_nv headers[][N_HEADERS] = {
+    [METHOD_PUT] = HEADERS("/etcdserverpb.KV/Put"),
+    [METHOD_RANGE] = HEADERS("/etcdserverpb.KV/Range"),
+    [METHOD_TXN] = HEADERS("/etcdserverpb.KV/Txn"),
+    [METHOD_GRANT] = HEADERS("/etcdserverpb.Lease/LeaseGrant"),
+    [METHOD_RENEW] = HEADERS("/etcdserverpb.Lease/LeaseKeepAlive"),
+    [METHOD_WATCH] = HEADERS("/etcdserverpb.Watch/Watch"),
+};
 
 static int submit(struct state *state, unsigned slot, enum method method)
 {
-    static const nghttp2_nv headers[][6] = {
-        [METHOD_PUT] = HEADERS("/etcdserverpb.KV/Put"),
-        [METHOD_RANGE] = HEADERS("/etcdserverpb.KV/Range"),
-        [METHOD_TXN] = HEADERS("/etcdserverpb.KV/Txn"),
-    };
     struct body *body = &state->bodies[slot];
     nghttp2_data_provider provider = {.source.ptr = body, .read_callback = on_body};
 
     body->sent = 0;
     body->failed = false;
     kv_buf_clear(&body->in);
-    return nghttp2_submit_request(
-               state->session, NULL, headers[method], 6, &provider, (void *)(uintptr_t)(slot + 1)) <
-                   0
+    return nghttp2_submit_request(state->session,
+                                  NULL,
+                                  headers[method],
+                                  N_HEADERS,
+                                  &provider,
+                                  (void *)(uintptr_t)(slot + 1)) < 0
                ? KV_INTERNAL
                : 0;
 }
@@ -271,24 +288,59 @@ static int swap(struct state *state, unsigned slot, const struct etcd_wire_curre
     return status ? status : submit(state, slot, METHOD_TXN);
 }
 
+/* What is sent first, and as what. */
+static int begin(struct bench_conn *conn,
+                 struct body *body,
+                 const struct bench_request *request,
+                 enum method *ret_method)
+{
+    body->step = STEP_SINGLE;
+    switch (request->operation) {
+    case OPERATION_PUT:
+        *ret_method = METHOD_PUT;
+        return etcd_wire_put(&body->out, request->key, request->value);
+    case OPERATION_LEASE_GRANT:
+        *ret_method = METHOD_GRANT;
+        return etcd_wire_lease_grant(&body->out, request->leases[0], request->ttl_ms);
+    case OPERATION_LEASE_RENEW:
+        *ret_method = METHOD_RENEW;
+        return etcd_wire_lease_renew(&body->out, request->leases, request->n_leases);
+    case OPERATION_GET:
+        *ret_method = METHOD_RANGE;
+        return etcd_wire_range(&body->out, request->key, conn->serializable);
+    default:
+        body->step = STEP_READ;
+        *ret_method = METHOD_RANGE;
+        return etcd_wire_range(&body->out, request->key, false);
+    }
+}
+
 static int etcd_encode(struct bench_conn *conn, unsigned slot, const struct bench_request *request)
 {
     struct state *state = conn->state;
     struct body *body = &state->bodies[slot];
-    bool is_put = request->operation == OPERATION_PUT;
-    bool is_get = request->operation == OPERATION_GET;
+    enum method method;
     int status;
 
     if (request->key.size > sizeof body->key) {
         return KV_TOO_LARGE;
     }
     body->operation = request->operation;
-    body->step = is_put || is_get ? STEP_SINGLE : STEP_READ;
     memcpy(body->key, request->key.data, request->key.size);
     body->key_size = request->key.size;
-    status = is_put ? etcd_wire_put(&body->out, request->key, request->value)
-                    : etcd_wire_range(&body->out, request->key, is_get && conn->serializable);
-    status = status ? status : submit(state, slot, is_put ? METHOD_PUT : METHOD_RANGE);
+    status = begin(conn, body, request, &method);
+    status = status ? status : submit(state, slot, method);
+    return status == 0 && nghttp2_session_send(state->session) != 0 ? KV_INTERNAL : status;
+}
+
+static int etcd_watch(struct bench_conn *conn, const struct bench_watch *watch)
+{
+    struct state *state = conn->state;
+    int status = watch->topic
+                     ? KV_UNSUPPORTED
+                     : etcd_stream_watch(
+                           &state->stream, state->session, headers[METHOD_WATCH], N_HEADERS, watch);
+
     return status == 0 && nghttp2_session_send(state->session) != 0 ? KV_INTERNAL : status;
 }
 
@@ -300,7 +352,9 @@ static int etcd_parse(struct bench_conn *conn, completed_fn completed)
     state->completed = completed;
     taken = nghttp2_session_mem_recv(state->session, conn->in.data, conn->in.size);
     if (taken < 0) {
-        snprintf(conn->error, sizeof conn->error, "%s", nghttp2_strerror((int)taken));
+        if (!conn->error[0]) {
+            snprintf(conn->error, sizeof conn->error, "%s", nghttp2_strerror((int)taken));
+        }
         return KV_INVALID;
     }
     kv_buf_consume(&conn->in, (size_t)taken);
@@ -310,9 +364,11 @@ static int etcd_parse(struct bench_conn *conn, completed_fn completed)
 const struct target target_etcd = {
     .name = "etcd",
     .operations = 1u << OPERATION_PUT | 1u << OPERATION_GET | 1u << OPERATION_COUNTER_ADD |
-                  1u << OPERATION_LIMITER,
+                  1u << OPERATION_LIMITER | 1u << OPERATION_LEASE_GRANT |
+                  1u << OPERATION_LEASE_RENEW,
     .open = etcd_open,
     .close = etcd_close,
     .encode = etcd_encode,
     .parse = etcd_parse,
+    .watch = etcd_watch,
 };

@@ -1,8 +1,9 @@
 #include "client/kvbench/target_etcd_wire.h"
+#include "client/kvbench/wire.h"
 
 #include <string.h>
 
-enum { HEAD_BYTES = 5, VARINT = 0, BYTES = 2, COMPARE_TARGET_MOD = 2 };
+enum { HEAD_BYTES = ETCD_WIRE_HEAD_BYTES, COMPARE_TARGET_MOD = 2 };
 
 /* ---------------------------------------------------------------- write */
 
@@ -20,14 +21,14 @@ static int put_varint(struct kv_buf *out, uint64_t value)
 
 static int put_number(struct kv_buf *out, unsigned field, uint64_t value)
 {
-    int status = put_varint(out, field << 3 | VARINT);
+    int status = put_varint(out, field << 3 | WIRE_VARINT);
 
     return status ? status : put_varint(out, value);
 }
 
 static int put_bytes(struct kv_buf *out, unsigned field, struct kv_slice bytes)
 {
-    int status = put_varint(out, field << 3 | BYTES);
+    int status = put_varint(out, field << 3 | WIRE_BYTES);
 
     status = status ? status : put_varint(out, bytes.size);
     return status ? status : kv_buf_append(out, bytes.data, bytes.size);
@@ -38,7 +39,7 @@ static int wrap(struct kv_buf *out, size_t begin, unsigned field)
 {
     size_t size = out->size - begin;
     size_t end = out->size;
-    int status = put_varint(out, field << 3 | BYTES);
+    int status = put_varint(out, field << 3 | WIRE_BYTES);
     uint8_t head[16];
     size_t head_size;
 
@@ -52,24 +53,37 @@ static int wrap(struct kv_buf *out, size_t begin, unsigned field)
     return status;
 }
 
-static int begin_message(struct kv_buf *out)
+/* Appends the head; *ret_begin is where the message is. */
+static int append_head(struct kv_buf *out, size_t *ret_begin)
 {
     static const uint8_t head[HEAD_BYTES];
+    int status = kv_buf_append(out, head, sizeof head);
+
+    *ret_begin = out->size;
+    return status;
+}
+
+static int end_message_at(struct kv_buf *out, size_t begin, int status)
+{
+    size_t size = out->size - begin;
+
+    for (size_t i = 0; status == 0 && i < 4; i++) {
+        out->data[begin - 4 + i] = (uint8_t)(size >> (24 - 8 * i));
+    }
+    return status;
+}
+
+static int begin_message(struct kv_buf *out)
+{
+    size_t begin;
 
     kv_buf_clear(out);
-    return kv_buf_append(out, head, sizeof head);
+    return append_head(out, &begin);
 }
 
 static int end_message(struct kv_buf *out, int status)
 {
-    size_t size = out->size - HEAD_BYTES;
-
-    if (status == 0) {
-        for (size_t i = 0; i < 4; i++) {
-            out->data[1 + i] = (uint8_t)(size >> (24 - 8 * i));
-        }
-    }
-    return status;
+    return end_message_at(out, HEAD_BYTES, status);
 }
 
 int etcd_wire_put(struct kv_buf *out, struct kv_slice key, struct kv_slice value)
@@ -118,50 +132,54 @@ int etcd_wire_swap(struct kv_buf *out,
     return end_message(out, status);
 }
 
+/* LeaseGrantRequest{TTL=1 (seconds), ID=2}. */
+int etcd_wire_lease_grant(struct kv_buf *out, int64_t lease, uint64_t ttl_ms)
+{
+    int status = begin_message(out);
+
+    status = status ? status : put_number(out, 1, (ttl_ms + 999) / 1000);
+    status = status ? status : put_number(out, 2, (uint64_t)lease);
+    return end_message(out, status);
+}
+
+/* LeaseKeepAliveRequest{ID=1}, one message for each lease. */
+int etcd_wire_lease_renew(struct kv_buf *out, const int64_t *leases, size_t n_leases)
+{
+    int status = 0;
+
+    kv_buf_clear(out);
+    for (size_t i = 0; i < n_leases && status == 0; i++) {
+        size_t begin;
+
+        status = append_head(out, &begin);
+        status = status ? status : put_number(out, 1, (uint64_t)leases[i]);
+        status = end_message_at(out, begin, status);
+    }
+    return status;
+}
+
+/* WatchRequest{create_request=1}; of WatchCreateRequest key=1, range_end=2, start_revision=3,
+ * watch_id=7. */
+int etcd_wire_watch(struct kv_buf *out,
+                    struct kv_slice key,
+                    struct kv_slice range_end,
+                    int64_t from_revision,
+                    int64_t watch_id)
+{
+    size_t begin;
+    int status = append_head(out, &begin);
+
+    status = status ? status : put_bytes(out, 1, key);
+    if (status == 0 && range_end.size > 0) {
+        status = put_bytes(out, 2, range_end);
+    }
+    status = status ? status : put_number(out, 3, (uint64_t)from_revision);
+    status = status ? status : put_number(out, 7, (uint64_t)watch_id);
+    status = status ? status : wrap(out, begin, 1);
+    return end_message_at(out, begin, status);
+}
+
 /* ---------------------------------------------------------------- read */
-
-static uint64_t take_varint(struct kv_slice *rest)
-{
-    uint64_t value = 0;
-
-    for (unsigned shift = 0; rest->size > 0 && shift < 64; shift += 7) {
-        uint8_t byte = *rest->data;
-
-        *rest = kv_slice_of(rest->data + 1, rest->size - 1);
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80)) {
-            break;
-        }
-    }
-    return value;
-}
-
-/* The first field of that number: its bytes or its value. Nothing else than those two kinds is in
- * the messages that are read here. */
-static bool
-find(struct kv_slice rest, unsigned field, struct kv_slice *ret_bytes, uint64_t *ret_value)
-{
-    while (rest.size > 0) {
-        uint64_t tag = take_varint(&rest);
-        uint64_t value = take_varint(&rest);
-        struct kv_slice bytes = {0};
-
-        if ((tag & 7) == BYTES) {
-            size_t size = value < rest.size ? (size_t)value : rest.size;
-
-            bytes = kv_slice_of(rest.data, size);
-            rest = kv_slice_of(rest.data + size, rest.size - size);
-        } else if ((tag & 7) != VARINT) {
-            return false;
-        }
-        if (tag >> 3 == field) {
-            *ret_bytes = bytes;
-            *ret_value = value;
-            return true;
-        }
-    }
-    return false;
-}
 
 static struct kv_slice without_head(struct kv_slice response)
 {
@@ -174,16 +192,16 @@ static struct kv_slice without_head(struct kv_slice response)
 static struct etcd_wire_current read_current(struct kv_slice range)
 {
     struct etcd_wire_current current = {0};
-    struct kv_slice pair;
-    struct kv_slice none;
-    uint64_t number;
+    struct wire_field pair;
+    struct wire_field field;
 
-    if (find(range, 2, &pair, &number)) {
-        if (find(pair, 3, &none, &number)) {
-            current.mod_revision = (int64_t)number;
-        }
-        if (!find(pair, 5, &current.value, &number)) {
-            current.value = (struct kv_slice){0};
+    if (wire_find(range, 2, &pair)) {
+        while (wire_next(&pair.bytes, &field)) {
+            if (field.number == 3) {
+                current.mod_revision = (int64_t)field.value;
+            } else if (field.number == 5) {
+                current.value = field.bytes;
+            }
         }
     }
     return current;
@@ -198,16 +216,15 @@ struct etcd_wire_current etcd_wire_read_range(struct kv_slice response)
 bool etcd_wire_read_swap(struct kv_slice response, struct etcd_wire_current *ret_current)
 {
     struct kv_slice message = without_head(response);
-    struct kv_slice bytes;
-    struct kv_slice range;
-    uint64_t number;
+    struct wire_field field;
+    struct wire_field range;
 
-    if (find(message, 2, &bytes, &number) && number == 1) {
+    if (wire_find(message, 2, &field) && field.value == 1) {
         return true;
     }
     *ret_current = (struct etcd_wire_current){0};
-    if (find(message, 3, &bytes, &number) && find(bytes, 1, &range, &number)) {
-        *ret_current = read_current(range);
+    if (wire_find(message, 3, &field) && wire_find(field.bytes, 1, &range)) {
+        *ret_current = read_current(range.bytes);
     }
     return false;
 }

@@ -1,4 +1,6 @@
-#include "client/kvbench/target.h"
+#include "client/kvbench/target_kvd_session.h"
+#include "client/kvbench/target_kvd_stream.h"
+#include "client/kvbench/wire.h"
 #include "proto/frame.h"
 #include "proto/kv.pb-c.h"
 
@@ -6,18 +8,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct state {
+    struct kvd_session session;
+    struct kvd_streams streams;
+};
+
 static int kvd_open(struct bench_conn *conn)
 {
     Kv__Hello hello = KV__HELLO__INIT;
 
+    conn->state = calloc(1, sizeof(struct state));
     hello.protocol_version = 1;
     hello.client_name = (char *)(uintptr_t) "kvbench";
-    return kv_frame_append(&conn->out, KV_FRAME_HELLO, &hello.base, false);
+    return conn->state ? kv_frame_append(&conn->out, KV_FRAME_HELLO, &hello.base, false)
+                       : KV_NO_MEMORY;
 }
 
 static void kvd_close(struct bench_conn *conn)
 {
-    (void)conn;
+    struct state *state = conn->state;
+
+    kvd_streams_deinit(&state->streams);
+    free(state);
 }
 
 static ProtobufCBinaryData bytes(struct kv_slice slice)
@@ -36,6 +48,9 @@ union command {
     Kv__LimiterAcquire limiter;
     Kv__ListPush push;
     Kv__ListPop pop;
+    Kv__Publish publish;
+    Kv__LeaseGrant grant;
+    Kv__LeaseKeepAlive renew;
 };
 struct parts {
     union command command;
@@ -53,6 +68,10 @@ fill_string(Kv__Request *message, const struct bench_request *request, union com
         command->put = (Kv__Put)KV__PUT__INIT;
         command->put.key = bytes(request->key);
         command->put.value = bytes(request->value);
+        if (request->ttl_ms > 0) {
+            command->put.expiry_case = KV__PUT__EXPIRY_TTL_MS;
+            command->put.ttl_ms = request->ttl_ms;
+        }
         message->command_case = KV__REQUEST__COMMAND_PUT;
         message->put = &command->put;
     } else {
@@ -151,8 +170,44 @@ fill_list(Kv__Request *message, const struct bench_request *request, struct part
     message->list_push = push;
 }
 
+static void
+fill_publish(Kv__Request *message, const struct bench_request *request, union command *command)
+{
+    command->publish = (Kv__Publish)KV__PUBLISH__INIT;
+    command->publish.topic = bytes(request->key);
+    command->publish.payload = bytes(request->value);
+    message->command_case = KV__REQUEST__COMMAND_PUBLISH;
+    message->publish = &command->publish;
+}
+
+static void
+fill_lease(Kv__Request *message, const struct bench_request *request, union command *command)
+{
+    if (request->operation == OPERATION_LEASE_GRANT) {
+        command->grant = (Kv__LeaseGrant)KV__LEASE_GRANT__INIT;
+        command->grant.lease_id = request->leases[0];
+        command->grant.ttl_ms = request->ttl_ms;
+        message->command_case = KV__REQUEST__COMMAND_LEASE_GRANT;
+        message->lease_grant = &command->grant;
+        return;
+    }
+    command->renew = (Kv__LeaseKeepAlive)KV__LEASE_KEEP_ALIVE__INIT;
+    command->renew.n_lease_ids = request->n_leases;
+    command->renew.lease_ids = (int64_t *)(uintptr_t)request->leases;
+    message->command_case = KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE;
+    message->lease_keep_alive = &command->renew;
+}
+
+/* What changes nothing has no stamp; nor do renewals, which may be done twice. */
+static bool is_stamped(enum operation operation)
+{
+    return operation != OPERATION_GET && operation != OPERATION_ZSET_RANK &&
+           operation != OPERATION_LEASE_RENEW;
+}
+
 static int kvd_encode(struct bench_conn *conn, unsigned slot, const struct bench_request *request)
 {
+    struct state *state = conn->state;
     Kv__Request message = KV__REQUEST__INIT;
     struct parts parts;
 
@@ -177,39 +232,30 @@ static int kvd_encode(struct bench_conn *conn, unsigned slot, const struct bench
     case OPERATION_LIST_POP:
         fill_list(&message, request, &parts);
         break;
+    case OPERATION_PUBLISH:
+        fill_publish(&message, request, &parts.command);
+        break;
+    case OPERATION_LEASE_GRANT:
+    case OPERATION_LEASE_RENEW:
+        fill_lease(&message, request, &parts.command);
+        break;
+    }
+    if (state->session.id != 0 && is_stamped(request->operation)) {
+        kvd_session_stamp(&state->session, slot, &message);
     }
     message.serializable = conn->serializable && (request->operation == OPERATION_GET ||
                                                   request->operation == OPERATION_ZSET_RANK);
     return kv_frame_append(&conn->out, KV_FRAME_REQUEST, &message.base, false);
 }
 
-static uint64_t read_varint(const uint8_t **p, const uint8_t *end)
-{
-    uint64_t value = 0;
-
-    for (unsigned shift = 0; *p < end && shift < 64; shift += 7) {
-        uint8_t byte = *(*p)++;
-
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80)) {
-            break;
-        }
-    }
-    return value;
-}
-
 /* Only id (1) and code (2) are of interest; they come first. */
-static void read_reply(struct kv_slice body, uint64_t *ret_id, uint64_t *ret_code)
+static void read_reply(struct kv_slice rest, uint64_t *ret_id, uint64_t *ret_code)
 {
-    const uint8_t *p = body.data;
-    const uint8_t *end = p + body.size;
+    struct wire_field field;
 
     *ret_id = *ret_code = 0;
-    while (p < end && (*p == 0x08 || *p == 0x10)) {
-        uint8_t tag = *p++;
-        uint64_t value = read_varint(&p, end);
-
-        *(tag == 0x08 ? ret_id : ret_code) = value;
+    while (wire_next(&rest, &field) && field.number <= 2) {
+        *(field.number == 1 ? ret_id : ret_code) = field.value;
     }
 }
 
@@ -225,9 +271,52 @@ static int read_hello(struct bench_conn *conn, struct kv_slice body)
         return KV_INVALID;
     }
     snprintf(conn->leader, sizeof conn->leader, "%s", reply->leader_address);
-    conn->ready = true;
     kv__hello_reply__free_unpacked(reply, NULL);
+    if (conn->in_session) {
+        return kvd_session_open(conn, conn->depth + 1);
+    }
+    conn->ready = true;
     return 0;
+}
+
+static int take_reply(struct bench_conn *conn, struct kv_slice body, completed_fn completed)
+{
+    struct state *state = conn->state;
+    uint64_t id, code;
+    int status;
+
+    read_reply(body, &id, &code);
+    if (!conn->ready && conn->in_session && id == conn->depth + 1) {
+        status = kvd_session_opened(conn, &state->session, body);
+        conn->ready = status == 0;
+        return status;
+    }
+    if (id == 0 || id > conn->depth) {
+        return kvd_stream_refused(conn, body);
+    }
+    kvd_session_answered(&state->session, (unsigned)id - 1);
+    completed(conn,
+              (unsigned)id - 1,
+              code == 0 || code == KV__CODE__NOT_FOUND,
+              code ? kv_status_name((int)code) : "");
+    return 0;
+}
+
+static int take_frame(struct bench_conn *conn, const struct kv_frame *frame, completed_fn completed)
+{
+    struct state *state = conn->state;
+
+    switch (frame->kind) {
+    case KV_FRAME_HELLO_REPLY:
+        return read_hello(conn, frame->body);
+    case KV_FRAME_REPLY:
+        return take_reply(conn, frame->body, completed);
+    case KV_FRAME_STREAM_ITEM:
+        return kvd_stream_item(conn, &state->streams, frame->body);
+    default:
+        snprintf(conn->error, sizeof conn->error, "the server said goodbye");
+        return KV_CLOSED;
+    }
 }
 
 static int kvd_parse(struct bench_conn *conn, completed_fn completed)
@@ -241,7 +330,6 @@ static int kvd_parse(struct bench_conn *conn, completed_fn completed)
                                      KV_REPLY_FRAME_BYTES_MAX,
                                      &frame,
                                      &error);
-        uint64_t id, code;
 
         if (size == 0) {
             kv_buf_consume(&conn->in, offset);
@@ -252,32 +340,26 @@ static int kvd_parse(struct bench_conn *conn, completed_fn completed)
             return KV_INVALID;
         }
         offset += (size_t)size;
-        if (frame.kind == KV_FRAME_HELLO_REPLY) {
-            if (read_hello(conn, frame.body) != 0) {
-                return KV_INVALID;
-            }
-        } else if (frame.kind == KV_FRAME_REPLY) {
-            read_reply(frame.body, &id, &code);
-            if (id == 0 || id > conn->depth) {
-                snprintf(conn->error, sizeof conn->error, "reply to unknown id");
-                return KV_INVALID;
-            }
-            completed(conn,
-                      (unsigned)id - 1,
-                      code == 0 || code == KV__CODE__NOT_FOUND,
-                      code ? kv_status_name((int)code) : "");
-        } else {
-            snprintf(conn->error, sizeof conn->error, "the server said goodbye");
-            return KV_CLOSED;
+        if (take_frame(conn, &frame, completed) != 0) {
+            return KV_INVALID;
         }
     }
 }
 
+static int kvd_watch(struct bench_conn *conn, const struct bench_watch *watch)
+{
+    struct state *state = conn->state;
+
+    return kvd_stream_begin(conn, &state->streams, watch);
+}
+
 const struct target target_kvd = {
     .name = "kvd",
-    .operations = (1u << (OPERATION_LIST_POP + 1)) - 1,
+    .operations = (1u << (OPERATION_LEASE_RENEW + 1)) - 1,
     .open = kvd_open,
     .close = kvd_close,
     .encode = kvd_encode,
     .parse = kvd_parse,
+    .watch = kvd_watch,
+    .has_sessions = true,
 };

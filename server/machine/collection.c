@@ -197,6 +197,7 @@ static const struct kv_record *commit_element(struct kv_collection *collection,
     const bool was_live = older && !older->tombstone;
 
     record->older = older;
+    kv_record_supersede(older, record);
     if (!record->tombstone) {
         collection->large.count++;
         collection->large.bytes += kv_record_cost(record);

@@ -358,6 +358,7 @@ static const struct kv_command commands[] = {
      false,
      NULL,
      kv_run_session_cancel},
+    {KV__REQUEST__COMMAND_WATCH, KV_COMMAND_SUBSCRIBE, false, false, kv_validate_watch, NULL},
     {KV__REQUEST__COMMAND_STATUS, KV_COMMAND_NODE, false, false, NULL, NULL},
     {KV__REQUEST__COMMAND_MEMBER_LIST, KV_COMMAND_NODE, false, false, NULL, NULL},
     {KV__REQUEST__COMMAND_LEADER_TRANSFER, KV_COMMAND_NODE, false, false, NULL, NULL},

@@ -104,7 +104,7 @@ static int check_operation(struct check *check, const Kv__Request *operation, un
         return kv_error_set(
             check->ret_error, KV_UNSUPPORTED, "this server does not support the command yet");
     }
-    if (!command->in_txn || kv_command_classify(operation) == KV_COMMAND_STREAM) {
+    if (!command->in_txn || kv_command_is_stream(kv_command_classify(operation))) {
         return kv_error_set(
             check->ret_error, KV_INVALID, "this command may not be in a transaction");
     }

@@ -35,6 +35,7 @@ void kv_history_deinit(struct kv_history *history)
         history->first = next;
     }
     free(history->marks);
+    free(history->chunks);
     *history = (struct kv_history){0};
 }
 
@@ -46,6 +47,25 @@ static uint64_t event_cost(const struct kv_record *record)
     return EVENT_COST + (record->tombstone ? kv_record_cost(record) : 0) +
            (older && !older->tombstone ? kv_record_cost(older) : 0) +
            (record->drops ? kv_record_large(older).bytes : 0);
+}
+
+static void index_chunk(struct kv_history *history, struct kv_history_chunk *chunk)
+{
+    if (history->n_chunks == history->chunks_capacity) {
+        size_t capacity = history->chunks_capacity ? history->chunks_capacity * 2 : 64;
+        struct kv_history_chunk **chunks =
+            kv_machine_alloc(capacity * sizeof(struct kv_history_chunk *));
+
+        for (size_t i = 0; i < history->n_chunks; i++) {
+            chunks[i] = history->chunks[(history->chunks_first + i) % history->chunks_capacity];
+        }
+        free(history->chunks);
+        history->chunks = chunks;
+        history->chunks_capacity = capacity;
+        history->chunks_first = 0;
+    }
+    history->chunks[(history->chunks_first + history->n_chunks++) % history->chunks_capacity] =
+        chunk;
 }
 
 static void append_event(struct kv_history *history, struct kv_record *record)
@@ -63,6 +83,7 @@ static void append_event(struct kv_history *history, struct kv_record *record)
             history->first_at = 0;
         }
         history->last = chunk;
+        index_chunk(history, chunk);
     }
     chunk->events[chunk->n++] = record;
     history->n_events++;
@@ -260,6 +281,9 @@ static void drop_first_event(struct kv_history *history, struct kv_tree *tree)
     if (++history->first_at == chunk->n) {
         history->first = chunk->next;
         history->first_at = 0;
+        history->first_sequence += chunk->n;
+        history->chunks_first = (history->chunks_first + 1) % history->chunks_capacity;
+        history->n_chunks--;
         if (!chunk->next) {
             history->last = NULL;
         }
@@ -276,6 +300,43 @@ struct kv_record *kv_history_take_dead(struct kv_history *history, struct kv_tre
     }
     drop_first_event(history, tree);
     return record;
+}
+
+/* ---------------------------------------------------------------- by sequence */
+
+uint64_t kv_history_first_sequence(const struct kv_history *history)
+{
+    return history->first_sequence + history->first_at;
+}
+
+uint64_t kv_history_end_sequence(const struct kv_history *history)
+{
+    return kv_history_first_sequence(history) + history->n_events;
+}
+
+struct kv_record *kv_history_at(const struct kv_history *history, uint64_t sequence)
+{
+    const uint64_t place = sequence - history->first_sequence;
+    const size_t chunk = (history->chunks_first + place / CHUNK_EVENTS) % history->chunks_capacity;
+
+    return history->chunks[chunk]->events[place % CHUNK_EVENTS];
+}
+
+uint64_t kv_history_find(const struct kv_history *history, int64_t revision)
+{
+    uint64_t low = kv_history_first_sequence(history);
+    uint64_t high = kv_history_end_sequence(history);
+
+    while (low < high) {
+        const uint64_t middle = low + (high - low) / 2;
+
+        if (kv_history_at(history, middle)->mod_revision < revision) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
 }
 
 /* ---------------------------------------------------------------- going back */
@@ -304,6 +365,7 @@ static void cut_events(struct kv_history *history, const struct kv_history_point
 
         free(chunk);
         chunk = next;
+        history->n_chunks--;
     }
     history->last = point->last;
     if (point->last) {

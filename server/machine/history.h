@@ -1,6 +1,6 @@
 /* History: what changed, in revision order, and how much of it is kept. An event is the record that
- * a change made: its kind (set or deleted), key, revision and, by `older`, what it replaced. Watch
- * catch-up will read the same events.
+ * a change made: its kind (set or deleted), key, revision and, by `older`, what it replaced. What
+ * watches tell is made of them (events.h).
  *
  * Two things that must not be mixed (docs/internals.md, M9 to M11):
  * - What is kept, and its size, is a function of the log alone: the events behind the oldest
@@ -27,6 +27,13 @@ struct kv_history {
     struct kv_history_chunk *first; /* oldest events */
     struct kv_history_chunk *last;
     size_t first_at; /* position of the oldest event in its chunk */
+    /* The chunks once more, to find an event by its sequence: the number that it has among all that
+     * were ever noted here. A ring. */
+    struct kv_history_chunk **chunks;
+    size_t chunks_capacity;
+    size_t chunks_first;
+    size_t n_chunks;
+    uint64_t first_sequence; /* of the first chunk's first place */
     uint64_t n_events;
     uint64_t n_noted; /* since memory was last given back */
     /* What counts. */
@@ -64,6 +71,13 @@ void kv_history_compact(struct kv_history *history, int64_t revision);
 /* Takes out the oldest event that no read can see any more; NULL: there is none. Its chunk goes to
  * the tree, which frees it behind all pins. */
 struct kv_record *kv_history_take_dead(struct kv_history *history, struct kv_tree *tree);
+
+/* Events by sequence, from that of the oldest that there is to the one behind the newest. */
+uint64_t kv_history_first_sequence(const struct kv_history *history);
+uint64_t kv_history_end_sequence(const struct kv_history *history);
+struct kv_record *kv_history_at(const struct kv_history *history, uint64_t sequence);
+/* The first one of the revision or a later one. */
+uint64_t kv_history_find(const struct kv_history *history, int64_t revision);
 
 /* Where the log of events was, to go back there. */
 struct kv_history_point {

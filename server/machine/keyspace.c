@@ -115,6 +115,7 @@ static void commit(struct kv_machine *machine, struct kv_record *record, bool ke
     bool was_live = older && !older->tombstone;
 
     record->older = older;
+    kv_record_supersede(older, record);
     if (!record->tombstone) {
         record->create_revision = was_live ? older->create_revision : record->mod_revision;
         record->version = (was_live ? older->version + 1 : 1) & KV_VERSION_MAX;

@@ -52,8 +52,14 @@ enum kv_command_class {
     KV_COMMAND_WRITE,       /* through the log */
     KV_COMMAND_READ,        /* kv_machine_read */
     KV_COMMAND_STREAM,      /* kv_machine_range_piece until its end */
+    KV_COMMAND_SUBSCRIBE,   /* a stream that goes on until somebody ends it */
     KV_COMMAND_NODE,        /* answered by the node: status, members, transfer */
 };
+/* Answered by stream items. */
+static inline bool kv_command_is_stream(enum kv_command_class cls)
+{
+    return cls == KV_COMMAND_STREAM || cls == KV_COMMAND_SUBSCRIBE;
+}
 /* Pure; any thread. */
 enum kv_command_class kv_command_classify(const Kv__Request *request);
 

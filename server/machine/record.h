@@ -20,13 +20,14 @@ enum kv_type {
     KV_TYPE_LIMITER,
 };
 
-#define KV_VERSION_MAX ((UINT64_C(1) << 43) - 1)
+#define KV_VERSION_MAX ((UINT64_C(1) << 42) - 1)
 
 struct kv_record {
     struct kv_record *older;
     int64_t mod_revision;
     int64_t create_revision;
-    uint64_t version : 43;
+    uint64_t version : 42;
+    uint64_t superseded : 1; /* a later record of the same revision has replaced it */
     uint64_t key_size : 13;
     uint64_t type : 4;
     uint64_t tombstone : 1;  /* the key was deleted at mod_revision */
@@ -52,6 +53,15 @@ struct kv_life {
 static inline struct kv_slice kv_record_key(const struct kv_record *record)
 {
     return (struct kv_slice){record->bytes, record->key_size};
+}
+
+/* Marks the older one (may be NULL) if both are of one revision: it is of the entry being applied,
+ * so no pin has seen it, and it is undone together with the newer one. */
+static inline void kv_record_supersede(struct kv_record *older, const struct kv_record *newer)
+{
+    if (older && older->mod_revision == newer->mod_revision) {
+        older->superseded = 1;
+    }
 }
 
 static inline struct kv_slice kv_record_value(const struct kv_record *record)

@@ -508,6 +508,7 @@ int kv_loader_element_change(struct kv_machine_loader *loader,
     record = new_element(item);
     record->tombstone = item->drops;
     older = record->older = kv_tree_put(&machine->elements, record);
+    kv_record_supersede(older, record);
     if (older && !older->tombstone) {
         kv_deadlines_remove(machine, older);
         sum->large.count--;

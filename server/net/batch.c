@@ -19,6 +19,17 @@ struct kv_net_batch *kv_net_batch_make(struct kv_net_thread *thread)
     return batch;
 }
 
+struct kv_net_batch *kv_net_batch_make_small(struct kv_net_thread *thread)
+{
+    struct kv_net_batch *batch = kv_net_batch_make(thread);
+
+    if (batch) {
+        kv_arena_init_small(&batch->arena, KV_NET_ARENA_BYTES, sizeof(struct kv_net_subscription));
+        batch->is_small = true;
+    }
+    return batch;
+}
+
 struct kv_net_batch *kv_net_batch_new(struct kv_net_thread *thread)
 {
     struct kv_net_batch *batch = thread->spare_batches;
@@ -58,7 +69,7 @@ void kv_net_batch_recycle(struct kv_net_batch *batch)
     if (!drop(batch)) {
         return;
     }
-    if (thread->n_spare_batches >= SPARE_BATCHES_MAX ||
+    if (batch->is_small || thread->n_spare_batches >= SPARE_BATCHES_MAX ||
         batch->arena.used_bytes > KV_NET_SPARE_BYTES) {
         free_batch(batch);
         return;

@@ -127,6 +127,7 @@ void kv_conn_close(struct kv_conn *conn)
 void kv_conn_request_done(struct kv_conn *conn, struct kv_net_request *request)
 {
     kv_id_table_remove(&conn->requests, request->id);
+    conn->n_subscriptions -= request->is_subscription;
     kv_conn_free_if_done(conn);
 }
 
@@ -187,6 +188,36 @@ void kv_conn_send_packed(struct kv_conn *conn, enum kv_frame_kind kind, struct k
     }
 }
 
+void kv_conn_send_shared(struct kv_conn *conn, uint64_t id, const struct kv_shared *item)
+{
+    uint8_t packed_id[KV_STREAM_ID_BYTES_MAX];
+    const size_t size = kv_stream_id_pack(id, packed_id);
+
+    if (!conn->closing && !conn->lingering) {
+        sent(conn,
+             kv_frame_append_parts(&conn->out,
+                                   KV_FRAME_STREAM_ITEM,
+                                   kv_slice_of(packed_id, size),
+                                   kv_slice_of(item->data, item->size),
+                                   conn->lz4));
+    }
+}
+
+/* The socket has taken so much of subscriptions' items. */
+static void make_room(struct kv_conn *conn, size_t bytes)
+{
+    struct kv_server *server = conn->thread->server;
+
+    if (bytes == 0) {
+        return;
+    }
+    atomic_fetch_sub(&conn->stream_bytes, bytes);
+    if (atomic_exchange(&conn->is_awaited, false)) {
+        atomic_store(&server->room_made, true);
+        kv_wakeup_send(&server->wake);
+    }
+}
+
 void kv_conn_goodbye(struct kv_conn *conn,
                      int status,
                      const char *message,
@@ -210,6 +241,8 @@ static void on_written(uv_write_t *write, int status)
 
     conn->write_under_way = false;
     kv_buf_clear(&conn->writing);
+    make_room(conn, conn->writing_stream_bytes);
+    conn->writing_stream_bytes = 0;
     if (status < 0) {
         kv_conn_close(conn);
     } else {
@@ -225,6 +258,8 @@ static void write_rest(struct kv_conn *conn, size_t done)
 
     conn->writing = conn->out;
     conn->out = empty;
+    conn->writing_stream_bytes = conn->out_stream_bytes;
+    conn->out_stream_bytes = 0;
     kv_buf_clear(&conn->out);
     rest = uv_buf_init((char *)conn->writing.data + done, (unsigned)(conn->writing.size - done));
     conn->write.data = conn;
@@ -278,6 +313,8 @@ void kv_conn_flush(struct kv_conn *conn)
             return;
         }
         kv_buf_clear(&conn->out);
+        make_room(conn, conn->out_stream_bytes);
+        conn->out_stream_bytes = 0;
         account(conn);
     }
     if (conn->last_word && !conn->lingering && conn->requests.count == 0) {
@@ -340,7 +377,7 @@ static void refuse(struct kv_conn *conn, const struct kv_error *error, bool is_f
 static bool may_read(const struct kv_conn *conn)
 {
     return !conn->closing && !conn->last_word && !conn->thread->stalled &&
-           conn->requests.count < KV_CONNECTION_REQUESTS_MAX;
+           conn->requests.count - conn->n_subscriptions < KV_CONNECTION_REQUESTS_MAX;
 }
 
 /* Handles whole frames in the buffer, until it is empty or the connection has enough under way. */

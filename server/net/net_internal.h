@@ -37,6 +37,7 @@ struct kv_net_batch {
     struct kv_net_item *last;
     atomic_size_t references; /* the filler's, then the core's; one of each request and item */
     struct kv_net_thread *thread;
+    bool is_small;             /* no other use for it */
     struct kv_net_batch *next; /* of the thread's spare ones */
 };
 
@@ -50,13 +51,22 @@ struct kv_net_request {
     uint64_t arrived_ns;
     uint16_t command;
     bool is_stream;
+    bool is_subscription;
     bool core_done; /* core: the node has given its final answer */
+};
+
+/* A subscription stays for days: it has a small batch of its own, and of what was decoded only this
+ * much. */
+struct kv_net_subscription {
+    struct kv_net_request request; /* first */
+    Kv__Request kept;              /* id and command */
 };
 
 /* One thing for the core to do, in order. */
 struct kv_net_item {
     enum kv_net_item_type type;
     struct kv_net_request *request;
+    const Kv__Request *kept; /* of a subscription: what is left when the core has taken it */
     uint64_t credit;
     struct kv_net_item *next;
 };
@@ -64,6 +74,7 @@ struct kv_net_item {
 /* Answers on their way to a thread. */
 struct kv_net_answer {
     struct kv_net_request *request;
+    struct kv_shared *shared; /* NULL: packed at offset */
     size_t offset;
     size_t size;
     uint8_t code;
@@ -111,6 +122,12 @@ struct kv_conn {
     uv_write_t write;
     bool write_under_way;
     struct kv_id_table requests;
+    size_t n_subscriptions; /* of these */
+    /* Items of subscriptions between the core and the socket. */
+    _Atomic uint64_t stream_bytes;
+    atomic_bool is_awaited;      /* the core has more and waits for room */
+    size_t out_stream_bytes;     /* of `out` ... */
+    size_t writing_stream_bytes; /* ... and of `writing` */
     struct kv_conn *next, *prev; /* all of the thread */
     struct kv_conn *next_dirty;
 };
@@ -171,6 +188,7 @@ struct kv_server {
     void *stopped_arg;
     atomic_uint status_version;
     _Atomic uint64_t connections;
+    atomic_bool room_made;         /* a connection that is awaited has room; told with the wake */
     _Atomic uint64_t answer_bytes; /* packed, and not yet with their connections */
 };
 
@@ -180,6 +198,8 @@ void kv_conn_close(struct kv_conn *conn);
 /* Appends a frame to what is to be sent. */
 void kv_conn_send(struct kv_conn *conn, enum kv_frame_kind kind, const ProtobufCMessage *message);
 void kv_conn_send_packed(struct kv_conn *conn, enum kv_frame_kind kind, struct kv_slice body);
+/* A stream item without its id. */
+void kv_conn_send_shared(struct kv_conn *conn, uint64_t id, const struct kv_shared *item);
 /* Says why and where to go; the connection stays open until kv_conn_end. */
 void kv_conn_goodbye(struct kv_conn *conn,
                      int status,
@@ -202,6 +222,9 @@ int kv_conn_receive_frame(struct kv_conn *conn,
                           const struct kv_frame *frame,
                           struct kv_error *ret_error) KV_MUST_CHECK;
 void kv_conn_cancel_all(struct kv_conn *conn);
+/* The id of a stream item as packed; returns its size. */
+enum { KV_STREAM_ID_BYTES_MAX = 11 };
+size_t kv_stream_id_pack(uint64_t id, uint8_t p[KV_STREAM_ID_BYTES_MAX]);
 
 /* --- thread.c --- */
 struct kv_net_batch *kv_net_thread_batch(struct kv_net_thread *thread); /* NULL: no memory */
@@ -233,6 +256,8 @@ void kv_net_thread_free(struct kv_net_thread *thread);
 struct kv_net_batch *kv_net_batch_new(struct kv_net_thread *thread); /* thread; NULL: no memory */
 /* As new, but never one that served before and may be large. */
 struct kv_net_batch *kv_net_batch_make(struct kv_net_thread *thread);
+/* For one subscription. */
+struct kv_net_batch *kv_net_batch_make_small(struct kv_net_thread *thread);
 /* Thread: the last reference gives it back to the spare ones. */
 void kv_net_batch_recycle(struct kv_net_batch *batch);
 /* Core. */

@@ -41,10 +41,13 @@ static void answer_error(struct kv_conn *conn,
     }
 }
 
-static uint64_t deadline_ns(uint64_t now_ns, const Kv__Request *request)
+static uint64_t deadline_ns(uint64_t now_ns, const Kv__Request *request, enum kv_command_class cls)
 {
     uint64_t ms = request->deadline_ms ? request->deadline_ms : KV_DEADLINE_DEFAULT_MS;
 
+    if (cls == KV_COMMAND_SUBSCRIBE && request->deadline_ms == 0) {
+        return UINT64_MAX;
+    }
     return now_ns + (ms < KV_DEADLINE_MAX_MS ? ms : KV_DEADLINE_MAX_MS) * 1000000;
 }
 
@@ -59,29 +62,100 @@ new_item(struct kv_net_batch *batch, enum kv_net_item_type type, struct kv_net_r
     return item;
 }
 
-static int
-submit(struct kv_conn *conn, struct kv_net_batch *batch, const struct kv_decoded_request *decoded)
+size_t kv_stream_id_pack(uint64_t id, uint8_t p[KV_STREAM_ID_BYTES_MAX])
 {
-    struct kv_net_request *request = kv_arena_alloc(&batch->arena, sizeof *request);
-    struct kv_net_item *item = new_item(batch, KV_ITEM_REQUEST, request);
+    size_t n = 0;
+
+    if (id == 0) {
+        return 0;
+    }
+    p[n++] = 0x08; /* field 1, a number */
+    for (; id >= 0x80; id >>= 7) {
+        p[n++] = (uint8_t)(id | 0x80);
+    }
+    p[n++] = (uint8_t)id;
+    return n;
+}
+
+static void fill_request(struct kv_net_request *request,
+                         struct kv_conn *conn,
+                         const struct kv_decoded_request *decoded)
+{
     unsigned command = (unsigned)decoded->request->command_case;
 
-    if (!request || !item) {
-        return KV_BUSY;
-    }
-    memset(request, 0, sizeof *request);
     request->conn = conn;
-    request->batch = batch;
     request->id = decoded->request->id;
     request->arrived_ns = conn->thread->now_ns;
     request->command = (uint16_t)(command < KV_STATS_COMMANDS ? command : 0);
-    request->is_stream = decoded->cls == KV_COMMAND_STREAM;
+    request->is_stream = kv_command_is_stream(decoded->cls);
+    request->is_subscription = decoded->cls == KV_COMMAND_SUBSCRIBE;
     request->op.request = decoded->request;
     request->op.bytes = decoded->bytes;
     request->op.cls = decoded->cls;
-    request->op.deadline_ns = deadline_ns(conn->thread->now_ns, decoded->request);
+    request->op.deadline_ns = deadline_ns(conn->thread->now_ns, decoded->request, decoded->cls);
+}
+
+/* It has what stays of it in a small batch of its own; the core takes the rest from this one. */
+static int submit_subscription(struct kv_conn *conn,
+                               struct kv_net_batch *batch,
+                               struct kv_decoded_request *decoded)
+{
+    struct kv_net_batch *own;
+    struct kv_net_subscription *subscription;
+    struct kv_net_item *item;
+
+    if (conn->n_subscriptions >= KV_CONNECTION_SUBSCRIPTIONS_MAX) {
+        decoded->limit = "connection-subscriptions";
+        decoded->limit_value = KV_CONNECTION_SUBSCRIPTIONS_MAX;
+        return kv_error_set(&decoded->error,
+                            KV_BUSY,
+                            "the connection has %u watches and subscriptions "
+                            "(limit connection-subscriptions): use another for more",
+                            KV_CONNECTION_SUBSCRIPTIONS_MAX);
+    }
+    own = kv_net_batch_make_small(conn->thread);
+    subscription = own ? kv_arena_alloc(&own->arena, sizeof *subscription) : NULL;
+    item = subscription ? new_item(batch, KV_ITEM_REQUEST, &subscription->request) : NULL;
+    if (item) {
+        memset(subscription, 0, sizeof *subscription);
+        fill_request(&subscription->request, conn, decoded);
+        subscription->request.batch = own;
+        kv__request__init(&subscription->kept);
+        subscription->kept.id = decoded->request->id;
+        subscription->kept.command_case = decoded->request->command_case;
+        item->kept = &subscription->kept;
+    }
+    if (!item || kv_id_table_add(&conn->requests, &subscription->request) != 0) {
+        if (own) {
+            kv_net_batch_release(own);
+        }
+        return kv_error_set(
+            &decoded->error, KV_BUSY, "the server has no memory for a subscription");
+    }
+    conn->n_subscriptions++;
+    kv_net_thread_add(conn->thread, item);
+    return 0;
+}
+
+static int
+submit(struct kv_conn *conn, struct kv_net_batch *batch, struct kv_decoded_request *decoded)
+{
+    struct kv_net_request *request;
+    struct kv_net_item *item;
+
+    if (decoded->cls == KV_COMMAND_SUBSCRIBE) {
+        return submit_subscription(conn, batch, decoded);
+    }
+    request = kv_arena_alloc(&batch->arena, sizeof *request);
+    item = new_item(batch, KV_ITEM_REQUEST, request);
+    if (!request || !item) {
+        return kv_error_set(&decoded->error, KV_BUSY, "the server has no memory for a request");
+    }
+    memset(request, 0, sizeof *request);
+    fill_request(request, conn, decoded);
+    request->batch = batch;
     if (kv_id_table_add(&conn->requests, request) != 0) {
-        return KV_BUSY;
+        return kv_error_set(&decoded->error, KV_BUSY, "the server has no memory for a request");
     }
     atomic_fetch_add_explicit(&batch->references, 1, memory_order_relaxed);
     kv_net_thread_add(conn->thread, item);
@@ -145,15 +219,11 @@ static int receive_request(struct kv_conn *conn, struct kv_slice body, struct kv
         if (waits) {
             kv_net_thread_send(conn->thread);
         }
-        if (decoded.status != 0) {
-            (void)!kv_error_set(
-                &decoded.error, decoded.status, "the server has no memory for a request");
-        }
     }
     if (decoded.status != 0) {
         answer_error(conn,
                      decoded.request->id,
-                     decoded.cls == KV_COMMAND_STREAM,
+                     kv_command_is_stream(decoded.cls),
                      decoded.status,
                      decoded.error.message,
                      decoded.limit,

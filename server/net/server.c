@@ -17,6 +17,10 @@ static void do_item(struct kv_server *server, struct kv_net_item *item)
 
     if (item->type == KV_ITEM_REQUEST) {
         kv_node_submit(server->node, &request->op);
+        if (item->kept && !request->core_done) {
+            request->op.request = item->kept;
+            request->op.bytes = kv_slice_of(NULL, 0);
+        }
         return;
     }
     if (!request->core_done && item->type == KV_ITEM_CANCEL) {
@@ -77,6 +81,9 @@ static void on_wake(void *arg)
 
     if (server->node) {
         take_batches(server);
+        if (atomic_exchange(&server->room_made, false)) {
+            kv_node_stream_room(server->node);
+        }
     }
     if (server->stopping && !server->stopped) {
         finish_stop(server);
@@ -93,6 +100,20 @@ static struct kv_net_answers *filling(struct kv_net_thread *thread)
     return thread->filling;
 }
 
+static void add_to(struct kv_net_answers *answers, const struct kv_net_answer *answer)
+{
+    /* Bounded by what is admitted; without memory for an answer the node cannot go on. */
+    if (answers->n_answers == answers->capacity) {
+        answers->capacity = answers->capacity ? answers->capacity * 2 : 64;
+        answers->answers = realloc(answers->answers, answers->capacity * sizeof *answers->answers);
+        KV_ASSERT(answers->answers);
+    }
+    answers->answers[answers->n_answers++] = *answer;
+    if (answer->request->is_subscription) {
+        atomic_fetch_add(&answer->request->conn->stream_bytes, answer->size);
+    }
+}
+
 /* Makes room for a packed message of a request; where it goes. */
 static uint8_t *add_answer(struct kv_net_request *request, unsigned code, size_t size, bool final)
 {
@@ -100,20 +121,13 @@ static uint8_t *add_answer(struct kv_net_request *request, unsigned code, size_t
     struct kv_net_answers *answers = filling(thread);
     uint8_t *p = kv_buf_reserve(&answers->bytes, size);
 
-    /* Bounded by what is admitted; without memory for an answer the node cannot go on. */
     KV_ASSERT(p);
-    if (answers->n_answers == answers->capacity) {
-        answers->capacity = answers->capacity ? answers->capacity * 2 : 64;
-        answers->answers = realloc(answers->answers, answers->capacity * sizeof *answers->answers);
-        KV_ASSERT(answers->answers);
-    }
-    answers->answers[answers->n_answers++] = (struct kv_net_answer){
-        .request = request,
-        .offset = answers->bytes.size,
-        .size = size,
-        .code = (uint8_t)code,
-        .final = final,
-    };
+    add_to(answers,
+           &(struct kv_net_answer){.request = request,
+                                   .offset = answers->bytes.size,
+                                   .size = size,
+                                   .code = (uint8_t)code,
+                                   .final = final});
     answers->bytes.size += size;
     atomic_fetch_add_explicit(&thread->server->answer_bytes, size, memory_order_relaxed);
     request->core_done = final;
@@ -194,6 +208,32 @@ size_t kv_server_on_stream_item(void *arg, struct kv_op *op, const Kv__StreamIte
     kv__stream_item__pack(
         item, add_answer((struct kv_net_request *)op, (unsigned)item->code, size, item->end));
     return size;
+}
+
+size_t kv_server_on_stream_shared(void *arg, struct kv_op *op, struct kv_shared *item)
+{
+    struct kv_net_request *request = (struct kv_net_request *)op;
+    uint8_t id[KV_STREAM_ID_BYTES_MAX];
+    const size_t size = kv_stream_id_pack(request->id, id) + item->size;
+
+    (void)arg;
+    add_to(
+        filling(request->batch->thread),
+        &(struct kv_net_answer){.request = request, .shared = kv_shared_hold(item), .size = size});
+    return size;
+}
+
+bool kv_server_stream_has_room(void *arg, struct kv_op *op)
+{
+    struct kv_conn *conn = ((struct kv_net_request *)op)->conn;
+
+    (void)arg;
+    if (atomic_load(&conn->stream_bytes) < KV_CONNECTION_STREAM_BYTES_MAX) {
+        return true;
+    }
+    atomic_store(&conn->is_awaited, true);
+    /* The thread may have made room before it could see that. */
+    return atomic_load(&conn->stream_bytes) < KV_CONNECTION_STREAM_BYTES_MAX;
 }
 
 void kv_server_flush(struct kv_server *server)

@@ -44,10 +44,12 @@ void kv_server_stop(struct kv_server *server, void (*cb)(void *arg), void *arg);
 void kv_server_free(struct kv_server *server);
 int kv_server_port(const struct kv_server *server);
 
-/* The answers' way out: struct kv_node_ops' first three, arg is the server. */
+/* The answers' way out: struct kv_node_ops' first five, arg is the server. */
 void kv_server_on_reply(void *server, struct kv_op *op, const Kv__Reply *reply);
 void kv_server_on_reply_packed(void *server, struct kv_op *op, struct kv_slice reply);
 size_t kv_server_on_stream_item(void *server, struct kv_op *op, const Kv__StreamItem *item);
+size_t kv_server_on_stream_shared(void *server, struct kv_op *op, struct kv_shared *item);
+bool kv_server_stream_has_room(void *server, struct kv_op *op);
 
 /* Core, before each turn of the node: with clients on its own loop, what they have asked. */
 void kv_server_gather(struct kv_server *server);

@@ -111,6 +111,14 @@ static void take_answer(struct kv_net_thread *thread,
 {
     struct kv_net_request *request = answer->request;
 
+    if (request->is_subscription) {
+        request->conn->out_stream_bytes += answer->size;
+    }
+    if (answer->shared) {
+        kv_conn_send_shared(request->conn, request->id, answer->shared);
+        kv_shared_release(answer->shared);
+        return;
+    }
     kv_conn_send_packed(request->conn,
                         request->is_stream ? KV_FRAME_STREAM_ITEM : KV_FRAME_REPLY,
                         kv_slice_of(answers->bytes.data + answer->offset, answer->size));
@@ -425,6 +433,7 @@ static void drop_request(struct kv_net_request *request)
 static void drop_answers(struct kv_net_answers *answers)
 {
     for (size_t i = 0; i < answers->n_answers; i++) {
+        kv_shared_release(answers->answers[i].shared);
         if (answers->answers[i].final) {
             drop_request(answers->answers[i].request);
         }

@@ -231,6 +231,7 @@ int kv_node_open(const struct kv_node_options *options,
     node->clock_wake_ms = UINT64_MAX;
     node->started_ns = kv_node_now_ns(node);
     kv_arena_init(&node->arena, KV_DECODED_BYTES_MAX);
+    kv_watches_init(&node->watches);
     kv_buf_init(&node->reply_buf, KV_REPLY_FRAME_BYTES_MAX + KV_MIB);
     node->forwards = calloc(KV_FORWARD_MAX, sizeof(struct kv_op *));
     node->forward_next = kv_env_random_u64(&node->env);
@@ -267,6 +268,8 @@ void kv_node_close(struct kv_node *node)
             kv_node_fail(node, node->lists[state].first, KV_SHUTTING_DOWN, "the server is closing");
         }
     }
+    kv_heaps_deinit(&node->subscriptions.heaps);
+    kv_watches_deinit(&node->watches);
     kv_replica_close(node->replica);
     for (size_t i = 0; i < node->n_proposals; i++) {
         free(node->proposals[(node->proposals_first + i) % KV_PROPOSALS_MAX].slots);
@@ -327,6 +330,7 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op)
     op->state = KV_OP_NONE;
     op->next = op->prev = NULL;
     op->stream = NULL;
+    op->subscription = NULL;
     node->n_ops++;
     node->ops_bytes += op->bytes.size;
     if (admit(node, op) != 0) {
@@ -343,6 +347,9 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op)
         } else {
             kv_node_move(node, op, KV_OP_READ);
         }
+        return;
+    case KV_COMMAND_SUBSCRIBE:
+        kv_subscription_submit(node, op);
         return;
     case KV_COMMAND_NODE:
         kv_node_admin(node, op);
@@ -365,7 +372,12 @@ void kv_node_stop(struct kv_node *node)
                                                  KV_OP_STREAM,
                                                  KV_OP_TRANSFER,
                                                  KV_OP_SNAPSHOT,
-                                                 KV_OP_WAITING};
+                                                 KV_OP_WAITING,
+                                                 KV_OP_BEHIND,
+                                                 KV_OP_NO_CREDIT,
+                                                 KV_OP_NO_ROOM,
+                                                 KV_OP_FUTURE,
+                                                 KV_OP_LIVE};
 
     if (node->stopping) {
         return;
@@ -419,6 +431,9 @@ static void arm_timer(struct kv_node *node)
     }
     if (node->n_ops > 0 && node->expire_ms < deadline) {
         deadline = node->expire_ms;
+    }
+    if (kv_subscriptions_wake_ms(node) < deadline) {
+        deadline = kv_subscriptions_wake_ms(node);
     }
     if (node->led_term != 0 && node->clock_wake_ms < deadline) {
         deadline = node->clock_wake_ms;
@@ -498,6 +513,7 @@ void kv_node_turn(struct kv_node *node)
     }
     kv_node_serve_reads(node);
     kv_node_serve_streams(node);
+    kv_subscriptions_turn(node);
     kv_node_expire(node);
     kv_node_flush_replies(node);
     tend_machine(node);
@@ -604,6 +620,14 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
     ret_status->requests_waiting = node->n_ops;
     ret_status->request_bytes_waiting = node->ops_bytes;
     ret_status->streams = node->lists[KV_OP_STREAM].count;
+    ret_status->subscriptions = node->subscriptions.n;
+    ret_status->subscriptions_behind = node->lists[KV_OP_BEHIND].count +
+                                       node->lists[KV_OP_NO_CREDIT].count +
+                                       node->lists[KV_OP_NO_ROOM].count;
+    ret_status->subscription_items = node->subscriptions.items;
+    ret_status->subscriptions_lost = node->subscriptions.lost;
+    ret_status->watches = node->watches.n;
+    ret_status->watch_events = node->watches.events;
     ret_status->turn_ns_max = node->turn_ns_max;
     ret_status->turns = node->turns;
     ret_status->uptime_ms = (kv_node_now_ns(node) - node->started_ns) / 1000000;

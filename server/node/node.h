@@ -9,6 +9,7 @@
 #define KV_NODE_NODE_H
 
 #include "common/bytes.h"
+#include "common/shared.h"
 #include "common/status.h"
 #include "proto/kv.pb-c.h"
 #include "raft/env.h"
@@ -16,14 +17,17 @@
 
 struct kv_node;
 
+struct kv_subscription;
+
 /* One request on its way. The submitter allocates it and keeps request and bytes alive until
- * final(). */
+ * final(); of one of class SUBSCRIBE only until kv_node_submit() returns, and then a request with
+ * its id and command alone. */
 struct kv_op {
     /* set by the submitter, validated by kv_command_validate and kv_command_classify */
     const Kv__Request *request;
     struct kv_slice bytes; /* the request as it was sent: what the log holds */
     enum kv_command_class cls;
-    uint64_t deadline_ns; /* on the clock of kv_env */
+    uint64_t deadline_ns; /* on the clock of kv_env; UINT64_MAX: none */
     /* the node's own */
     struct kv_op *next;
     struct kv_op *prev;
@@ -34,6 +38,7 @@ struct kv_op {
     uint64_t forwarded_to;
     uint64_t credit;
     struct kv_range_stream *stream;
+    struct kv_subscription *subscription;
     void *remote; /* not NULL: it came from another node */
 };
 
@@ -46,6 +51,12 @@ struct kv_node_ops {
     void (*reply_packed)(void *arg, struct kv_op *op, struct kv_slice reply);
     /* item->end says whether it is final. Returns the bytes it took from the stream's credit. */
     size_t (*stream_item)(void *arg, struct kv_op *op, const Kv__StreamItem *item);
+    /* An item that many streams get: packed once, all but its id, and never the end. Takes a
+     * reference of its own. Returns the bytes it took from the stream's credit. */
+    size_t (*stream_shared)(void *arg, struct kv_op *op, struct kv_shared *item);
+    /* Whether who listens takes more now; when not, kv_node_stream_room() is called once it does.
+     * Asked of subscriptions. */
+    bool (*stream_has_room)(void *arg, struct kv_op *op);
     /* The node cannot go on (storage fault, divergence, newer machine version): stop the process
      * with exit_code. */
     void (*fatal)(void *arg, int exit_code, const struct kv_error *error);
@@ -93,6 +104,9 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op);
 void kv_node_cancel(struct kv_node *node, struct kv_op *op);
 void kv_node_credit(struct kv_node *node, struct kv_op *op, uint64_t bytes);
 
+/* A stream that had no room may have some. */
+void kv_node_stream_room(struct kv_node *node);
+
 void kv_node_turn(struct kv_node *node);
 void kv_node_on_timer(struct kv_node *node);
 /* Refuses new requests (SHUTTING_DOWN), hands leadership over, lets what is under way end, then
@@ -126,7 +140,13 @@ struct kv_node_status {
     uint64_t snapshot_fetch_index, snapshot_fetch_bytes; /* being fetched from the leader */
     uint64_t entries_proposed, commands_proposed, commands_applied, reads_served, confirm_rounds;
     uint64_t forwarded, elections, requests_waiting, request_bytes_waiting, streams;
-    uint64_t turn_ns_max; /* longest turn since kv_node_forget_longest_turn */
+    uint64_t subscriptions;        /* watches and topics */
+    uint64_t subscriptions_behind; /* that have not been told all */
+    uint64_t subscription_items;   /* given, ever */
+    uint64_t subscriptions_lost;   /* ended since what they needed was compacted, ever */
+    uint64_t watches;
+    uint64_t watch_events; /* told, ever: each once for each watch */
+    uint64_t turn_ns_max;  /* longest turn since kv_node_forget_longest_turn */
     struct kv_node_turns turns;
     uint64_t uptime_ms;
     struct kv_machine_settings settings;

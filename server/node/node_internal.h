@@ -6,6 +6,8 @@
 #include "common/limits.h"
 #include "raft/replica.h"
 #include "server/node/node.h"
+#include "server/node/subscription.h"
+#include "server/node/watch.h"
 
 enum kv_op_state {
     KV_OP_NONE,
@@ -19,8 +21,17 @@ enum kv_op_state {
     KV_OP_TRANSFER,  /* waits until another leads */
     KV_OP_SNAPSHOT,  /* waits until a snapshot is written */
     KV_OP_WAITING,   /* a pop that the machine makes wait: its tag there */
+    /* Subscriptions that have begun (subscription.h): so many that nobody looks through them. */
+    KV_OP_BEHIND,
+    KV_OP_NO_CREDIT,
+    KV_OP_NO_ROOM,
+    KV_OP_FUTURE,
+    KV_OP_LIVE,
     KV_OP_STATES,
 };
+
+/* Those before have deadlines that are looked at. */
+#define KV_OP_BEGUN KV_OP_BEHIND
 
 struct kv_op_list {
     struct kv_op *first;
@@ -82,7 +93,7 @@ struct kv_node {
     struct kv_replica_status replica_status; /* as of the start of the turn */
 
     struct kv_op_list lists[KV_OP_STATES];
-    size_t n_ops;
+    size_t n_ops; /* but for subscriptions that have begun */
     size_t ops_bytes;
 
     struct kv_proposal proposals[KV_PROPOSALS_MAX];
@@ -105,6 +116,9 @@ struct kv_node {
     uint64_t bootstrap_term;  /* in which the settings of a new cluster were proposed */
     int64_t time_proposed_ms; /* cluster time of our newest entry */
     uint64_t clock_wake_ms;   /* when the next one may be needed */
+
+    struct kv_subscriptions subscriptions;
+    struct kv_watches watches;
 
     struct kv_hash_note hashes[KV_STATE_HASH_NOTES];
     uint64_t unfit_index; /* here our state was not that of the majority; 0: fit */

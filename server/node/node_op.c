@@ -76,6 +76,9 @@ static void forget_places(struct kv_node *node, struct kv_op *op)
 void kv_node_release(struct kv_node *node, struct kv_op *op)
 {
     forget_places(node, op);
+    if (op->subscription) {
+        kv_subscription_free(node, op);
+    }
     kv_node_move(node, op, KV_OP_NONE);
     free(op->stream);
     op->stream = NULL;
@@ -128,6 +131,9 @@ static void fill_hint(struct kv_node *node, int status, Kv__Hint *hint)
         hint->leader_id = leader;
         hint->leader_address = (char *)(uintptr_t)kv_node_client_address(node, leader);
     }
+    if (status == KV_COMPACTED) {
+        hint->oldest_revision = kv_machine_oldest_revision(node->machine);
+    }
 }
 
 void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char *format, ...)
@@ -140,7 +146,7 @@ void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     fill_hint(node, status, &hint);
-    if (op->cls == KV_COMMAND_STREAM) {
+    if (kv_command_is_stream(op->cls)) {
         Kv__StreamItem item = KV__STREAM_ITEM__INIT;
 
         item.id = op->request->id;
@@ -191,6 +197,11 @@ static void give_up(struct kv_node *node, struct kv_op *op)
     case KV_OP_ASKED:
     case KV_OP_INDEXED:
     case KV_OP_NONE:
+    case KV_OP_BEHIND:
+    case KV_OP_NO_CREDIT:
+    case KV_OP_NO_ROOM:
+    case KV_OP_FUTURE:
+    case KV_OP_LIVE:
     case KV_OP_STATES:
         break;
     }
@@ -213,7 +224,7 @@ static void end_cancelled(struct kv_node *node, struct kv_op *op)
 {
     if (op->state == KV_OP_PROPOSED || op->state == KV_OP_FORWARDED || op->state == KV_OP_WAITING) {
         kv_node_fail(node, op, KV_DEADLINE, "canceled while under way; it may still be done");
-    } else if (op->cls == KV_COMMAND_STREAM) {
+    } else if (kv_command_is_stream(op->cls)) {
         Kv__StreamItem item = KV__STREAM_ITEM__INIT;
 
         item.id = op->request->id;
@@ -293,7 +304,7 @@ void kv_node_expire(struct kv_node *node)
         return;
     }
     node->expire_ms = now_ns / 1000000 + EXPIRE_INTERVAL_MS;
-    for (int state = KV_OP_QUEUED; state < KV_OP_STATES; state++) {
+    for (int state = KV_OP_QUEUED; state < KV_OP_BEGUN; state++) {
         struct kv_op *op = node->lists[state].first;
 
         while (op) {

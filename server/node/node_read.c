@@ -22,6 +22,10 @@ void kv_node_serve_read(struct kv_node *node, struct kv_op *op)
 {
     void *target[2] = {node, op};
 
+    if (op->cls == KV_COMMAND_SUBSCRIBE) {
+        kv_subscription_begin(node, op);
+        return;
+    }
     node->reads_served++;
     if (op->cls == KV_COMMAND_STREAM) {
         op->stream = calloc(1, sizeof *op->stream);
@@ -187,7 +191,9 @@ void kv_node_serve_streams(struct kv_node *node)
 
 void kv_node_credit(struct kv_node *node, struct kv_op *op, uint64_t bytes)
 {
-    (void)node;
     op->credit =
         bytes < KV_STREAM_CREDIT_MAX - op->credit ? op->credit + bytes : KV_STREAM_CREDIT_MAX;
+    if (op->subscription) {
+        kv_subscription_credit(node, op);
+    }
 }

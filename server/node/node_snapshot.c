@@ -195,6 +195,8 @@ void kv_node_restore_install(void *arg, void *restore_arg, uint64_t index)
 
     KV_ASSERT(restore->machine && kv_machine_applied_index(restore->machine) <= index);
     kv_node_fail_waiting(node);
+    kv_watch_flush(node);
+    kv_subscriptions_restart(node);
     node->machine = restore->machine;
     kv_machine_on_wake(node->machine, kv_node_woken, node);
     restore->machine = NULL;

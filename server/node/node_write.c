@@ -341,6 +341,7 @@ static void apply_command(struct kv_node *node,
                           struct kv_proposal *proposal,
                           struct kv_slice data)
 {
+    const int64_t revision = kv_machine_revision(node->machine);
     struct kv_entry_reader reader;
     struct kv_slice request;
 
@@ -363,6 +364,7 @@ static void apply_command(struct kv_node *node,
             proposal->slots[i] = NULL;
         }
     }
+    kv_watch_note(node, revision);
     kv_machine_end(node->machine);
     kv_node_clock_applied(node);
 }

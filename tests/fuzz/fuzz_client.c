@@ -134,6 +134,7 @@ static void run_request(struct fuzz *fuzz, const struct kv_decoded_request *deco
         run_stream(fuzz, decoded->request);
         break;
     case KV_COMMAND_NODE:
+    case KV_COMMAND_SUBSCRIBE:
         break;
     case KV_COMMAND_NONE:
     case KV_COMMAND_UNSUPPORTED:

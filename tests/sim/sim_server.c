@@ -119,6 +119,34 @@ static size_t on_stream_item(void *arg, struct kv_op *kv_op, const Kv__StreamIte
     return size;
 }
 
+static size_t on_stream_shared(void *arg, struct kv_op *kv_op, struct kv_shared *item)
+{
+    struct sim_node *node = arg;
+    struct sim_op *op = (struct sim_op *)kv_op;
+    /* The id, then what is shared. */
+    uint8_t id[11] = {0x08};
+    size_t n = 1;
+
+    for (uint64_t rest = kv_op->request->id; n == 1 || rest > 0; rest >>= 7) {
+        id[n++] = (uint8_t)((rest & 0x7f) | (rest >= 0x80 ? 0x80 : 0));
+    }
+    if (is_heard(node, op)) {
+        KV_ASSERT(kv_frame_append_parts(&op->conn->out,
+                                        KV_FRAME_STREAM_ITEM,
+                                        kv_slice_of(id, n),
+                                        kv_slice_of(item->data, item->size),
+                                        op->conn->lz4) == 0);
+    }
+    return n + item->size;
+}
+
+static bool stream_has_room(void *arg, struct kv_op *op)
+{
+    (void)arg;
+    (void)op;
+    return true;
+}
+
 static void on_fatal(void *arg, int exit_code, const struct kv_error *error)
 {
     struct sim_node *node = arg;
@@ -139,7 +167,15 @@ static void on_changed(void *arg)
 }
 
 const struct kv_node_ops sim_node_ops = {
-    on_reply, on_reply_packed, on_stream_item, on_fatal, on_stopped, on_changed};
+
+    .reply = on_reply,
+    .reply_packed = on_reply_packed,
+    .stream_item = on_stream_item,
+    .stream_shared = on_stream_shared,
+    .stream_has_room = stream_has_room,
+    .fatal = on_fatal,
+    .stopped = on_stopped,
+    .changed = on_changed};
 
 /* ---------------------------------------------------------------- connections */
 

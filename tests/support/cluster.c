@@ -295,16 +295,37 @@ static void on_reply_packed(void *arg, struct kv_op *op, struct kv_slice reply)
 static size_t on_stream_item(void *arg, struct kv_op *op, const Kv__StreamItem *item)
 {
     struct cluster_request *request = (struct cluster_request *)op;
+    struct sim_node *node = arg;
     size_t size = kv__stream_item__get_packed_size(item);
     uint8_t *packed = malloc(size + 1);
 
-    (void)arg;
-    KV_ASSERT(packed && !request->done && request->n_items < 64);
+    KV_ASSERT(packed && !request->done && request->n_items < CLUSTER_ITEMS_MAX);
     kv__stream_item__pack(item, packed);
     request->items[request->n_items++] = kv__stream_item__unpack(NULL, size, packed);
     request->done = item->end;
+    request->done_ms = cluster_now_ms(node->cluster);
     free(packed);
     return size;
+}
+
+/* As it is on the wire, with the id in front. */
+static size_t on_stream_shared(void *arg, struct kv_op *op, struct kv_shared *shared)
+{
+    struct cluster_request *request = (struct cluster_request *)op;
+    Kv__StreamItem *item = kv__stream_item__unpack(NULL, shared->size, shared->data);
+
+    (void)arg;
+    KV_ASSERT(item && !request->done && request->n_items < CLUSTER_ITEMS_MAX);
+    KV_ASSERT(!item->end && item->id == 0);
+    item->id = op->request->id;
+    request->items[request->n_items++] = item;
+    return shared->size;
+}
+
+static bool stream_has_room(void *arg, struct kv_op *op)
+{
+    (void)arg;
+    return !((struct cluster_request *)op)->is_full;
 }
 
 static void on_fatal(void *arg, int exit_code, const struct kv_error *error)
@@ -329,7 +350,15 @@ static void on_changed(void *arg)
 }
 
 static const struct kv_node_ops node_ops = {
-    on_reply, on_reply_packed, on_stream_item, on_fatal, on_stopped, on_changed};
+
+    .reply = on_reply,
+    .reply_packed = on_reply_packed,
+    .stream_item = on_stream_item,
+    .stream_shared = on_stream_shared,
+    .stream_has_room = stream_has_room,
+    .fatal = on_fatal,
+    .stopped = on_stopped,
+    .changed = on_changed};
 
 /* ---------------------------------------------------------------- life of nodes */
 
@@ -682,6 +711,9 @@ cluster_submit(struct cluster *cluster, unsigned id, const Kv__Request *message)
     request->op.bytes = kv_slice_of(request->bytes, size);
     request->op.cls = kv_command_classify(request->request);
     request->op.deadline_ns = cluster->now_ns + deadline_ms * 1000000;
+    if (request->op.cls == KV_COMMAND_SUBSCRIBE && message->deadline_ms == 0) {
+        request->op.deadline_ns = UINT64_MAX;
+    }
     request->sent_ms = cluster_now_ms(cluster);
     request->node = id;
     kv_node_submit(node->node, &request->op);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define CLUSTER_NODES_MAX 7
+#define CLUSTER_ITEMS_MAX 4096
 
 struct cluster;
 struct fake_disk;
@@ -68,9 +69,10 @@ struct cluster_request {
     Kv__Request *request;
     uint8_t *bytes;
     bool done;
-    Kv__Reply *reply;          /* not of streams */
-    Kv__StreamItem *items[64]; /* of a stream, the end included */
+    Kv__Reply *reply;                         /* not of streams */
+    Kv__StreamItem *items[CLUSTER_ITEMS_MAX]; /* of a stream, the end included */
     size_t n_items;
+    bool is_full; /* a subscription's client takes nothing; kv_node_stream_room() when it does */
     uint64_t sent_ms, done_ms;
     unsigned node; /* 0: the node that had it is gone */
     struct cluster *cluster;

@@ -114,6 +114,11 @@ void kv_node_credit(struct kv_node *node, struct kv_op *op, uint64_t bytes)
     kv_server_on_stream_item(node->server, op, &item);
 }
 
+void kv_node_stream_room(struct kv_node *node)
+{
+    (void)node;
+}
+
 static void on_check(uv_check_t *check)
 {
     struct kv_node *node = check->data;
