@@ -97,6 +97,9 @@ struct sim_profile {
     unsigned type_keys;        /* of each type */
     unsigned elements;         /* that collections choose from */
     char types[8];             /* a letter for each that is in the mix */
+    unsigned queue_percent;    /* of commands: pushes and pops, also such that wait; 0: none */
+    unsigned queues;           /* lists that they are on */
+    bool has_data_limit;       /* it is set now and then */
     bool repeats;              /* some puts may be done twice; what the search allows is once */
 };
 extern const char *const sim_profile_names[];
@@ -142,6 +145,7 @@ enum sim_stream {
     SIM_RANDOM_SWARM = SIM_RANDOM_FAULT + SIM_FAULTS, /* who is struck, who only reads */
     SIM_RANDOM_KEYS,                                  /* how many there are */
     SIM_RANDOM_TYPES,                                 /* what is done with keys of all types */
+    SIM_RANDOM_QUEUES,                                /* pops that wait, limits, compaction */
     SIM_RANDOM_STREAMS
 };
 
@@ -242,6 +246,8 @@ struct sim_client {
     uint64_t n_commands;
     uint64_t healed_writes; /* acknowledged since the faults have ended */
     uint64_t last_id;       /* to cancel */
+    uint64_t waiting_id;    /* of its newest pop that waits, or did */
+    uint64_t n_pushed;      /* values, each like no other */
     uint64_t heard_from;    /* node and its incarnation, while an answer is handled */
 };
 
@@ -379,6 +385,12 @@ bool sim_load_snapshot(struct sim_client *client);
 /* sim_types.c */
 /* A command on keys of all types, or a transaction of them; in the arena. */
 void sim_types_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request);
+
+/* sim_queue.c */
+/* A push or a pop, also one that waits or is ended while it does; in the arena. False: not now. */
+bool sim_queue_draft(struct sim_client *client, struct kv_arena *arena, Kv__Request *request);
+/* The client gives up its newest pop that waits. */
+void sim_queue_give_up(struct sim_client *client);
 
 /* sim_fault.c */
 void sim_faults_begin(struct sim *sim);
