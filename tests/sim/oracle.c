@@ -7,6 +7,7 @@
 #include "raft/replica.h"
 #include "tests/sim/checkers.h"
 #include "tests/sim/queues.h"
+#include "tests/sim/truth.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@ struct oracle {
     struct history *history;
     struct checkers *checkers;
     struct kv_machine *machine;
+    struct truth *truth;  /* NULL: nobody wants it */
+    bool time_has_passed; /* what is due in this entry has ended */
     uint64_t index;
     /* calls that read, by the revision of their answers */
     struct history_call **reads;
@@ -160,6 +163,38 @@ static void note_id(struct oracle *oracle, uint64_t id)
     oracle->ids[oracle->n_ids++] = id;
 }
 
+static void look(struct oracle *oracle, bool by_time)
+{
+    if (oracle->truth) {
+        truth_look(oracle->truth, oracle->machine, by_time);
+    }
+}
+
+/* Ends what is due, as the first command of the entry would: by one of a session that never was,
+ * which is refused, so that what time has done is told from what the command does. */
+static void let_time_pass(struct oracle *oracle)
+{
+    static uint8_t nobody[] = "\xff";
+    ProtobufCBinaryData key = {1, nobody};
+    Kv__Touch touch = KV__TOUCH__INIT;
+    Kv__SessionStamp stamp = KV__SESSION_STAMP__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    if (oracle->time_has_passed) {
+        return;
+    }
+    touch.n_keys = 1;
+    touch.keys = &key;
+    request.command_case = KV__REQUEST__COMMAND_TOUCH;
+    request.touch = &touch;
+    stamp.session_id = UINT64_MAX;
+    stamp.sequence = 1;
+    request.session = &stamp;
+    kv_machine_execute(oracle->machine, &request, NULL, NULL);
+    oracle->time_has_passed = true;
+    look(oracle, true);
+}
+
 static void run_request(struct oracle *oracle, struct kv_slice bytes)
 {
     Kv__Request *request = kv__request__unpack(NULL, bytes.size, bytes.data);
@@ -171,6 +206,10 @@ static void run_request(struct oracle *oracle, struct kv_slice bytes)
         checkers_fail(
             oracle->checkers, "entry %" PRIu64 " holds a request that is none", oracle->index);
         return;
+    }
+    /* Renewals come before what their time would end. */
+    if (request->command_case != KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE) {
+        let_time_pass(oracle);
     }
     call = history_find(oracle->history, request->id);
     if (!call) {
@@ -190,6 +229,7 @@ static void run_request(struct oracle *oracle, struct kv_slice bytes)
             check_write(oracle, call, &expected);
         }
     }
+    look(oracle, false);
     kv__request__free_unpacked(request, NULL);
 }
 
@@ -209,9 +249,11 @@ static void run_entry(struct oracle *oracle)
         checkers_fail(oracle->checkers, "entry %" PRIu64 " is malformed", oracle->index);
         return;
     }
+    oracle->time_has_passed = false;
     while (kv_entry_read_request(&reader, &request) == 1) {
         run_request(oracle, request);
     }
+    let_time_pass(oracle);
     kv_machine_end(oracle->machine);
     if (entry->has_state && kv_machine_state_hash(oracle->machine) != entry->state_hash) {
         checkers_fail(oracle->checkers,
@@ -559,9 +601,9 @@ static void check_calls(struct oracle *oracle)
     }
 }
 
-void history_check(struct history *history, struct checkers *checkers)
+void history_check(struct history *history, struct checkers *checkers, struct truth *truth)
 {
-    struct oracle oracle = {.history = history, .checkers = checkers};
+    struct oracle oracle = {.history = history, .checkers = checkers, .truth = truth};
 
     KV_ASSERT(kv_machine_open(&oracle.machine) == 0);
     kv_machine_on_wake(oracle.machine, on_wake, &oracle);

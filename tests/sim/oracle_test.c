@@ -149,7 +149,7 @@ static void good_history(void **state)
     get_call(2, 30, 2, "v");
     put_call(3, 40, 50, 3);
     commit_put(2, 3);
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
     is_content();
 }
 
@@ -157,7 +157,7 @@ static void acknowledged_write_is_lost(void **state)
 {
     (void)state;
     put_call(1, 10, 20, 2);
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
     complains("is not in the log");
 }
 
@@ -167,7 +167,7 @@ static void write_is_done_twice(void **state)
     put_call(1, 10, 20, 2);
     commit_put(1, 1);
     commit_put(2, 1);
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
     complains("in the log twice");
 }
 
@@ -181,7 +181,7 @@ static void refused_write_is_done(void **state)
     history_try(&history, 0, request.id, call);
     history_return(&history, call, 20, KV_BUSY, NULL);
     commit_put(1, 1);
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
     complains("was refused (BUSY) and is in the log");
 }
 
@@ -189,7 +189,7 @@ static void invented_request(void **state)
 {
     (void)state;
     commit_put(1, 1);
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
     complains("nobody sent");
 }
 
@@ -198,7 +198,7 @@ static void wrong_answer_to_a_write(void **state)
     (void)state;
     put_call(1, 10, 20, 3);
     commit_put(1, 1);
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
     complains("the log says");
 }
 
@@ -208,7 +208,7 @@ static void wrong_answer_to_a_read(void **state)
     put_call(1, 10, 20, 2);
     commit_put(1, 1);
     get_call(2, 30, 2, "w");
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
     complains("where the log says otherwise");
 }
 
@@ -220,7 +220,7 @@ static void stale_read(void **state)
     put_call(2, 30, 40, 3);
     commit_put(2, 2);
     get_call(3, 50, 2, "v");
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
     complains("stale: get");
 }
 
@@ -231,7 +231,7 @@ static void call_without_end(void **state)
 
     (void)state;
     (void)history_call(&history, 0, 10, &request, false);
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
     complains("never ended");
 }
 
@@ -267,7 +267,7 @@ static void a_compaction(uint64_t read_ns)
     commit_put(2, 2);
     compact(3, 3, 50, 60);
     get_call_at(4, read_ns, 3, "v", 2);
-    history_check(&history, &checkers);
+    history_check(&history, &checkers, NULL);
 }
 
 static void a_read_beside_a_compaction(void **state)

@@ -563,6 +563,8 @@ static void on_end(void *arg, const struct kv_session_answer *answer)
     history_return(&sim->history, number, sim->now_ns, answer->status, answer->reply);
     call = &sim->history.calls[number];
     client = &sim->clients[call->client];
+    sim->known_revision =
+        call->revision > sim->known_revision ? call->revision : sim->known_revision;
     client->n_pending--;
     if (call->recorded != SIZE_MAX) {
         record_end(sim, client, call, answer);

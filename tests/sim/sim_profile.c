@@ -232,6 +232,21 @@ static void choose_queues(struct sim *sim)
     }
 }
 
+static void choose_followers(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+    Kv__Watch watch = KV__WATCH__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_WATCH;
+    request.watch = &watch;
+    if (kv_command_classify(&request) != KV_COMMAND_UNSUPPORTED &&
+        sim_random(sim, SIM_RANDOM_FOLLOW, 2) == 0) {
+        profile->n_followers = 1 + (unsigned)sim_random(sim, SIM_RANDOM_FOLLOW, SIM_FOLLOWERS_MAX);
+        profile->slow_follow_percent = (unsigned)sim_random(sim, SIM_RANDOM_FOLLOW, 100);
+    }
+}
+
 void sim_profile_choose(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -249,6 +264,7 @@ void sim_profile_choose(struct sim *sim)
     choose_snapshots(sim);
     choose_sessions(sim);
     choose_queues(sim);
+    choose_followers(sim);
     choose_faults(sim);
     choose_swarm(sim);
     if (sim->options.n_nodes) {
