@@ -2,7 +2,6 @@
  * their allocators, pins and reclamation do. Live data has the first claim: history gets what is
  * left of the limit, and when that is nothing, commands that make the live data larger are refused.
  */
-#include "common/reached.h"
 #include "server/machine/machine_internal.h"
 
 #include <inttypes.h>
@@ -41,7 +40,6 @@ int kv_machine_check_space(const struct kv_machine *machine,
     if (limit == 0 || live + machine->sessions.bytes <= limit || live <= live_before) {
         return 0;
     }
-    KV_REACHED("data-limit");
     answer->hint.limit = (char *)(uintptr_t) "data-limit";
     answer->hint.limit_value = limit;
     return kv_error_set(&answer->error,
