@@ -42,6 +42,7 @@ void kv_wait_expire(struct kv_machine *machine)
         if (!waiter || waiter->deadline_ms > machine->cluster_time_ms) {
             return;
         }
+        KV_REACHED("waiter-late");
         end_without(machine, waiter, KV_DEADLINE, "no element came in time; nothing was done");
     }
 }
@@ -87,6 +88,7 @@ int kv_run_session_cancel(struct kv_machine *machine,
     kv__done_result__init(&answer->result.done);
     answer->result.done.done = waiter != NULL;
     if (waiter) {
+        KV_REACHED("waiter-cancelled");
         end_without(machine, waiter, KV_DEADLINE, "canceled while it waited; nothing was done");
     }
     KV_ANSWER(answer, SESSION_CANCEL, session_cancel, done);
@@ -174,6 +176,7 @@ static void serve(struct kv_machine *machine, struct kv_waiter *waiter)
     pop.end = waiter->last_end ? KV__LIST_END__LIST_RIGHT : KV__LIST_END__LIST_LEFT;
     request.command_case = KV__REQUEST__COMMAND_LIST_POP;
     request.list_pop = &pop;
+    KV_REACHED("waiter-served");
     kv_machine_answer(machine, &request, KV_COMMAND_WRITE, on_served, &serving);
     kv_waiters_remove(&machine->waiters, waiter);
 }

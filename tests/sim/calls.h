@@ -8,6 +8,7 @@
 #include "server/machine/machine.h"
 
 struct checkers;
+struct truth;
 
 struct history_call {
     unsigned client;
@@ -31,6 +32,7 @@ struct history_call {
     unsigned n_committed;
     unsigned n_effects; /* entries that it made a revision with */
     bool is_explained;
+    uint64_t first_wait, last_wait; /* ids of tries of a pop that waited; 0: none did */
 };
 
 /* Tries: ids that the session chose, by client and number. */
@@ -68,7 +70,8 @@ uint64_t history_hash_pairs(uint64_t hash, const Kv__RangeResult *result);
 
 /* Runs the committed log through a fresh machine and compares: each write that was answered is in
  * the log once with that answer, what was refused is not; each read answers from the state of its
- * revision; no answer is older than what was known when it was asked. */
-void history_check(struct history *history, struct checkers *checkers);
+ * revision; no answer is older than what was known when it was asked. truth: gets what happened;
+ * NULL: nobody wants to know. */
+void history_check(struct history *history, struct checkers *checkers, struct truth *truth);
 
 #endif

@@ -1,8 +1,6 @@
 /* Each checker of the simulator is shown what it must not accept, and what it must. */
-#include "tests/sim/calls.h"
 #include "tests/sim/checkers.h"
 
-#include "proto/entry.h"
 #include "raft/replica.h"
 
 #include <setjmp.h>
@@ -27,13 +25,11 @@ static uint64_t term_of(const void *arg, uint64_t index)
 }
 
 static struct checkers checkers;
-static struct history history;
 
 static int set_up(void **state)
 {
     (void)state;
     checkers_init(&checkers, 3);
-    history_init(&history);
     return 0;
 }
 
@@ -41,7 +37,6 @@ static int tear_down(void **state)
 {
     (void)state;
     checkers_deinit(&checkers);
-    history_deinit(&history);
     return 0;
 }
 
@@ -517,188 +512,6 @@ static void bound_is_passed(void **state)
     complains("things is 6");
 }
 
-/* ---------------------------------------------------------------- histories */
-
-static char key_bytes[] = "k";
-
-static uint64_t id_of(uint64_t number)
-{
-    return number << HISTORY_ID_SLOT_BITS;
-}
-
-static Kv__Request put_request(Kv__Put *put, const char *value, uint64_t id)
-{
-    Kv__Request request = KV__REQUEST__INIT;
-
-    kv__put__init(put);
-    put->key = (ProtobufCBinaryData){1, (uint8_t *)key_bytes};
-    put->value = (ProtobufCBinaryData){strlen(value), (uint8_t *)(uintptr_t)value};
-    request.id = id;
-    request.command_case = KV__REQUEST__COMMAND_PUT;
-    request.put = put;
-    return request;
-}
-
-/* Puts the request into the log. */
-static void commit(uint64_t index, const Kv__Request *request)
-{
-    uint8_t packed[256], data[512];
-    size_t size = kv__request__pack(request, packed);
-    size_t length = kv_entry_write_head(data, KV_MACHINE_VERSION, 1000);
-
-    length += kv_entry_write_request(data + length, kv_slice_of(packed, size));
-    checkers_applies(&checkers, 1, index, 1, KV_ENTRY_COMMAND, kv_slice_of(data, length));
-}
-
-/* A put that was called, and answered as the first of the log would be. */
-static size_t put_call(uint64_t number, uint64_t called_ns, uint64_t returned_ns, int64_t revision)
-{
-    Kv__Put put;
-    Kv__Request request = put_request(&put, "v", id_of(number));
-    Kv__Reply reply = KV__REPLY__INIT;
-    Kv__PutResult result = KV__PUT_RESULT__INIT;
-    size_t call = history_call(&history, 0, called_ns, &request, false);
-
-    history_try(&history, 0, request.id, call);
-    reply.id = request.id;
-    reply.revision = revision;
-    reply.result_case = KV__REPLY__RESULT_PUT;
-    reply.put = &result;
-    result.version = revision - 1;
-    history_return(&history, call, returned_ns, 0, &reply);
-    return call;
-}
-
-static void commit_put(uint64_t index, uint64_t number)
-{
-    Kv__Put put;
-    Kv__Request request = put_request(&put, "v", id_of(number));
-
-    commit(index, &request);
-}
-
-static void get_call(uint64_t number, uint64_t called_ns, int64_t revision, const char *value)
-{
-    Kv__Get get = KV__GET__INIT;
-    Kv__Request request = KV__REQUEST__INIT;
-    Kv__Reply reply = KV__REPLY__INIT;
-    Kv__GetResult result = KV__GET_RESULT__INIT;
-    Kv__KeyValue kv = KV__KEY_VALUE__INIT;
-    size_t call;
-
-    get.key = (ProtobufCBinaryData){1, (uint8_t *)key_bytes};
-    request.id = id_of(number);
-    request.command_case = KV__REQUEST__COMMAND_GET;
-    request.get = &get;
-    call = history_call(&history, 0, called_ns, &request, false);
-    reply.id = request.id;
-    reply.revision = revision;
-    reply.result_case = KV__REPLY__RESULT_GET;
-    reply.get = &result;
-    result.kv = &kv;
-    kv.key = get.key;
-    kv.value = (ProtobufCBinaryData){strlen(value), (uint8_t *)(uintptr_t)value};
-    kv.type = KV__TYPE__TYPE_STRING;
-    kv.create_revision = 2;
-    kv.mod_revision = revision;
-    kv.version = revision - 1;
-    history_return(&history, call, called_ns + 1, 0, &reply);
-}
-
-static void good_history(void **state)
-{
-    (void)state;
-    put_call(1, 10, 20, 2);
-    commit_put(1, 1);
-    get_call(2, 30, 2, "v");
-    put_call(3, 40, 50, 3);
-    commit_put(2, 3);
-    history_check(&history, &checkers);
-    is_content();
-}
-
-static void acknowledged_write_is_lost(void **state)
-{
-    (void)state;
-    put_call(1, 10, 20, 2);
-    history_check(&history, &checkers);
-    complains("is not in the log");
-}
-
-static void write_is_done_twice(void **state)
-{
-    (void)state;
-    put_call(1, 10, 20, 2);
-    commit_put(1, 1);
-    commit_put(2, 1);
-    history_check(&history, &checkers);
-    complains("in the log twice");
-}
-
-static void refused_write_is_done(void **state)
-{
-    Kv__Put put;
-    Kv__Request request = put_request(&put, "v", id_of(1));
-    size_t call = history_call(&history, 0, 10, &request, false);
-
-    (void)state;
-    history_try(&history, 0, request.id, call);
-    history_return(&history, call, 20, KV_BUSY, NULL);
-    commit_put(1, 1);
-    history_check(&history, &checkers);
-    complains("was refused (BUSY) and is in the log");
-}
-
-static void invented_request(void **state)
-{
-    (void)state;
-    commit_put(1, 1);
-    history_check(&history, &checkers);
-    complains("nobody sent");
-}
-
-static void wrong_answer_to_a_write(void **state)
-{
-    (void)state;
-    put_call(1, 10, 20, 3);
-    commit_put(1, 1);
-    history_check(&history, &checkers);
-    complains("the log says");
-}
-
-static void wrong_answer_to_a_read(void **state)
-{
-    (void)state;
-    put_call(1, 10, 20, 2);
-    commit_put(1, 1);
-    get_call(2, 30, 2, "w");
-    history_check(&history, &checkers);
-    complains("where the log says otherwise");
-}
-
-static void stale_read(void **state)
-{
-    (void)state;
-    put_call(1, 10, 20, 2);
-    commit_put(1, 1);
-    put_call(2, 30, 40, 3);
-    commit_put(2, 2);
-    get_call(3, 50, 2, "v");
-    history_check(&history, &checkers);
-    complains("stale: get");
-}
-
-static void call_without_end(void **state)
-{
-    Kv__Put put;
-    Kv__Request request = put_request(&put, "v", id_of(1));
-
-    (void)state;
-    (void)history_call(&history, 0, 10, &request, false);
-    history_check(&history, &checkers);
-    complains("never ended");
-}
-
 #define WITH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -741,15 +554,6 @@ int main(void)
         WITH(recovery_with_a_gap),
         WITH(leader_with_a_snapshot),
         WITH(bound_is_passed),
-        WITH(good_history),
-        WITH(acknowledged_write_is_lost),
-        WITH(write_is_done_twice),
-        WITH(refused_write_is_done),
-        WITH(invented_request),
-        WITH(wrong_answer_to_a_write),
-        WITH(wrong_answer_to_a_read),
-        WITH(stale_read),
-        WITH(call_without_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

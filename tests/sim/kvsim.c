@@ -394,6 +394,7 @@ static void print_summary(const struct totals *totals, double seconds)
            counts->reads,
            counts->refused,
            counts->unknown);
+    printf("%" PRIu64 " streams of %" PRIu64 " items; ", counts->streams, counts->stream_items);
     printf("%" PRIu64 " starts, %" PRIu64 " recoveries cut short, %" PRIu64
            " damaged disks refused, %" PRIu64 " snapshots, %" PRIu64 " installed; faults:",
            counts->restarts,

@@ -6,6 +6,8 @@
 #include "proto/entry.h"
 #include "raft/replica.h"
 #include "tests/sim/checkers.h"
+#include "tests/sim/queues.h"
+#include "tests/sim/truth.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,6 +19,8 @@ struct oracle {
     struct history *history;
     struct checkers *checkers;
     struct kv_machine *machine;
+    struct truth *truth;  /* NULL: nobody wants it */
+    bool time_has_passed; /* what is due in this entry has ended */
     uint64_t index;
     /* calls that read, by the revision of their answers */
     struct history_call **reads;
@@ -49,9 +53,8 @@ struct expected {
     Kv__Code code;
 };
 
-static void on_write(void *arg, Kv__Reply *reply)
+static void compare(struct expected *expected, Kv__Reply *reply)
 {
-    struct expected *expected = arg;
     size_t size;
     uint8_t *packed;
 
@@ -66,18 +69,25 @@ static void on_write(void *arg, Kv__Reply *reply)
     free(packed);
 }
 
-static bool nothing_was_done(const struct history_call *call)
+static void on_write(void *arg, Kv__Reply *reply)
 {
-    enum kv_retry retry = kv_status_retry(call->status);
+    compare(arg, reply);
+}
 
-    return call->has_returned && call->status != 0 &&
-           (retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE);
+static bool is_refusal(int status)
+{
+    enum kv_retry retry = kv_status_retry(status);
+
+    return status != 0 && (retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE);
 }
 
 static void
 check_write(struct oracle *oracle, struct history_call *call, const struct expected *expected)
 {
-    call->n_committed++;
+    /* What the machine itself refuses may be asked again, and is no try that counts. */
+    bool is_refused = is_refusal(-(int)expected->code);
+
+    call->n_committed += !is_refused;
     call->n_effects += expected->has_effect;
     if (call->n_committed > 1 && !call->repeatable && !expected->is_stamped) {
         checkers_fail(oracle->checkers,
@@ -93,7 +103,8 @@ check_write(struct oracle *oracle, struct history_call *call, const struct expec
                       call->client,
                       oracle->index);
     }
-    if (nothing_was_done(call) && (expected->has_effect || !expected->is_stamped)) {
+    if (call->has_returned && is_refusal(call->status) &&
+        (expected->has_effect || !(expected->is_stamped || is_refused))) {
         checkers_fail(oracle->checkers,
                       "%s of client %u was refused (%s) and is in the log at entry %" PRIu64,
                       name_of(call),
@@ -120,6 +131,28 @@ check_write(struct oracle *oracle, struct history_call *call, const struct expec
     }
 }
 
+/* A try of a pop that waits now: the first, or one that joins the earlier ones. */
+static void note_wait(struct oracle *oracle, const Kv__Request *request, struct history_call *call)
+{
+    call->first_wait = call->first_wait ? call->first_wait : request->id;
+    call->last_wait = request->id;
+    (void)kv_machine_tag_waiter(oracle->machine, request->session, call);
+}
+
+/* Whichever of its tries is told (nodes know the one that came by them): the answer is the same. */
+static void on_wake(void *arg, void *tag, Kv__Reply *reply)
+{
+    struct oracle *oracle = arg;
+    struct history_call *call = tag;
+    struct expected expected = {.call = call, .is_stamped = true, .has_effect = reply->code == 0};
+
+    if (call->reply_id >= call->first_wait && call->reply_id <= call->last_wait) {
+        expected.id = call->reply_id;
+    }
+    compare(&expected, reply);
+    check_write(oracle, call, &expected);
+}
+
 static void note_id(struct oracle *oracle, uint64_t id)
 {
     if (oracle->n_ids == oracle->ids_capacity) {
@@ -128,6 +161,38 @@ static void note_id(struct oracle *oracle, uint64_t id)
         KV_ASSERT(oracle->ids);
     }
     oracle->ids[oracle->n_ids++] = id;
+}
+
+static void look(struct oracle *oracle, bool by_time)
+{
+    if (oracle->truth) {
+        truth_look(oracle->truth, oracle->machine, by_time);
+    }
+}
+
+/* Ends what is due, as the first command of the entry would: by one of a session that never was,
+ * which is refused, so that what time has done is told from what the command does. */
+static void let_time_pass(struct oracle *oracle)
+{
+    static uint8_t nobody[] = "\xff";
+    ProtobufCBinaryData key = {1, nobody};
+    Kv__Touch touch = KV__TOUCH__INIT;
+    Kv__SessionStamp stamp = KV__SESSION_STAMP__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    if (oracle->time_has_passed) {
+        return;
+    }
+    touch.n_keys = 1;
+    touch.keys = &key;
+    request.command_case = KV__REQUEST__COMMAND_TOUCH;
+    request.touch = &touch;
+    stamp.session_id = UINT64_MAX;
+    stamp.sequence = 1;
+    request.session = &stamp;
+    kv_machine_execute(oracle->machine, &request, NULL, NULL);
+    oracle->time_has_passed = true;
+    look(oracle, true);
 }
 
 static void run_request(struct oracle *oracle, struct kv_slice bytes)
@@ -142,6 +207,10 @@ static void run_request(struct oracle *oracle, struct kv_slice bytes)
             oracle->checkers, "entry %" PRIu64 " holds a request that is none", oracle->index);
         return;
     }
+    /* Renewals come before what their time would end. */
+    if (request->command_case != KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE) {
+        let_time_pass(oracle);
+    }
     call = history_find(oracle->history, request->id);
     if (!call) {
         checkers_fail(oracle->checkers,
@@ -153,12 +222,14 @@ static void run_request(struct oracle *oracle, struct kv_slice bytes)
         note_id(oracle, request->id);
         expected.is_stamped = request->session != NULL;
         revision = kv_machine_revision(oracle->machine);
-        kv_machine_execute(oracle->machine, request, on_write, &expected);
-        expected.has_effect = kv_machine_revision(oracle->machine) != revision;
-        if (!call->internal) {
+        if (!kv_machine_execute(oracle->machine, request, on_write, &expected)) {
+            note_wait(oracle, request, call);
+        } else if (!call->internal) {
+            expected.has_effect = kv_machine_revision(oracle->machine) != revision;
             check_write(oracle, call, &expected);
         }
     }
+    look(oracle, false);
     kv__request__free_unpacked(request, NULL);
 }
 
@@ -178,9 +249,11 @@ static void run_entry(struct oracle *oracle)
         checkers_fail(oracle->checkers, "entry %" PRIu64 " is malformed", oracle->index);
         return;
     }
+    oracle->time_has_passed = false;
     while (kv_entry_read_request(&reader, &request) == 1) {
         run_request(oracle, request);
     }
+    let_time_pass(oracle);
     kv_machine_end(oracle->machine);
     if (entry->has_state && kv_machine_state_hash(oracle->machine) != entry->state_hash) {
         checkers_fail(oracle->checkers,
@@ -367,17 +440,94 @@ static bool has_order(const struct history_call *call)
     return call->is_explained && !call->serializable && call->cls != KV_COMMAND_STREAM;
 }
 
+/* The revision in the past that a read asked for; 0: none. */
+static int64_t past_of(const struct history_call *call)
+{
+    Kv__Request *request;
+    const ProtobufCFieldDescriptor *field, *asked;
+    int64_t revision = 0;
+
+    if (call->cls != KV_COMMAND_READ || call->serializable || call->status != 0) {
+        return 0;
+    }
+    request = kv__request__unpack(NULL, call->request.size, call->request.data);
+    KV_ASSERT(request);
+    field =
+        protobuf_c_message_descriptor_get_field(&kv__request__descriptor, request->command_case);
+    asked = protobuf_c_message_descriptor_get_field_by_name(field->descriptor, "at_revision");
+    if (asked) {
+        const uint8_t *body = *(uint8_t *const *)(const void *)((uint8_t *)request + field->offset);
+
+        memcpy(&revision, body + asked->offset, sizeof revision);
+    }
+    kv__request__free_unpacked(request, NULL);
+    return revision;
+}
+
+/* The oldest revision that an answered compaction left; 0: it is none. */
+static int64_t oldest_of(const struct history_call *call)
+{
+    Kv__Reply *reply = call->status == 0 && call->cls == KV_COMMAND_WRITE
+                           ? kv__reply__unpack(NULL, call->reply.size, call->reply.data)
+                           : NULL;
+    int64_t oldest = reply && reply->result_case == KV__REPLY__RESULT_COMPACT
+                         ? reply->compact->oldest_revision
+                         : 0;
+
+    if (reply) {
+        kv__reply__free_unpacked(reply, NULL);
+    }
+    return oldest;
+}
+
+struct order {
+    struct oracle *oracle;
+    int64_t known;    /* newest revision that was told so far */
+    int64_t oldest;   /* that a compaction told */
+    int64_t *floors;  /* by call: what was known when it was asked */
+    int64_t *oldests; /* likewise */
+};
+
+static void check_return(struct order *order, const struct history_call *call)
+{
+    size_t number = (size_t)(call - order->oracle->history->calls);
+    int64_t oldest = oldest_of(call);
+    int64_t past = order->oldests[number] > 0 ? past_of(call) : 0;
+
+    if (call->revision < order->floors[number]) {
+        checkers_fail(order->oracle->checkers,
+                      "stale: %s of client %u was answered at revision %" PRId64
+                      ", revision %" PRId64 " was known when it was asked",
+                      name_of(call),
+                      call->client,
+                      call->revision,
+                      order->floors[number]);
+    }
+    if (past > 0 && past < order->oldests[number]) {
+        checkers_fail(order->oracle->checkers,
+                      "%s of client %u was answered from revision %" PRId64
+                      ", before it was asked a compaction had left %" PRId64,
+                      name_of(call),
+                      call->client,
+                      past,
+                      order->oldests[number]);
+    }
+    order->known = call->revision > order->known ? call->revision : order->known;
+    order->oldest = oldest > order->oldest ? oldest : order->oldest;
+}
+
 /* The revision of an answer says where in the one order of all commands it stands: not before what
  * had been answered when it was asked. */
 static void check_real_time(struct oracle *oracle)
 {
     struct history *history = oracle->history;
     struct moment *moments = malloc((2 * history->n_calls + 1) * sizeof *moments);
-    int64_t *floors = calloc(history->n_calls + 1, sizeof *floors);
-    int64_t known = 0;
+    struct order order = {.oracle = oracle};
     size_t n = 0;
 
-    KV_ASSERT(moments && floors);
+    order.floors = calloc(history->n_calls + 1, sizeof *order.floors);
+    order.oldests = calloc(history->n_calls + 1, sizeof *order.oldests);
+    KV_ASSERT(moments && order.floors && order.oldests);
     for (size_t i = 0; i < history->n_calls; i++) {
         struct history_call *call = &history->calls[i];
 
@@ -388,26 +538,18 @@ static void check_real_time(struct oracle *oracle)
     }
     qsort(moments, n, sizeof *moments, by_time);
     for (size_t i = 0; i < n; i++) {
-        struct history_call *call = moments[i].call;
-        size_t number = (size_t)(call - history->calls);
+        size_t number = (size_t)(moments[i].call - history->calls);
 
-        if (!moments[i].is_return) {
-            floors[number] = known;
-            continue;
+        if (moments[i].is_return) {
+            check_return(&order, moments[i].call);
+        } else {
+            order.floors[number] = order.known;
+            order.oldests[number] = order.oldest;
         }
-        if (call->revision < floors[number]) {
-            checkers_fail(oracle->checkers,
-                          "stale: %s of client %u was answered at revision %" PRId64
-                          ", revision %" PRId64 " was known when it was asked",
-                          name_of(call),
-                          call->client,
-                          call->revision,
-                          floors[number]);
-        }
-        known = call->revision > known ? call->revision : known;
     }
     free(moments);
-    free(floors);
+    free(order.floors);
+    free(order.oldests);
 }
 
 /* ---------------------------------------------------------------- all */
@@ -459,11 +601,12 @@ static void check_calls(struct oracle *oracle)
     }
 }
 
-void history_check(struct history *history, struct checkers *checkers)
+void history_check(struct history *history, struct checkers *checkers, struct truth *truth)
 {
-    struct oracle oracle = {.history = history, .checkers = checkers};
+    struct oracle oracle = {.history = history, .checkers = checkers, .truth = truth};
 
     KV_ASSERT(kv_machine_open(&oracle.machine) == 0);
+    kv_machine_on_wake(oracle.machine, on_wake, &oracle);
     collect_reads(&oracle);
     check_reads(&oracle);
     for (uint64_t index = 1; index <= checkers->n_entries && !checkers->has_failed; index++) {
@@ -490,6 +633,7 @@ void history_check(struct history *history, struct checkers *checkers)
     check_ids(&oracle);
     check_calls(&oracle);
     check_real_time(&oracle);
+    queues_check(history, oracle.machine, checkers);
     kv_machine_close(oracle.machine);
     free(oracle.reads);
     free(oracle.ids);

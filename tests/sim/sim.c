@@ -267,6 +267,7 @@ struct sim *sim_new(const struct sim_options *options)
     checkers_init(&sim->checkers, sim->profile.n_nodes);
     history_init(&sim->history);
     kv_arena_init(&sim->typed, TYPED_BYTES_MAX);
+    sim->known_revision = 1;
     KV_ASSERT(kv_history_open(RECORDED_MAX, RECORDED_BYTES_MAX, &sim->recorded) == 0);
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         snprintf(sim->addresses[i - 1], sizeof sim->addresses[0], "node%u:4700", i);
@@ -311,6 +312,7 @@ void sim_free(struct sim *sim)
         }
     }
     sim_server_free(sim);
+    sim_follow_free(sim);
     free_memory(sim);
     checkers_deinit(&sim->checkers);
     history_deinit(&sim->history);
@@ -449,6 +451,7 @@ static bool run_until(struct sim *sim, bool (*condition)(struct sim *sim), uint6
 static bool is_whole(struct sim *sim)
 {
     uint64_t applied = 0;
+    int64_t revision = 0;
     unsigned n_leaders = 0;
 
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
@@ -468,6 +471,10 @@ static bool is_whole(struct sim *sim)
             return false;
         }
         applied = status.applied_index;
+        revision = kv_machine_revision(node->node->machine);
+    }
+    if (sim->load_ended && !sim_follow_is_caught_up(sim, revision)) {
+        return false;
     }
     for (unsigned i = 0; i < sim->profile.n_clients && !sim->load_ended; i++) {
         if (sim->clients[i].healed_writes == 0) {
@@ -562,7 +569,8 @@ static void check_end(struct sim *sim)
     }
     sim_snapshots_check_end(sim);
     checkers_log_matching(&sim->checkers);
-    history_check(&sim->history, &sim->checkers);
+    history_check(&sim->history, &sim->checkers, sim->profile.n_followers > 0 ? &sim->truth : NULL);
+    sim_follow_check(sim);
     if (!sim->profile.repeats) {
         judge(sim);
     }
@@ -576,6 +584,7 @@ bool sim_run(struct sim *sim)
     for (unsigned i = 0; i < sim->profile.n_clients; i++) {
         sim_client_open(sim, i);
     }
+    sim_follow_begin(sim);
     sim->end_ns = sim->now_ns + sim->profile.duration_ms * SIM_MS;
     sim_faults_begin(sim);
     (void)run_until(sim, NULL, sim->profile.duration_ms);

@@ -13,6 +13,7 @@
 #include "tests/sim/calls.h"
 #include "tests/sim/check.h"
 #include "tests/sim/checkers.h"
+#include "tests/sim/follow.h"
 #include "tests/support/fake_disk.h"
 
 #include <stdio.h>
@@ -20,6 +21,8 @@
 enum {
     SIM_NODES_MAX = 7,
     SIM_CLIENTS_MAX = 8,
+    SIM_FOLLOWERS_MAX = 4, /* behind the clients, as peers of connections */
+    SIM_STREAMS_MAX = 3,   /* of each */
     SIM_NOTES = 512,
     SIM_LANES = 3,
     SIM_FILES_MAX = 512
@@ -92,12 +95,17 @@ struct sim_profile {
     unsigned session_ttl_ms; /* 0: writes are not exactly-once */
     unsigned
         types_percent; /* of commands: on keys of all types, which the log judges; 0: strings */
-    unsigned counters_percent; /* of the others: on counters, which the search judges */
-    unsigned txn_percent;      /* of those of all types: transactions */
-    unsigned type_keys;        /* of each type */
-    unsigned elements;         /* that collections choose from */
-    char types[8];             /* a letter for each that is in the mix */
-    bool repeats;              /* some puts may be done twice; what the search allows is once */
+    unsigned counters_percent;    /* of the others: on counters, which the search judges */
+    unsigned txn_percent;         /* of those of all types: transactions */
+    unsigned type_keys;           /* of each type */
+    unsigned elements;            /* that collections choose from */
+    char types[8];                /* a letter for each that is in the mix */
+    unsigned queue_percent;       /* of commands: pushes and pops, also such that wait; 0: none */
+    unsigned queues;              /* lists that they are on */
+    bool has_data_limit;          /* it is set now and then */
+    unsigned n_followers;         /* clients that watch */
+    unsigned slow_follow_percent; /* of their streams: they give little credit */
+    bool repeats;                 /* some puts may be done twice; what the search allows is once */
 };
 extern const char *const sim_profile_names[];
 
@@ -142,6 +150,8 @@ enum sim_stream {
     SIM_RANDOM_SWARM = SIM_RANDOM_FAULT + SIM_FAULTS, /* who is struck, who only reads */
     SIM_RANDOM_KEYS,                                  /* how many there are */
     SIM_RANDOM_TYPES,                                 /* what is done with keys of all types */
+    SIM_RANDOM_QUEUES,                                /* pops that wait, limits, compaction */
+    SIM_RANDOM_FOLLOW,                                /* what is watched, and how */
     SIM_RANDOM_STREAMS
 };
 
@@ -242,7 +252,30 @@ struct sim_client {
     uint64_t n_commands;
     uint64_t healed_writes; /* acknowledged since the faults have ended */
     uint64_t last_id;       /* to cancel */
+    uint64_t waiting_id;    /* of its newest pop that waits, or did */
+    uint64_t n_pushed;      /* values, each like no other */
     uint64_t heard_from;    /* node and its incarnation, while an answer is handled */
+};
+
+/* What a follower wants to know for the whole run: streams of it follow each other. */
+struct sim_interest {
+    uint8_t *request; /* packed */
+    size_t request_size;
+    struct followed *now; /* NULL: it is not open */
+    uint64_t id;
+    int64_t next; /* revision to go on with; 0: now */
+    bool is_slow;
+};
+
+struct sim_follower {
+    struct sim *sim;
+    unsigned id;   /* from 0 */
+    uint64_t conn; /* number; 0: none */
+    bool is_ready; /* the server has said hello */
+    uint64_t heard_ns, last_id;
+    struct kv_buf in;
+    struct sim_interest streams[SIM_STREAMS_MAX];
+    unsigned n_streams;
 };
 
 struct sim_note {
@@ -255,7 +288,7 @@ struct sim_counts {
     uint64_t faults[SIM_FAULTS];
     uint64_t events, messages, commands, acknowledged_writes, unknown, refused, reads;
     uint64_t restarts, recoveries_cut, refusals, entries, snapshots, installs, simulated_ns,
-        keys_given_up;
+        keys_given_up, streams, stream_items;
 };
 
 struct sim {
@@ -277,6 +310,12 @@ struct sim {
     struct kv_node_member members[SIM_NODES_MAX];
     char addresses[SIM_NODES_MAX][32];
     struct sim_client clients[SIM_CLIENTS_MAX];
+    struct sim_follower followers[SIM_FOLLOWERS_MAX];
+    struct followed **followed; /* all streams that ever were */
+    size_t n_followed, followed_capacity;
+    struct kv_arena follow_arena;
+    struct truth truth;
+    int64_t known_revision;  /* newest that anybody was told of */
     struct sim_conn **conns; /* by number - 1 */
     size_t n_conns, conns_capacity;
     struct sim_op *free_ops;
@@ -370,6 +409,17 @@ void sim_client_open(struct sim *sim, unsigned id);
 void sim_client_on_event(struct sim *sim, struct sim_event *event);
 void sim_client_pump(struct sim_client *client);
 void sim_client_reset(struct sim_client *client);
+/* Bytes, or none: it closes. */
+void sim_client_send(struct sim *sim, struct sim_conn *conn, struct kv_slice bytes);
+
+/* sim_follow.c */
+void sim_follow_begin(struct sim *sim);
+void sim_follow_free(struct sim *sim);
+void sim_follow_on_event(struct sim *sim, const struct sim_event *event);
+/* All are open and have told everything up to the revision. */
+bool sim_follow_is_caught_up(const struct sim *sim, int64_t revision);
+/* Judges all streams by the truth. */
+void sim_follow_check(struct sim *sim);
 
 /* sim_load.c */
 void sim_load_next(struct sim_client *client);
@@ -379,6 +429,12 @@ bool sim_load_snapshot(struct sim_client *client);
 /* sim_types.c */
 /* A command on keys of all types, or a transaction of them; in the arena. */
 void sim_types_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request);
+
+/* sim_queue.c */
+/* A push or a pop, also one that waits or is ended while it does; in the arena. False: not now. */
+bool sim_queue_draft(struct sim_client *client, struct kv_arena *arena, Kv__Request *request);
+/* The client gives up its newest pop that waits. */
+void sim_queue_give_up(struct sim_client *client);
 
 /* sim_fault.c */
 void sim_faults_begin(struct sim *sim);

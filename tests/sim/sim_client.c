@@ -20,7 +20,7 @@ static uint64_t delay_ns(struct sim *sim)
 
 /* ---------------------------------------------------------------- out */
 
-static void send_to_server(struct sim *sim, struct sim_conn *conn, struct kv_slice bytes)
+void sim_client_send(struct sim *sim, struct sim_conn *conn, struct kv_slice bytes)
 {
     struct sim_event event = {.kind = SIM_EV_TO_SERVER,
                               .node = (uint8_t)conn->node,
@@ -103,7 +103,7 @@ static void close_conn(struct sim_client *client, unsigned endpoint)
     struct sim_conn *conn = sim_conn_of(client->sim, client->conns[endpoint]);
 
     if (conn) {
-        send_to_server(client->sim, conn, (struct kv_slice){0});
+        sim_client_send(client->sim, conn, (struct kv_slice){0});
     }
     client->conns[endpoint] = 0;
 }
@@ -141,7 +141,7 @@ void sim_client_pump(struct sim_client *client)
         kv_buf_init(&buf, KV_CLIENT_OUT_BYTES_MAX + KV_REQUEST_BYTES_MAX);
         if (conn && kv_session_take_output(client->session, i, &buf)) {
             note_tries(client, kv_slice_of(buf.data, buf.size));
-            send_to_server(sim, conn, kv_slice_of(buf.data, buf.size));
+            sim_client_send(sim, conn, kv_slice_of(buf.data, buf.size));
         }
         kv_buf_deinit(&buf);
     }
@@ -196,6 +196,10 @@ void sim_client_on_event(struct sim *sim, struct sim_event *event)
 {
     struct sim_client *client = &sim->clients[event->peer];
 
+    if (event->peer >= SIM_CLIENTS_MAX) {
+        sim_follow_on_event(sim, event);
+        return;
+    }
     switch ((enum sim_event_kind)event->kind) {
     case SIM_EV_CLIENT_CONNECT:
         on_connect(client, event);

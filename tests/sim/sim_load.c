@@ -3,6 +3,7 @@
 #include "tests/sim/sim.h"
 
 #include "common/assert.h"
+#include "common/reached.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -40,6 +41,7 @@ struct draft {
         Kv__ConfigList config_list;
         Kv__ConfigGet config_get;
         Kv__ConfigSet config_set;
+        Kv__Compact compact;
         Kv__Status status;
         Kv__MemberList member_list;
         Kv__LeaderTransfer leader_transfer;
@@ -124,7 +126,7 @@ static Kv__KeyRange *range(struct draft *draft)
     case 0:
         /* Keys of all types lie before these two kinds, and are not the model's. */
         draft->range.special = KV__KEY_RANGE__SPECIAL__ALL;
-        if (draft->sim->profile.types_percent > 0) {
+        if (draft->sim->profile.types_percent > 0 || draft->sim->profile.queue_percent > 0) {
             draft->range.special = KV__KEY_RANGE__SPECIAL__FROM_KEY;
             draft->range.start = (ProtobufCBinaryData){2, (uint8_t *)(uintptr_t) "c/"};
         }
@@ -377,6 +379,35 @@ static void draft_read(struct draft *draft)
 
 /* ---------------------------------------------------------------- rare ones */
 
+static void draft_compact(struct draft *draft)
+{
+    kv__compact__init(&draft->body.compact);
+    draft->body.compact.revision = some_revision(draft);
+    draft->body.compact.revision += draft->body.compact.revision == 0;
+    draft->request.command_case = KV__REQUEST__COMMAND_COMPACT;
+    draft->request.compact = &draft->body.compact;
+}
+
+static void draft_data_limit(struct draft *draft, uint64_t value)
+{
+    Kv__ConfigSet *set = &draft->body.config_set;
+
+    kv__config_set__init(set);
+    set->name = (char *)(uintptr_t) "data-limit";
+    set->value = value;
+    draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
+    draft->request.config_set = set;
+}
+
+/* About as much as there may be. */
+static uint64_t some_data_limit(struct draft *draft)
+{
+    const struct sim_profile *profile = &draft->sim->profile;
+    uint64_t most = profile->n_keys * (uint64_t)(64 + profile->value_max / 2) + 40000;
+
+    return chance(draft, 30) ? 0 : 1 + throw(draft, most);
+}
+
 static void draft_config_set(struct draft *draft)
 {
     static const struct {
@@ -405,7 +436,7 @@ static void draft_snapshot(struct draft *draft)
 
 static void draft_rare(struct draft *draft)
 {
-    switch (throw(draft, 7)) {
+    switch (throw(draft, draft->sim->profile.has_data_limit ? 10 : 8)) {
     case 0:
         kv__config_list__init(&draft->body.config_list);
         draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_LIST;
@@ -436,8 +467,14 @@ static void draft_rare(struct draft *draft)
     case 5:
         draft_snapshot(draft);
         break;
-    default:
+    case 6:
         draft_config_set(draft);
+        break;
+    case 7:
+        draft_compact(draft);
+        break;
+    default:
+        draft_data_limit(draft, some_data_limit(draft));
         break;
     }
 }
@@ -468,6 +505,9 @@ static void count_end(struct sim *sim, struct sim_client *client, const struct h
         client->healed_writes += sim->has_healed;
     }
     sim->counts.reads += call->status == 0 && call->cls != KV_COMMAND_WRITE;
+    if (call->status == KV_NO_SPACE && call->revision > 0) {
+        KV_REACHED("data-limit");
+    }
     sim->counts.unknown += retry == KV_RETRY_UNKNOWN;
     sim->counts.refused += retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE;
 }
@@ -527,6 +567,8 @@ static void on_end(void *arg, const struct kv_session_answer *answer)
     history_return(&sim->history, number, sim->now_ns, answer->status, answer->reply);
     call = &sim->history.calls[number];
     client = &sim->clients[call->client];
+    sim->known_revision =
+        call->revision > sim->known_revision ? call->revision : sim->known_revision;
     client->n_pending--;
     if (call->recorded != SIZE_MAX) {
         record_end(sim, client, call, answer);
@@ -570,6 +612,12 @@ record(struct sim *sim, struct sim_client *client, size_t number, const struct d
     }
 }
 
+static bool waits(const Kv__Request *request)
+{
+    return request->command_case == KV__REQUEST__COMMAND_LIST_POP &&
+           request->list_pop->block_ms > 0;
+}
+
 static void submit(struct sim_client *client, struct draft *draft)
 {
     struct sim *sim = client->sim;
@@ -599,6 +647,7 @@ static void submit(struct sim_client *client, struct draft *draft)
                                 on_end,
                                 (void *)(uintptr_t)number,
                                 &client->last_id) == 0);
+    client->waiting_id = waits(&draft->request) ? client->last_id : client->waiting_id;
     client->n_pending++;
     client->n_commands++;
     sim->counts.commands++;
@@ -634,6 +683,59 @@ static bool draft_typed(struct draft *draft, bool is_write)
     return true;
 }
 
+static bool draft_queue(struct draft *draft)
+{
+    struct sim *sim = draft->sim;
+    unsigned percent = sim->profile.queue_percent;
+
+    if (percent == 0 || sim_random(sim, SIM_RANDOM_QUEUES, 100) >= percent) {
+        return false;
+    }
+    kv_arena_reset(&sim->typed);
+    draft->is_judged = !sim_queue_draft(draft->client, &sim->typed, &draft->request);
+    return !draft->is_judged;
+}
+
+/* Somewhere a limit of the data stands in the way of progress. */
+static bool is_limited(const struct sim *sim)
+{
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        const struct sim_node *node = &sim->nodes[i];
+
+        if (node->is_up && kv_machine_settings_of(node->node->machine)->data_bytes > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* After the faults: writes that must succeed. */
+static void draft_settled(struct draft *draft)
+{
+    if (is_limited(draft->sim)) {
+        draft_data_limit(draft, 0);
+    } else {
+        draft_put(draft);
+        draft->body.put.condition_case = KV__PUT__CONDITION__NOT_SET;
+    }
+}
+
+static void draft_any(struct draft *draft)
+{
+    const struct sim_profile *profile = &draft->sim->profile;
+    bool may_write = draft->client->id >= profile->n_readers;
+    bool is_write;
+
+    if (sim_chance(draft->sim, SIM_RANDOM_LOAD, profile->rare_permille)) {
+        draft_rare(draft);
+        return;
+    }
+    is_write = may_write && chance(draft, profile->write_percent);
+    if (!(may_write && draft_queue(draft)) && !draft_typed(draft, is_write)) {
+        (is_write ? draft_write : draft_read)(draft);
+    }
+}
+
 bool sim_load_snapshot(struct sim_client *client)
 {
     struct draft *draft = draft_new(client);
@@ -651,7 +753,6 @@ void sim_load_next(struct sim_client *client)
 {
     struct sim *sim = client->sim;
     struct draft *draft;
-    bool is_write;
 
     if (sim->load_ended) {
         return;
@@ -662,22 +763,12 @@ void sim_load_next(struct sim_client *client)
          !sim->has_healed)) {
         return;
     }
+    sim_queue_give_up(client);
     if (client->n_pending > 0 && sim_chance(sim, SIM_RANDOM_LOAD, 10)) {
         kv_session_cancel(client->session, sim->now_ns, client->last_id);
         return;
     }
     draft = draft_new(client);
-    if (sim->has_healed) {
-        draft_put(draft);
-        draft->body.put.condition_case = KV__PUT__CONDITION__NOT_SET;
-    } else if (sim_chance(sim, SIM_RANDOM_LOAD, sim->profile.rare_permille)) {
-        draft_rare(draft);
-    } else {
-        is_write =
-            client->id >= sim->profile.n_readers && chance(draft, sim->profile.write_percent);
-        if (!draft_typed(draft, is_write)) {
-            (is_write ? draft_write : draft_read)(draft);
-        }
-    }
+    (sim->has_healed ? draft_settled : draft_any)(draft);
     submit(client, draft);
 }

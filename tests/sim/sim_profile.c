@@ -220,6 +220,33 @@ static void choose_types(struct sim *sim)
     }
 }
 
+/* Pops wait in sessions alone. */
+static void choose_queues(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+
+    profile->has_data_limit = sim_random(sim, SIM_RANDOM_QUEUES, 4) == 0;
+    if (profile->session_ttl_ms > 0 && sim_random(sim, SIM_RANDOM_QUEUES, 5) < 2) {
+        profile->queue_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_QUEUES, 40);
+        profile->queues = 1 + (unsigned)sim_random(sim, SIM_RANDOM_QUEUES, 3);
+    }
+}
+
+static void choose_followers(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+    Kv__Watch watch = KV__WATCH__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    request.command_case = KV__REQUEST__COMMAND_WATCH;
+    request.watch = &watch;
+    if (kv_command_classify(&request) != KV_COMMAND_UNSUPPORTED &&
+        sim_random(sim, SIM_RANDOM_FOLLOW, 2) == 0) {
+        profile->n_followers = 1 + (unsigned)sim_random(sim, SIM_RANDOM_FOLLOW, SIM_FOLLOWERS_MAX);
+        profile->slow_follow_percent = (unsigned)sim_random(sim, SIM_RANDOM_FOLLOW, 100);
+    }
+}
+
 void sim_profile_choose(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -236,6 +263,8 @@ void sim_profile_choose(struct sim *sim)
     choose_types(sim);
     choose_snapshots(sim);
     choose_sessions(sim);
+    choose_queues(sim);
+    choose_followers(sim);
     choose_faults(sim);
     choose_swarm(sim);
     if (sim->options.n_nodes) {

@@ -408,7 +408,11 @@ void sim_server_on_stray(struct sim *sim, struct sim_event *event)
 {
     struct sim_conn *conn = sim_conn_of(sim, event->number);
 
-    if (event->size == 0 || sim->clients[event->peer].conns[conn->endpoint] != event->number) {
+    uint64_t wanted = event->peer < SIM_CLIENTS_MAX
+                          ? sim->clients[event->peer].conns[conn->endpoint]
+                          : sim->followers[event->peer - SIM_CLIENTS_MAX].conn;
+
+    if (event->size == 0 || wanted != event->number) {
         return;
     }
     if (sim->nodes[event->node].is_up) {

@@ -207,9 +207,10 @@ static bool is_called(const ProtobufCFieldDescriptor *field, const char *names)
 }
 
 /* What this version refuses, and what would take the command elsewhere. */
-static bool is_left_out(const ProtobufCFieldDescriptor *field)
+static bool is_left_out(const struct typing *typing, const ProtobufCFieldDescriptor *field)
 {
-    return is_called(field, "ttl_ms lease_id keep block_ms stream credit cursor");
+    return is_called(field, "ttl_ms lease_id keep stream credit cursor") ||
+           (is_called(field, "block_ms") && typing->sim->profile.session_ttl_ms == 0);
 }
 
 static ProtobufCBinaryData bytes_of(const struct typing *typing,
@@ -248,6 +249,9 @@ static uint64_t size_of(const struct typing *typing, const ProtobufCFieldDescrip
 {
     if (is_called(field, "period_ms")) {
         return 10 + 1000 * pick(typing, 3);
+    }
+    if (is_called(field, "block_ms")) {
+        return chance(typing, 30) ? 1 + pick(typing, 2000) : 0;
     }
     if (is_called(field, "rate burst")) {
         return pick(typing, 12) + !chance(typing, 5);
@@ -372,7 +376,7 @@ static void fill(struct typing *typing, ProtobufCMessage *message)
         const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
         uint8_t *member = (uint8_t *)message + field->offset;
 
-        if (is_left_out(field)) {
+        if (is_left_out(typing, field)) {
             continue;
         }
         if (field->label == PROTOBUF_C_LABEL_REPEATED) {

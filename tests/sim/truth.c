@@ -1,0 +1,363 @@
+#include "tests/sim/truth.h"
+
+#include "common/assert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE_BYTES = 1024 * 1024 };
+
+void truth_init(struct truth *truth)
+{
+    *truth = (struct truth){.revision = 1, .oldest = 1};
+    kv_arena_init(&truth->arena, SIZE_MAX);
+}
+
+void truth_deinit(struct truth *truth)
+{
+    free(truth->events);
+    free(truth->keys);
+    kv_arena_deinit(&truth->arena);
+}
+
+/* ---------------------------------------------------------------- memory */
+
+static void *allocate(struct truth *truth, size_t size)
+{
+    void *memory = kv_arena_alloc(&truth->arena, size + 1);
+
+    KV_ASSERT(memory);
+    return memory;
+}
+
+static struct kv_slice copy(struct truth *truth, ProtobufCBinaryData bytes)
+{
+    uint8_t *data = allocate(truth, bytes.len);
+
+    if (bytes.len > 0) {
+        memcpy(data, bytes.data, bytes.len);
+    }
+    return kv_slice_of(data, bytes.len);
+}
+
+static const Kv__KeyValue *copy_pair(struct truth *truth, const Kv__KeyValue *kv)
+{
+    size_t size = kv__key_value__get_packed_size(kv);
+    uint8_t *packed = malloc(size + 1);
+    ProtobufCAllocator allocator;
+    const Kv__KeyValue *result;
+
+    KV_ASSERT(packed);
+    kv__key_value__pack(kv, packed);
+    kv_arena_protobuf_allocator(&truth->arena, &allocator);
+    result = kv__key_value__unpack(&allocator, size, packed);
+    KV_ASSERT(result);
+    free(packed);
+    return result;
+}
+
+static void *grow(void *memory, size_t *capacity, size_t n, size_t size)
+{
+    if (n < *capacity) {
+        return memory;
+    }
+    *capacity = *capacity ? *capacity * 2 : 64;
+    memory = realloc(memory, *capacity * size);
+    KV_ASSERT(memory);
+    return memory;
+}
+
+/* The first key that is not below. */
+static size_t place_of(const struct truth *truth, struct kv_slice key)
+{
+    size_t from = 0, to = truth->n_keys;
+
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+
+        if (kv_slice_compare(truth->keys[middle].key, key) < 0) {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    return from;
+}
+
+static bool is_there(const struct truth *truth, size_t place, struct kv_slice key)
+{
+    return place < truth->n_keys && kv_slice_equal(truth->keys[place].key, key);
+}
+
+/* ---------------------------------------------------------------- contents */
+
+struct reading {
+    struct truth *truth;
+    struct true_content *content;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    const struct true_element *first = a;
+    const struct true_element *second = b;
+    int order = kv_slice_compare(first->name, second->name);
+
+    return order ? order : kv_slice_compare(first->value, second->value);
+}
+
+static void start_content(struct reading *reading, size_t n)
+{
+    struct true_content *content = allocate(reading->truth, sizeof *content);
+
+    content->n = n;
+    content->elements = allocate(reading->truth, n * sizeof *content->elements);
+    memset(content->elements, 0, n * sizeof *content->elements);
+    reading->content = content;
+}
+
+static void read_names(struct reading *reading, const Kv__ElementsResult *result)
+{
+    start_content(reading, result->n_elements);
+    for (size_t i = 0; i < result->n_elements; i++) {
+        reading->content->elements[i].name = copy(reading->truth, result->elements[i]);
+    }
+}
+
+static void read_fields(struct reading *reading, const Kv__HashFieldsResult *result)
+{
+    start_content(reading, result->n_fields);
+    for (size_t i = 0; i < result->n_fields; i++) {
+        reading->content->elements[i].name = copy(reading->truth, result->fields[i]->name);
+        reading->content->elements[i].value = copy(reading->truth, result->fields[i]->value);
+    }
+}
+
+static void read_members(struct reading *reading, const Kv__ZSetMembersResult *result)
+{
+    start_content(reading, result->n_members);
+    for (size_t i = 0; i < result->n_members; i++) {
+        reading->content->elements[i].name = copy(reading->truth, result->members[i]->member);
+        reading->content->elements[i].score = result->members[i]->score;
+    }
+}
+
+static void on_content(void *arg, Kv__Reply *reply)
+{
+    struct reading *reading = arg;
+
+    switch (reply->result_case) {
+    case KV__REPLY__RESULT_HASH_GET_ALL:
+        read_fields(reading, reply->hash_get_all);
+        break;
+    case KV__REPLY__RESULT_LIST_RANGE:
+        read_names(reading, reply->list_range);
+        break;
+    case KV__REPLY__RESULT_SET_MEMBERS:
+        read_names(reading, reply->set_members);
+        break;
+    case KV__REPLY__RESULT_ZSET_RANGE:
+        read_members(reading, reply->zset_range);
+        break;
+    default: /* refused, by a narrow work limit */
+        return;
+    }
+    qsort(reading->content->elements, reading->content->n, sizeof(struct true_element), by_name);
+}
+
+/* NULL: it is no collection, or too large to be read. */
+static const struct true_content *content_of(struct truth *truth,
+                                             struct kv_machine *machine,
+                                             const Kv__KeyValue *kv,
+                                             int64_t at_revision)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__HashGetAll hash = KV__HASH_GET_ALL__INIT;
+    Kv__ListRange list = KV__LIST_RANGE__INIT;
+    Kv__SetMembers set = KV__SET_MEMBERS__INIT;
+    Kv__ZSetRange zset = KV__ZSET_RANGE__INIT;
+    struct reading reading = {truth, NULL};
+
+    hash.key = list.key = set.key = zset.key = kv->key;
+    hash.at_revision = list.at_revision = set.at_revision = zset.at_revision = at_revision;
+    list.last = -1;
+    switch (kv->type) {
+    case KV__TYPE__TYPE_HASH:
+        request.command_case = KV__REQUEST__COMMAND_HASH_GET_ALL;
+        request.hash_get_all = &hash;
+        break;
+    case KV__TYPE__TYPE_LIST:
+        request.command_case = KV__REQUEST__COMMAND_LIST_RANGE;
+        request.list_range = &list;
+        break;
+    case KV__TYPE__TYPE_SET:
+        request.command_case = KV__REQUEST__COMMAND_SET_MEMBERS;
+        request.set_members = &set;
+        break;
+    case KV__TYPE__TYPE_ZSET:
+        request.command_case = KV__REQUEST__COMMAND_ZSET_RANGE;
+        request.zset_range = &zset;
+        break;
+    default:
+        return NULL;
+    }
+    kv_machine_read(machine, &request, on_content, &reading);
+    return reading.content;
+}
+
+/* ---------------------------------------------------------------- states */
+
+struct look {
+    struct truth *truth;
+    struct kv_machine *machine;
+    int64_t revision;
+    int64_t at_revision; /* to ask for it; 0: it is the present one */
+    bool by_time;
+    size_t next; /* of a listing: our key that is next */
+};
+
+static struct true_event *add_event(struct look *look, const struct true_key *before)
+{
+    struct truth *truth = look->truth;
+    struct true_event *event;
+
+    truth->events =
+        grow(truth->events, &truth->events_capacity, truth->n_events, sizeof *truth->events);
+    event = &truth->events[truth->n_events++];
+    *event = (struct true_event){.revision = look->revision, .by_time = look->by_time};
+    if (before) {
+        event->key = before->key;
+        event->before = before->kv;
+        event->was = before->content;
+    }
+    return event;
+}
+
+static void put_key(struct look *look, const Kv__KeyValue *pair)
+{
+    struct truth *truth = look->truth;
+    struct kv_slice key = kv_slice_of(pair->key.data, pair->key.len);
+    size_t place = place_of(truth, key);
+    bool was_there = is_there(truth, place, key);
+    struct true_event *event = add_event(look, was_there ? &truth->keys[place] : NULL);
+    struct true_key *held;
+
+    event->after = copy_pair(truth, pair);
+    event->holds = content_of(truth, look->machine, pair, look->at_revision);
+    event->key = kv_slice_of(event->after->key.data, event->after->key.len);
+    if (!was_there) {
+        truth->keys = grow(truth->keys, &truth->keys_capacity, truth->n_keys, sizeof *truth->keys);
+        memmove(&truth->keys[place + 1],
+                &truth->keys[place],
+                (truth->n_keys - place) * sizeof *truth->keys);
+        truth->n_keys++;
+    }
+    held = &truth->keys[place];
+    *held = (struct true_key){event->key, event->after, event->holds};
+}
+
+static void on_changed(void *arg, Kv__RangeResult *result, int64_t revision)
+{
+    (void)revision;
+    for (size_t i = 0; i < result->n_kvs; i++) {
+        put_key(arg, result->kvs[i]);
+    }
+}
+
+static void drop_key(struct look *look)
+{
+    struct truth *truth = look->truth;
+
+    (void)add_event(look, &truth->keys[look->next]);
+    truth->n_keys--;
+    memmove(&truth->keys[look->next],
+            &truth->keys[look->next + 1],
+            (truth->n_keys - look->next) * sizeof *truth->keys);
+}
+
+/* Keys of ours that the listing passes over are gone. */
+static void on_listed(void *arg, Kv__RangeResult *result, int64_t revision)
+{
+    struct look *look = arg;
+    struct truth *truth = look->truth;
+
+    (void)revision;
+    for (size_t i = 0; i < result->n_kvs; i++) {
+        struct kv_slice key = kv_slice_of(result->kvs[i]->key.data, result->kvs[i]->key.len);
+
+        while (look->next < truth->n_keys &&
+               kv_slice_compare(truth->keys[look->next].key, key) < 0) {
+            drop_key(look);
+        }
+        KV_ASSERT(is_there(truth, look->next, key));
+        look->next++;
+    }
+}
+
+static void list(struct look *look, bool changed)
+{
+    Kv__KeyRange all = KV__KEY_RANGE__INIT;
+    Kv__Range range = KV__RANGE__INIT;
+    struct kv_range_stream *stream = calloc(1, sizeof *stream);
+    struct kv_error error;
+    int status;
+
+    KV_ASSERT(stream);
+    all.special = KV__KEY_RANGE__SPECIAL__ALL;
+    range.range = &all;
+    range.at_revision = look->at_revision;
+    range.min_mod_revision = changed ? look->revision : 0;
+    range.keys_only = !changed;
+    do {
+        status = kv_machine_range_piece(look->machine,
+                                        &range,
+                                        stream,
+                                        PIECE_BYTES,
+                                        changed ? on_changed : on_listed,
+                                        look,
+                                        &error);
+        KV_ASSERT(status >= 0);
+    } while (status == 1);
+    free(stream);
+}
+
+static uint64_t count_now(const struct kv_machine *machine)
+{
+    struct kv_machine_stats stats;
+
+    kv_machine_stats(machine, &stats);
+    return stats.keys;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return kv_slice_compare(((const struct true_event *)a)->key,
+                            ((const struct true_event *)b)->key);
+}
+
+void truth_look(struct truth *truth, struct kv_machine *machine, bool by_time)
+{
+    int64_t newest = kv_machine_revision(machine);
+
+    while (truth->revision < newest) {
+        struct look look = {
+            .truth = truth,
+            .machine = machine,
+            .revision = truth->revision + 1,
+            .at_revision = truth->revision + 1 < newest ? truth->revision + 1 : 0,
+            .by_time = by_time,
+        };
+        size_t first = truth->n_events;
+
+        list(&look, true);
+        /* What is there now is counted at once; a former revision has to be listed. */
+        if (look.at_revision != 0 || count_now(machine) != truth->n_keys) {
+            list(&look, false);
+            while (look.next < truth->n_keys) {
+                drop_key(&look);
+            }
+        }
+        qsort(truth->events + first, truth->n_events - first, sizeof *truth->events, by_key);
+        truth->revision++;
+    }
+    truth->oldest = kv_machine_oldest_revision(machine);
+}
