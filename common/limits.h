@@ -49,6 +49,15 @@
 #define KV_SESSION_TTL_MIN_MS 1000      /* setting session-ttl-min: several renewals in it */
 #define KV_SESSION_TTL_MAX_MS 86400000  /* setting session-ttl-max */
 #define KV_SESSION_EXPIRE_PIECES 10000u /* sessions and answers freed by one entry: about 1 ms */
+
+/* --- time: leases and ttl --- */
+#define KV_TTL_MAX_MS 315360000000ULL /* setting ttl-max, of keys and fields: ten years */
+#define KV_LEASES_MAX 10000000u       /* setting lease-limit: 2 GiB of them */
+#define KV_LEASES_DEFAULT 1000000u
+#define KV_LEASE_TTL_MIN_MS 1000          /* setting lease-ttl-min: renewals come twice a second */
+#define KV_LEASE_TTL_MAX_MS 2678400000ULL /* setting lease-ttl-max: 31 days */
+#define KV_LEASE_KEEP_ALIVE_MAX 4096u     /* leases renewed by one request: about 1 ms */
+#define KV_EXPIRE_PIECES 2000u            /* keys and fields ended by one entry */
 /* --- rate limiters: their products are below 2^63, sums of two below 2^64 --- */
 #define KV_LIMITER_RATE_MAX 1000000000ULL      /* permits a period: bytes of a fast link */
 #define KV_LIMITER_BURST_MAX 1000000000ULL     /* as many at once */

@@ -1,6 +1,7 @@
-/* Invariants of the whole machine, for tests: M1 to M10, M13, M14, and C1 to C3 of collections. */
+/* Invariants of the whole machine, for tests: M1 to M10, M13 to M18, and C1 to C3 of collections.
+ */
 #include "common/assert.h"
-#include "server/machine/collection.h"
+#include "server/machine/deadlines.h"
 #include "server/machine/zset_index.h"
 
 #include <string.h>
@@ -31,6 +32,7 @@ static uint64_t check_large(const struct kv_machine *machine, const struct kv_re
             break;
         }
         KV_ASSERT(element->is_element && element->type == record->type);
+        KV_ASSERT(element->tombstone || kv_deadlines_have(machine, element));
         check_versions(machine, element);
         if (!element->tombstone) {
             sums.count++;
@@ -57,12 +59,35 @@ static void check_waiters(const struct kv_machine *machine)
     }
 }
 
+/* M17, M18: the indexes hold each live record that ends, and its lease is there; a hash's earliest
+ * deadline is that of its fields. */
+static void check_life(const struct kv_machine *machine,
+                       const struct kv_record *record,
+                       uint64_t *n_due,
+                       uint64_t *n_leased)
+{
+    const struct kv_life life = kv_record_life(record);
+    struct kv_slice field;
+    int64_t fields_due_ms = 0;
+
+    KV_ASSERT(kv_deadlines_have(machine, record));
+    KV_ASSERT(life.expires_at_ms == 0 || life.lease_id == 0);
+    KV_ASSERT(life.lease_id == 0 || kv_leases_find(&machine->leases, life.lease_id));
+    if (record->is_large && record->type == KV_TYPE_HASH) {
+        (void)kv_fields_first(machine, kv_record_large(record).id, &fields_due_ms, &field);
+    }
+    KV_ASSERT(fields_due_ms == life.fields_due_ms);
+    *n_due += record->has_expiry || record->has_fields;
+    *n_leased += record->has_lease;
+}
+
 void kv_machine_check_invariants(const struct kv_machine *machine)
 {
     struct kv_tree_cursor cursor;
     uint64_t data_bytes = 0;
     uint64_t members = 0;
     uint64_t hash = 0;
+    uint64_t n_due = 0, n_leased = 0;
 
     kv_tree_check_invariants(&machine->tree);
     kv_tree_check_invariants(&machine->elements);
@@ -71,6 +96,10 @@ void kv_machine_check_invariants(const struct kv_machine *machine)
     kv_sessions_check_invariants(&machine->sessions);
     kv_waiters_check_invariants(&machine->waiters);
     check_waiters(machine);
+    kv_leases_check_invariants(&machine->leases);
+    kv_tree_check_invariants(&machine->deadlines);
+    kv_tree_check_invariants(&machine->fields);
+    kv_tree_check_invariants(&machine->lease_keys);
     kv_tree_seek(&machine->tree, kv_slice_of(NULL, 0), &cursor);
     for (const struct kv_record *record; (record = kv_tree_cursor_get(&cursor));
          kv_tree_next(&cursor)) {
@@ -78,6 +107,7 @@ void kv_machine_check_invariants(const struct kv_machine *machine)
         if (record->tombstone) {
             continue;
         }
+        check_life(machine, record, &n_due, &n_leased);
         data_bytes += kv_record_data_bytes(record);
         hash += kv_record_hash(record);
         if (record->is_large) {
@@ -89,6 +119,8 @@ void kv_machine_check_invariants(const struct kv_machine *machine)
                                                              .size = record->value_size}));
         }
     }
+    KV_ASSERT(n_due == kv_tree_count(&machine->deadlines));
+    KV_ASSERT(n_leased == kv_tree_count(&machine->lease_keys));
     KV_ASSERT(data_bytes == machine->data_bytes);
     KV_ASSERT(hash == machine->state_hash);
     /* C3: the index holds each live member once; what ended and waits to be freed is in it, too. */

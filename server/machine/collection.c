@@ -1,6 +1,7 @@
 #include "server/machine/collection.h"
 
 #include "common/assert.h"
+#include "server/machine/deadlines.h"
 #include "server/machine/zset_index.h"
 
 #include <string.h>
@@ -15,6 +16,8 @@ static void start(struct kv_collection *collection, struct kv_machine *machine, 
     collection->record = NULL;
     collection->is_large = false;
     collection->changed = false;
+    collection->expires = false;
+    collection->life = (struct kv_life){0};
     collection->packed = (struct kv_packed){.type = type};
 }
 
@@ -49,6 +52,7 @@ int kv_collection_open(struct kv_machine *machine,
     ret_collection->key = key;
     ret_collection->revision = kv_revision_is_now(machine, revision) ? 0 : revision;
     ret_collection->record = record;
+    ret_collection->life = kv_record_life(record);
     if (record && record->is_large) {
         ret_collection->is_large = true;
         ret_collection->large = kv_record_large(record);
@@ -83,6 +87,27 @@ static bool has_own_elements(const struct kv_collection *collection)
            !(record && record->is_large && kv_record_large(record).id == collection->large.id);
 }
 
+static void delete_key(struct kv_collection *collection)
+{
+    if (collection->expires) {
+        kv_keyspace_expire(collection->machine, collection->key);
+    } else {
+        kv_keyspace_delete(collection->machine, collection->key);
+    }
+}
+
+/* The earliest deadline of the fields; 0: none has any. */
+static int64_t fields_due_ms(const struct kv_collection *collection)
+{
+    struct kv_slice field;
+    int64_t due_ms;
+
+    return collection->is_large && collection->type == KV_TYPE_HASH &&
+                   kv_fields_first(collection->machine, collection->large.id, &due_ms, &field)
+               ? due_ms
+               : 0;
+}
+
 void kv_collection_commit(struct kv_collection *collection)
 {
     struct kv_machine *machine = collection->machine;
@@ -96,11 +121,13 @@ void kv_collection_commit(struct kv_collection *collection)
     collection->changed = false;
     if (kv_collection_count(collection) == 0 && !has_own_elements(collection)) {
         if (kv_keyspace_get(machine, collection->key)) {
-            kv_keyspace_delete(machine, collection->key);
+            delete_key(collection);
         }
         return;
     }
-    record = kv_keyspace_begin(machine, collection->key, collection->type, size);
+    collection->life.fields_due_ms = fields_due_ms(collection);
+    record = kv_keyspace_begin_living(
+        machine, collection->key, collection->type, size, &collection->life);
     record->is_large = collection->is_large;
     if (collection->is_large) {
         fill_large(&collection->large, record->bytes + collection->key.size);
@@ -109,7 +136,7 @@ void kv_collection_commit(struct kv_collection *collection)
     }
     kv_keyspace_commit(machine, record);
     if (collection->is_large && collection->large.count == 0) {
-        kv_keyspace_delete(machine, collection->key);
+        delete_key(collection);
     }
 }
 
@@ -174,8 +201,10 @@ static const struct kv_record *commit_element(struct kv_collection *collection,
         collection->large.count++;
         collection->large.bytes += kv_record_cost(record);
         collection->large.hash += kv_record_hash(record);
+        kv_deadlines_add(machine, record);
     }
     if (was_live) {
+        kv_deadlines_remove(machine, older);
         collection->large.count--;
         collection->large.bytes -= kv_record_cost(older);
         collection->large.hash -= kv_record_hash(older);
@@ -188,10 +217,14 @@ static const struct kv_record *commit_element(struct kv_collection *collection,
     return was_live ? older : NULL;
 }
 
-static struct kv_record *
-new_element(struct kv_collection *collection, struct kv_slice name, size_t value_size)
+static struct kv_record *new_element(struct kv_collection *collection,
+                                     struct kv_slice name,
+                                     size_t value_size,
+                                     int64_t expires_at_ms)
 {
-    struct kv_record *record = kv_record_new(kv_element_key(collection, name), value_size);
+    const struct kv_life life = {.expires_at_ms = expires_at_ms};
+    struct kv_record *record =
+        kv_record_new_living(kv_element_key(collection, name), value_size, &life);
 
     record->is_element = 1;
     record->type = collection->type & 0xf;
@@ -202,7 +235,15 @@ new_element(struct kv_collection *collection, struct kv_slice name, size_t value
 const struct kv_record *
 kv_element_put(struct kv_collection *collection, struct kv_slice name, struct kv_slice value)
 {
-    struct kv_record *record = new_element(collection, name, value.size);
+    return kv_element_put_until(collection, name, value, 0);
+}
+
+const struct kv_record *kv_element_put_until(struct kv_collection *collection,
+                                             struct kv_slice name,
+                                             struct kv_slice value,
+                                             int64_t expires_at_ms)
+{
+    struct kv_record *record = new_element(collection, name, value.size, expires_at_ms);
 
     if (value.size > 0) {
         memcpy(record->bytes + record->key_size, value.data, value.size);
@@ -217,7 +258,7 @@ const struct kv_record *kv_element_remove(struct kv_collection *collection, stru
     if (!kv_element_find(collection, name)) {
         return NULL;
     }
-    record = new_element(collection, name, 0);
+    record = new_element(collection, name, 0, 0);
     record->tombstone = 1;
     return commit_element(collection, record);
 }
@@ -329,6 +370,9 @@ bool kv_collection_reclaim_one(struct kv_machine *machine, uint64_t id)
     }
     if (record->type == KV_TYPE_ZSET && !record->tombstone) {
         kv_zset_index_remove(machine, record);
+    }
+    if (!record->tombstone) {
+        kv_deadlines_remove(machine, record);
     }
     (void)kv_tree_remove(&machine->elements, kv_record_key(record));
     kv_tree_retire_record(&machine->elements, record);

@@ -32,6 +32,8 @@ struct kv_collection {
     const struct kv_record *record; /* NULL: the key is absent */
     bool is_large;
     bool changed;
+    bool expires;                                  /* its commit is an end of time */
+    struct kv_life life;                           /* of the next record */
     struct kv_large large;                         /* if it is */
     struct kv_packed packed;                       /* otherwise */
     uint8_t element_key[KV_ELEMENT_KEY_BYTES_MAX]; /* scratch */
@@ -72,6 +74,11 @@ const struct kv_record *kv_element_find(struct kv_collection *collection, struct
 /* Returns the live one that it replaced, or NULL. */
 const struct kv_record *
 kv_element_put(struct kv_collection *collection, struct kv_slice name, struct kv_slice value);
+/* As kv_element_put(), of a hash's field that ends by itself; 0: it does not. */
+const struct kv_record *kv_element_put_until(struct kv_collection *collection,
+                                             struct kv_slice name,
+                                             struct kv_slice value,
+                                             int64_t expires_at_ms);
 /* Returns what was there and live, or NULL. */
 const struct kv_record *kv_element_remove(struct kv_collection *collection, struct kv_slice name);
 /* Live elements with names below, now. */

@@ -56,6 +56,26 @@ struct kv_sources {
 };
 int kv_check_sources(const struct kv_sources *sources, struct kv_error *ret_error) KV_MUST_CHECK;
 
+/* --- command_expiry.c --- */
+/* What can be told of a ttl, or lease, that is asked for: KV_INVALID. */
+int kv_check_ttl_given(uint64_t ttl_ms, struct kv_error *ret_error) KV_MUST_CHECK;
+int kv_check_lease_id(int64_t lease_id, struct kv_error *ret_error) KV_MUST_CHECK;
+/* KV_OUT_OF_BOUNDS: beyond the setting; 0 (none) is not. */
+int kv_check_ttl(const struct kv_machine *machine,
+                 uint64_t ttl_ms,
+                 struct kv_answer *answer) KV_MUST_CHECK;
+/* When something of this ttl ends; of 0: 0, never. */
+int64_t kv_ttl_end_ms(const struct kv_machine *machine, uint64_t ttl_ms);
+/* Until then; 1 at least. */
+int64_t kv_remaining_ms(const struct kv_machine *machine, int64_t end_ms);
+
+/* --- command_lease.c --- */
+/* KV_NOT_FOUND: no such lease, or it has ended. */
+int kv_lease_find_live(const struct kv_machine *machine,
+                       int64_t lease_id,
+                       struct kv_lease **ret_lease,
+                       struct kv_error *ret_error) KV_MUST_CHECK;
+
 /* --- validation and handlers, by type --- */
 #define KV_DECLARE_COMMAND(name)                                       \
     int kv_validate_##name(const Kv__Request *request,                 \
@@ -82,6 +102,16 @@ KV_DECLARE_COMMAND(type);
 KV_DECLARE_COMMAND(rename);
 KV_DECLARE_COMMAND(copy);
 KV_DECLARE_COMMAND(touch);
+/* command_expiry.c */
+KV_DECLARE_COMMAND(expire);
+KV_DECLARE_COMMAND(persist);
+KV_DECLARE_COMMAND(ttl);
+/* command_lease.c */
+KV_DECLARE_COMMAND(lease_grant);
+KV_DECLARE_COMMAND(lease_revoke);
+KV_DECLARE_COMMAND(lease_keep_alive);
+KV_DECLARE_COMMAND(lease_info);
+KV_DECLARE_COMMAND(lease_list);
 /* command_range.c */
 KV_DECLARE_COMMAND(range);
 /* command_counter.c */

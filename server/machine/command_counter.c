@@ -10,9 +10,6 @@ int kv_validate_counter_add(const Kv__Request *request,
     const Kv__CounterAdd *command = request->counter_add;
 
     (void)settings;
-    if (command->ttl_ms > 0) {
-        return kv_error_set(ret_error, KV_UNSUPPORTED, "a counter's ttl is not supported yet");
-    }
     if (command->min && command->max && command->min->value > command->max->value) {
         return kv_error_set(ret_error,
                             KV_INVALID,
@@ -65,9 +62,12 @@ static int64_t value_of(const struct kv_record *record)
     return (int64_t)kv_get_u64(kv_record_value(record).data);
 }
 
-static void put_counter(struct kv_machine *machine, struct kv_slice key, int64_t value)
+static void put_counter(struct kv_machine *machine,
+                        struct kv_slice key,
+                        int64_t value,
+                        const struct kv_life *life)
 {
-    struct kv_record *record = kv_keyspace_begin(machine, key, KV_TYPE_COUNTER, 8);
+    struct kv_record *record = kv_keyspace_begin_living(machine, key, KV_TYPE_COUNTER, 8, life);
 
     kv_put_u64(record->bytes + key.size, (uint64_t)value);
     kv_keyspace_commit(machine, record);
@@ -87,10 +87,18 @@ int kv_run_counter_add(struct kv_machine *machine,
     struct kv_slice key = kv_slice_of_proto(command->key);
     const struct kv_record *record = NULL;
     int status = get_counter(machine, key, 0, &record, answer);
+    struct kv_life life;
     int64_t before, value;
 
+    if (status == 0) {
+        status = kv_check_ttl(machine, command->ttl_ms, answer);
+    }
     if (status != 0) {
         return status;
+    }
+    life = kv_record_life(record);
+    if (!record) {
+        life.expires_at_ms = kv_ttl_end_ms(machine, command->ttl_ms);
     }
     before = record ? value_of(record) : command->initial;
     if (__builtin_add_overflow(before, command->delta, &value)) {
@@ -110,7 +118,7 @@ int kv_run_counter_add(struct kv_machine *machine,
                             command->min && value < command->min->value ? "below" : "above");
     }
     if (!record || value != before) {
-        put_counter(machine, key, value);
+        put_counter(machine, key, value, &life);
     }
     answer_counter(answer, value);
     KV_ANSWER(answer, COUNTER_ADD, counter_add, counter);
@@ -150,7 +158,9 @@ int kv_run_counter_set(struct kv_machine *machine,
         return status;
     }
     if (!record || value_of(record) != command->value) {
-        put_counter(machine, key, command->value);
+        const struct kv_life life = kv_record_life(record);
+
+        put_counter(machine, key, command->value, &life);
     }
     answer_counter(answer, command->value);
     KV_ANSWER(answer, COUNTER_SET, counter_set, counter);

@@ -22,9 +22,6 @@ static int check_fields(const Kv__HashSet *command,
     int status = 0;
 
     for (size_t i = 0; i < command->n_fields && status == 0; i++) {
-        if (command->fields[i]->ttl_ms > 0) {
-            return kv_error_set(ret_error, KV_UNSUPPORTED, "a field's ttl is not supported yet");
-        }
         status = kv_check_value(command->fields[i]->value, settings, ret_error);
     }
     if (status != 0) {
@@ -140,6 +137,17 @@ static void answer_count(struct kv_answer *answer, uint64_t count)
 }
 
 static int
+check_ttls(const struct kv_machine *machine, const Kv__HashSet *command, struct kv_answer *answer)
+{
+    int status = 0;
+
+    for (size_t i = 0; i < command->n_fields && status == 0; i++) {
+        status = kv_check_ttl(machine, command->fields[i]->ttl_ms, answer);
+    }
+    return status;
+}
+
+static int
 check_absent(struct kv_collection *hash, const Kv__HashSet *command, struct kv_answer *answer)
 {
     struct kv_slice value;
@@ -165,6 +173,9 @@ int kv_run_hash_set(struct kv_machine *machine,
         status = kv_machine_work(machine, command->n_fields, answer);
     }
     if (status == 0) {
+        status = check_ttls(machine, command, answer);
+    }
+    if (status == 0) {
         status = check_absent(&hash, command, answer);
     }
     if (status != 0) {
@@ -173,7 +184,10 @@ int kv_run_hash_set(struct kv_machine *machine,
     for (size_t i = 0; i < command->n_fields; i++) {
         const Kv__HashField *field = command->fields[i];
 
-        added += kv_map_put(&hash, kv_slice_of_proto(field->name), kv_slice_of_proto(field->value));
+        added += kv_map_put_until(&hash,
+                                  kv_slice_of_proto(field->name),
+                                  kv_slice_of_proto(field->value),
+                                  kv_ttl_end_ms(machine, field->ttl_ms));
     }
     kv_collection_commit(&hash);
     answer_count(answer, added);
@@ -246,7 +260,7 @@ int kv_run_hash_add(struct kv_machine *machine,
         return kv_error_set(&answer->error, KV_OVERFLOW, "the field would be beyond 64 bits");
     }
     (void)snprintf(text, sizeof text, "%" PRId64, number);
-    (void)kv_map_put(&hash, name, kv_slice_str(text));
+    (void)kv_map_put_until(&hash, name, kv_slice_str(text), kv_map_expires_at_ms(&hash, name));
     kv_collection_commit(&hash);
     kv__counter_result__init(&answer->result.counter);
     answer->result.counter.value = number;
@@ -381,6 +395,9 @@ static int collect_fields(struct kv_machine *machine,
         kv__hash_field__init(field);
         field->name = bytes_of(element.name);
         field->value = bytes_of(element.value);
+        field->ttl_ms = element.expires_at_ms == 0
+                            ? 0
+                            : (uint64_t)kv_remaining_ms(machine, element.expires_at_ms);
         result->fields = kv_reply_grow(
             machine, result->fields, result->n_fields, &capacity, sizeof(Kv__HashField *));
         result->fields[result->n_fields++] = field;

@@ -92,9 +92,13 @@ static void load(const struct kv_record *record, struct limiter *ret_limiter)
     *ret_limiter = (struct limiter){kv_get_u64(p), kv_get_u64(p + 8), kv_get_u64(p + 16)};
 }
 
-static void store(struct kv_machine *machine, struct kv_slice key, const struct limiter *limiter)
+static void store(struct kv_machine *machine,
+                  struct kv_slice key,
+                  const struct limiter *limiter,
+                  const struct kv_life *life)
 {
-    struct kv_record *record = kv_keyspace_begin(machine, key, KV_TYPE_LIMITER, LIMITER_BYTES);
+    struct kv_record *record =
+        kv_keyspace_begin_living(machine, key, KV_TYPE_LIMITER, LIMITER_BYTES, life);
     uint8_t *p = record->bytes + key.size;
 
     kv_put_u64(p, limiter->tat_ms);
@@ -149,10 +153,12 @@ int kv_run_limiter_acquire(struct kv_machine *machine,
     kv__limiter_result__init(result);
     result->allowed = after <= room;
     if (result->allowed) {
+        const struct kv_life life = kv_record_life(record);
+
         result->remaining = (room - after) / command->period_ms;
         limiter =
             (struct limiter){now_ms + after / command->rate, after % command->rate, command->rate};
-        store(machine, key, &limiter);
+        store(machine, key, &limiter, &life);
     } else {
         result->remaining = before < room ? (room - before) / command->period_ms : 0;
         result->retry_after_ms = (after - room + command->rate - 1) / command->rate;

@@ -105,12 +105,13 @@ int kv_run_rename(struct kv_machine *machine, const Kv__Request *request, struct
     return 0;
 }
 
-/* The same value and, of a large collection, the same elements. */
-static struct kv_record *
-new_version(struct kv_machine *machine, const struct kv_record *record, struct kv_slice key)
+struct kv_record *kv_keyspace_again(struct kv_machine *machine,
+                                    const struct kv_record *record,
+                                    struct kv_slice key,
+                                    const struct kv_life *life)
 {
-    struct kv_record *version =
-        kv_keyspace_begin(machine, key, (enum kv_type)record->type, record->value_size);
+    struct kv_record *version = kv_keyspace_begin_living(
+        machine, key, (enum kv_type)record->type, record->value_size, life);
 
     version->is_large = record->is_large;
     if (record->value_size > 0) {
@@ -180,7 +181,7 @@ int kv_run_copy(struct kv_machine *machine, const Kv__Request *request, struct k
     if (status == 0 && !is_same && record->is_large) {
         status = copy_large(machine, record, to, answer);
     } else if (status == 0 && !is_same) {
-        kv_keyspace_commit(machine, new_version(machine, record, to));
+        kv_keyspace_commit(machine, kv_keyspace_again(machine, record, to, &(struct kv_life){0}));
     }
     if (status != 0) {
         return status;
@@ -201,7 +202,9 @@ int kv_run_touch(struct kv_machine *machine, const Kv__Request *request, struct 
         const struct kv_record *record = kv_keyspace_get(machine, key);
 
         if (record) {
-            kv_keyspace_commit(machine, new_version(machine, record, key));
+            const struct kv_life life = kv_record_life(record);
+
+            kv_keyspace_commit(machine, kv_keyspace_again(machine, record, key, &life));
             count++;
             status = kv_machine_check_written(machine, 0, answer);
         }

@@ -123,6 +123,10 @@ int kv_stamp_validate(const Kv__Request *request,
         return kv_error_set(
             ret_error, KV_INVALID, "a command about a session carries no stamp of one");
     }
+    if (request->command_case == KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE) {
+        return kv_error_set(
+            ret_error, KV_INVALID, "a keepalive carries no stamp: it may be repeated as it is");
+    }
     if (stamp->session_id == 0 || stamp->sequence == 0 ||
         stamp->sequence > KV_SESSION_SEQUENCE_MAX) {
         return kv_error_set(ret_error,

@@ -20,10 +20,15 @@ int kv_validate_put(const Kv__Request *request,
 {
     const Kv__Put *put = request->put;
 
-    if (put->expiry_case == KV__PUT__EXPIRY_TTL_MS ||
-        put->expiry_case == KV__PUT__EXPIRY_LEASE_ID) {
-        return kv_error_set(
-            ret_error, KV_UNSUPPORTED, "put with a ttl or lease is not supported yet");
+    int status = 0;
+
+    if (put->expiry_case == KV__PUT__EXPIRY_TTL_MS) {
+        status = kv_check_ttl_given(put->ttl_ms, ret_error);
+    } else if (put->expiry_case == KV__PUT__EXPIRY_LEASE_ID) {
+        status = kv_check_lease_id(put->lease_id, ret_error);
+    }
+    if (status != 0) {
+        return status;
     }
     if (put->condition_case == KV__PUT__CONDITION_IF_MOD_REVISION && put->if_mod_revision < 0) {
         return kv_error_set(
@@ -122,14 +127,46 @@ check_value_size(const struct kv_machine *machine, uint64_t size, struct kv_answ
                         machine->settings.value_bytes);
 }
 
-static void put_string(struct kv_machine *machine, struct kv_slice key, struct kv_slice value)
+static void put_string(struct kv_machine *machine,
+                       struct kv_slice key,
+                       struct kv_slice value,
+                       const struct kv_life *life)
 {
-    struct kv_record *record = kv_keyspace_begin(machine, key, KV_TYPE_STRING, value.size);
+    struct kv_record *record =
+        kv_keyspace_begin_living(machine, key, KV_TYPE_STRING, value.size, life);
 
     if (value.size > 0) {
         memcpy(record->bytes + key.size, value.data, value.size);
     }
     kv_keyspace_commit(machine, record);
+}
+
+/* What the put gives the key, whose present record is NULL when it is absent. */
+static int life_of_put(struct kv_machine *machine,
+                       const Kv__Put *put,
+                       const struct kv_record *record,
+                       struct kv_answer *answer,
+                       struct kv_life *ret_life)
+{
+    struct kv_lease *lease;
+
+    *ret_life = (struct kv_life){0};
+    switch (put->expiry_case) {
+    case KV__PUT__EXPIRY_TTL_MS:
+        ret_life->expires_at_ms = kv_ttl_end_ms(machine, put->ttl_ms);
+        return kv_check_ttl(machine, put->ttl_ms, answer);
+    case KV__PUT__EXPIRY_LEASE_ID:
+        ret_life->lease_id = put->lease_id;
+        return kv_lease_find_live(machine, put->lease_id, &lease, &answer->error);
+    case KV__PUT__EXPIRY_KEEP:
+        if (put->keep) {
+            *ret_life = kv_record_life(record);
+            ret_life->fields_due_ms = 0;
+        }
+        return 0;
+    default:
+        return 0;
+    }
 }
 
 static int
@@ -169,8 +206,12 @@ int kv_run_put(struct kv_machine *machine, const Kv__Request *request, struct kv
     const Kv__Put *put = request->put;
     struct kv_slice key = kv_slice_of_proto(put->key);
     struct kv_record *record = kv_keyspace_get(machine, key);
+    struct kv_life life;
     int status = check_value_size(machine, put->value.len, answer);
 
+    if (status == 0) {
+        status = life_of_put(machine, put, record, answer, &life);
+    }
     if (status != 0) {
         return status;
     }
@@ -185,7 +226,7 @@ int kv_run_put(struct kv_machine *machine, const Kv__Request *request, struct kv
     if (status != 0) {
         return status;
     }
-    put_string(machine, key, kv_slice_of_proto(put->value));
+    put_string(machine, key, kv_slice_of_proto(put->value), &life);
     answer->result.put.version = record ? (int64_t)record->version + 1 : 1;
     return 0;
 }
@@ -242,7 +283,9 @@ int kv_run_append(struct kv_machine *machine, const Kv__Request *request, struct
         return status;
     }
     if (append->value.len > 0 || !record) {
-        struct kv_record *next = kv_keyspace_begin(machine, key, KV_TYPE_STRING, size);
+        const struct kv_life life = kv_record_life(record);
+        struct kv_record *next =
+            kv_keyspace_begin_living(machine, key, KV_TYPE_STRING, size, &life);
 
         if (old_size > 0) {
             memcpy(next->bytes + key.size, kv_record_value(record).data, old_size);
@@ -273,7 +316,7 @@ int kv_run_getset(struct kv_machine *machine, const Kv__Request *request, struct
     answer_get(answer, record);
     answer->reply.result_case = KV__REPLY__RESULT_GETSET;
     answer->reply.getset = &answer->result.get;
-    put_string(machine, key, kv_slice_of_proto(getset->value));
+    put_string(machine, key, kv_slice_of_proto(getset->value), &(struct kv_life){0});
     return 0;
 }
 
@@ -364,7 +407,9 @@ int kv_run_set_range(struct kv_machine *machine,
     }
     status = check_value_size(machine, size, answer);
     if (status == 0) {
-        struct kv_record *next = kv_keyspace_begin(machine, key, KV_TYPE_STRING, (size_t)size);
+        const struct kv_life life = kv_record_life(record);
+        struct kv_record *next =
+            kv_keyspace_begin_living(machine, key, KV_TYPE_STRING, (size_t)size, &life);
         uint8_t *value = next->bytes + key.size;
 
         memset(value, 0, (size_t)size);

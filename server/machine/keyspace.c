@@ -2,6 +2,7 @@
 #include "server/machine/machine_internal.h"
 
 #include "common/assert.h"
+#include "server/machine/deadlines.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -81,7 +82,16 @@ struct kv_record *kv_keyspace_begin(struct kv_machine *machine,
                                     enum kv_type type,
                                     size_t value_size)
 {
-    struct kv_record *record = kv_record_new(key, value_size);
+    return kv_keyspace_begin_living(machine, key, type, value_size, &(struct kv_life){0});
+}
+
+struct kv_record *kv_keyspace_begin_living(struct kv_machine *machine,
+                                           struct kv_slice key,
+                                           enum kv_type type,
+                                           size_t value_size,
+                                           const struct kv_life *life)
+{
+    struct kv_record *record = kv_record_new_living(key, value_size, life);
 
     record->type = type & 0xf;
     record->mod_revision = machine->revision + 1;
@@ -116,7 +126,11 @@ static void commit(struct kv_machine *machine, struct kv_record *record, bool ke
     }
     if (was_live) {
         uncount(machine, older);
+        kv_deadlines_remove(machine, older);
         record->drops = older->is_large && !keeps_collection && !is_same_collection(older, record);
+    }
+    if (!record->tombstone) {
+        kv_deadlines_add(machine, record);
     }
     kv_history_note(&machine->history, record);
     machine->written_bytes += kv_record_cost(record);
@@ -141,11 +155,21 @@ void kv_keyspace_delete(struct kv_machine *machine, struct kv_slice key)
     commit(machine, new_tombstone(machine, key), false);
 }
 
+void kv_keyspace_expire(struct kv_machine *machine, struct kv_slice key)
+{
+    struct kv_record *tombstone = new_tombstone(machine, key);
+
+    tombstone->expired = 1;
+    commit(machine, tombstone, false);
+}
+
 void kv_keyspace_rename(struct kv_machine *machine,
                         const struct kv_record *record,
                         struct kv_slice to)
 {
-    struct kv_record *renamed = kv_keyspace_begin(machine, to, record->type, record->value_size);
+    const struct kv_life life = kv_record_life(record);
+    struct kv_record *renamed =
+        kv_keyspace_begin_living(machine, to, record->type, record->value_size, &life);
 
     renamed->is_large = record->is_large;
     memcpy(renamed->bytes + to.size, kv_record_value(record).data, record->value_size);
@@ -261,6 +285,8 @@ void kv_key_value_fill(Kv__KeyValue *kv, const struct kv_record *record, bool ke
     kv->create_revision = record->create_revision;
     kv->mod_revision = record->mod_revision;
     kv->version = (int64_t)record->version;
+    kv->lease_id = kv_record_life(record).lease_id;
+    kv->expires_at_ms = kv_record_life(record).expires_at_ms;
     kv->counter = record->type == KV_TYPE_COUNTER ? (int64_t)kv_get_u64(value.data) : 0;
     kv->elements = kv_record_elements(record);
 }

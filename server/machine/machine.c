@@ -3,6 +3,7 @@
 #include "common/assert.h"
 #include "server/machine/collection.h"
 #include "server/machine/command.h"
+#include "server/machine/deadlines.h"
 #include "server/machine/zset_index.h"
 
 #include <stdlib.h>
@@ -22,6 +23,10 @@ int kv_machine_open(struct kv_machine **ret_machine)
     kv_tree_init(&machine->tree);
     kv_tree_init(&machine->elements);
     kv_tree_init(&machine->scores);
+    kv_tree_init(&machine->deadlines);
+    kv_tree_init(&machine->fields);
+    kv_tree_init(&machine->lease_keys);
+    kv_leases_init(&machine->leases);
     kv_arena_init(&machine->arena, KV_REPLY_MEMORY_BYTES_MAX);
     kv_history_init(&machine->history);
     kv_sessions_init(&machine->sessions);
@@ -31,6 +36,7 @@ int kv_machine_open(struct kv_machine **ret_machine)
     kv_settings_init(&machine->settings);
     machine->revision = KV_REVISION_FIRST;
     machine->reclaim_per_entry = KV_RECLAIM_PER_ENTRY;
+    machine->expire_per_entry = KV_EXPIRE_PIECES;
     *ret_machine = machine;
     return 0;
 }
@@ -44,6 +50,10 @@ void kv_machine_close(struct kv_machine *machine)
     kv_tree_deinit(&machine->tree);
     kv_tree_deinit(&machine->elements);
     kv_tree_deinit(&machine->scores);
+    kv_tree_deinit(&machine->deadlines);
+    kv_tree_deinit(&machine->fields);
+    kv_tree_deinit(&machine->lease_keys);
+    kv_leases_deinit(&machine->leases);
     kv_sessions_deinit(&machine->sessions);
     (void)XXH3_freeState(machine->command_hash);
     kv_dropped_deinit(&machine->dropped);
@@ -69,6 +79,7 @@ int kv_machine_begin(struct kv_machine *machine,
     }
     machine->entry_changed = false;
     machine->operation = 0;
+    machine->expired = false;
     kv_wait_expire(machine);
     kv_sessions_expire(&machine->sessions, machine->cluster_time_ms);
     return 0;
@@ -168,6 +179,9 @@ bool kv_machine_execute(struct kv_machine *machine,
 {
     bool answered = true;
 
+    if (request->command_case != KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE) {
+        kv_machine_expire(machine);
+    }
     if (request->session) {
         answered = kv_execute_stamped(machine, request, fn, arg);
     } else {
@@ -187,12 +201,14 @@ void kv_machine_read(struct kv_machine *machine,
 
 void kv_machine_end(struct kv_machine *machine)
 {
-    const struct kv_history_limits limits = {
+    struct kv_history_limits limits;
+
+    kv_machine_expire(machine);
+    limits = (struct kv_history_limits){
         .now_ms = machine->cluster_time_ms,
         .age_ms = machine->settings.history_age_ms,
         .bytes = kv_machine_history_room(machine),
     };
-
     /* Not when all of the entry was compacted by its end. */
     if (machine->entry_changed && machine->revision > machine->history.oldest_revision) {
         kv_history_mark(&machine->history, machine->revision, machine->cluster_time_ms);
@@ -215,8 +231,25 @@ int64_t kv_machine_next_due_ms(const struct kv_machine *machine)
 {
     const struct kv_waiter *waiter = kv_waiters_next_due(&machine->waiters);
     int64_t due_ms = kv_sessions_next_due_ms(&machine->sessions);
+    int64_t lease_due_ms = kv_machine_next_lease_due_ms(machine);
+    int64_t key_due_ms;
+    struct kv_slice key;
 
-    return waiter && waiter->deadline_ms < due_ms ? waiter->deadline_ms : due_ms;
+    if (waiter && waiter->deadline_ms < due_ms) {
+        due_ms = waiter->deadline_ms;
+    }
+    if (lease_due_ms < due_ms) {
+        due_ms = lease_due_ms;
+    }
+    return kv_deadlines_first(machine, &key_due_ms, &key) && key_due_ms < due_ms ? key_due_ms
+                                                                                 : due_ms;
+}
+
+int64_t kv_machine_next_lease_due_ms(const struct kv_machine *machine)
+{
+    const struct kv_lease *lease = kv_leases_first(&machine->leases);
+
+    return lease ? lease->item.deadline_ms : INT64_MAX;
 }
 
 int64_t kv_machine_cluster_time_ms(const struct kv_machine *machine)
@@ -237,7 +270,7 @@ const struct kv_machine_settings *kv_machine_settings_of(const struct kv_machine
 uint64_t kv_machine_state_hash(const struct kv_machine *machine)
 {
     return machine->state_hash + kv_sessions_hash(&machine->sessions) +
-           kv_waiters_hash(&machine->waiters);
+           kv_waiters_hash(&machine->waiters) + machine->leases.hash;
 }
 
 void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats *ret_stats)
@@ -251,6 +284,10 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
         .sessions = machine->sessions.n,
         .session_bytes = machine->sessions.bytes,
         .waiters = machine->waiters.n,
+        .leases = machine->leases.heap.n,
+        .expiring = kv_tree_count(&machine->deadlines),
+        .leased = kv_tree_count(&machine->lease_keys),
+        .lateness = machine->lateness,
         .unreclaimed_bytes = machine->tree.retired_bytes + machine->elements.retired_bytes,
     };
 }

@@ -28,6 +28,10 @@ struct kv_machine_settings {
     uint64_t sessions;
     uint64_t session_ttl_min_ms;
     uint64_t session_ttl_max_ms;
+    uint64_t ttl_max_ms;
+    uint64_t leases;
+    uint64_t lease_ttl_min_ms;
+    uint64_t lease_ttl_max_ms;
 };
 /* The loosest that there can be: what they refuse is refused whatever the state's are. */
 const struct kv_machine_settings *kv_machine_settings_loosest(void);
@@ -68,8 +72,9 @@ typedef void (*kv_machine_reply_fn)(void *arg, Kv__Reply *reply);
 /* tag: as given to kv_machine_tag_waiter(). */
 typedef void (*kv_machine_wake_fn)(void *arg, void *tag, Kv__Reply *reply);
 
-/* index must be the last one's successor or later. Moves the clock (never back), then ends what is
- * due.
+/* index must be the last one's successor or later. Moves the clock (never back), then ends sessions
+ * and waits that are due. Keys, fields and leases end before the first request that is no
+ * LeaseKeepAlive, or at the end of the entry: renewals come in front of them.
  * KV_UNSUPPORTED: machine_version is newer than ours; the node must stop before applying. */
 int kv_machine_begin(struct kv_machine *machine,
                      uint64_t index,
@@ -126,9 +131,21 @@ int64_t kv_machine_oldest_revision(const struct kv_machine *machine); /* oldest 
 /* Cluster time at which an entry has something to do, even an empty one: the earliest deadline.
  * INT64_MAX: none. */
 int64_t kv_machine_next_due_ms(const struct kv_machine *machine);
+/* The earliest deadline of a lease; INT64_MAX: none. Renewals that wait go into an entry of that
+ * time.
+ */
+int64_t kv_machine_next_lease_due_ms(const struct kv_machine *machine);
 int64_t kv_machine_cluster_time_ms(const struct kv_machine *machine);
 uint64_t kv_machine_applied_index(const struct kv_machine *machine);
 const struct kv_machine_settings *kv_machine_settings_of(const struct kv_machine *machine);
+
+/* How long after its deadline each piece ended, by the times of the entries; since the start. */
+#define KV_LATENESS_BUCKETS 10
+extern const int64_t kv_lateness_bounds_ms[KV_LATENESS_BUCKETS];
+struct kv_lateness {
+    uint64_t counts[KV_LATENESS_BUCKETS + 1]; /* up to each bound, above the one before; above */
+    uint64_t sum_ms;
+};
 
 struct kv_machine_stats {
     uint64_t keys;
@@ -137,8 +154,12 @@ struct kv_machine_stats {
     uint64_t versions;      /* superseded values that reads can see */
     uint64_t used_bytes;    /* what counts against the data limit */
     uint64_t sessions;
-    uint64_t session_bytes; /* sessions and the answers that they keep */
-    uint64_t waiters;       /* pops that wait */
+    uint64_t session_bytes;      /* sessions and the answers that they keep */
+    uint64_t waiters;            /* pops that wait */
+    uint64_t leases;             /* also those that ended and still have keys */
+    uint64_t expiring;           /* keys with a time of their own, or with fields that have one */
+    uint64_t leased;             /* keys that belong to a lease */
+    struct kv_lateness lateness; /* not of the state */
     /* Not of the state: memory that is held for open views, or waits for its turn to be freed. */
     uint64_t unreclaimed_bytes;
 };

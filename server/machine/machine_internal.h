@@ -5,6 +5,7 @@
 #include "common/arena.h"
 #include "common/limits.h"
 #include "server/machine/history.h"
+#include "server/machine/leases.h"
 #include "server/machine/machine.h"
 #include "server/machine/sessions.h"
 #include "server/machine/tree.h"
@@ -22,6 +23,11 @@ struct kv_machine {
     struct kv_tree tree;     /* keys */
     struct kv_tree elements; /* of large collections (collection.h) */
     struct kv_tree scores; /* of large sorted sets by score: made of the elements, has no history */
+    /* By time and by lease (deadlines.h): made of the live records, have no history. */
+    struct kv_tree deadlines;
+    struct kv_tree fields;
+    struct kv_tree lease_keys;
+    struct kv_leases leases;
     struct kv_history history;
     struct kv_sessions sessions;
     struct kv_waiters waiters;
@@ -36,6 +42,10 @@ struct kv_machine {
     uint64_t state_hash;
     bool changed; /* by the command being executed */
     bool entry_changed;
+    bool expired;            /* this entry has ended what is due */
+    int64_t expired_ms;      /* cluster time when that was done last: leases up to then are dead */
+    size_t expire_per_entry; /* tests lower it */
+    struct kv_lateness lateness;
     bool is_first_entry;      /* the one being applied, of all */
     uint64_t work;            /* elements that this command has touched */
     uint64_t passed;          /* versions that it passed over, not yet counted as work */
@@ -98,6 +108,11 @@ struct kv_answer {
         Kv__CompactResult compact;
         Kv__SessionOpenResult session_open;
         Kv__KeyHistoryResult key_history;
+        Kv__TtlResult ttl;
+        Kv__LeaseResult lease;
+        Kv__LeaseKeepAliveResult lease_keep_alive;
+        Kv__LeaseInfoResult lease_info;
+        Kv__LeaseListResult lease_list;
     } result;
     Kv__KeyValue kv;
     Kv__ConfigEntry entries[16];
@@ -141,7 +156,20 @@ struct kv_record *kv_keyspace_begin(struct kv_machine *machine,
                                     struct kv_slice key,
                                     enum kv_type type,
                                     size_t value_size);
+/* As kv_keyspace_begin(), of a key that ends. */
+struct kv_record *kv_keyspace_begin_living(struct kv_machine *machine,
+                                           struct kv_slice key,
+                                           enum kv_type type,
+                                           size_t value_size,
+                                           const struct kv_life *life);
+/* The same value and, under the same key, the same elements of a large collection. */
+struct kv_record *kv_keyspace_again(struct kv_machine *machine,
+                                    const struct kv_record *record,
+                                    struct kv_slice key,
+                                    const struct kv_life *life);
 void kv_keyspace_commit(struct kv_machine *machine, struct kv_record *record);
+/* As kv_keyspace_delete(): its time was over. */
+void kv_keyspace_expire(struct kv_machine *machine, struct kv_slice key);
 void kv_keyspace_delete(struct kv_machine *machine, struct kv_slice key);
 /* As commit, when a snapshot is loaded that says whether a large collection ended. */
 void kv_keyspace_restore(struct kv_machine *machine, struct kv_record *record, bool drops);
@@ -187,6 +215,13 @@ uint64_t kv_machine_history_room(const struct kv_machine *machine);
 int kv_machine_check_space(const struct kv_machine *machine,
                            uint64_t live_before,
                            struct kv_answer *answer) KV_MUST_CHECK;
+/* KV_NO_SPACE: what is there and so many bytes of something else are more than the data limit. */
+int kv_machine_check_room(const struct kv_machine *machine,
+                          uint64_t bytes,
+                          struct kv_answer *answer) KV_MUST_CHECK;
+/* --- expire.c --- */
+/* Ends what is due, a bounded number of pieces, in the order of (deadline, key), once an entry. */
+void kv_machine_expire(struct kv_machine *machine);
 /* --- savepoint.c --- */
 void kv_machine_save(const struct kv_machine *machine, struct kv_savepoint *ret_savepoint);
 /* Takes back all changes since; no entry ended and nothing was reclaimed in between. */

@@ -52,10 +52,27 @@ static void enlarge(struct kv_collection *map)
     }
 }
 
+int64_t kv_map_expires_at_ms(struct kv_collection *map, struct kv_slice name)
+{
+    return map->is_large ? kv_record_life(kv_element_find(map, name)).expires_at_ms : 0;
+}
+
 bool kv_map_put(struct kv_collection *map, struct kv_slice name, struct kv_slice value)
+{
+    return kv_map_put_until(map, name, value, 0);
+}
+
+bool kv_map_put_until(struct kv_collection *map,
+                      struct kv_slice name,
+                      struct kv_slice value,
+                      int64_t expires_at_ms)
 {
     const struct kv_element element = {.name = name, .value = value};
 
+    /* The inline form knows no times. */
+    if (!map->is_large && expires_at_ms != 0) {
+        enlarge(map);
+    }
     if (!map->is_large) {
         struct kv_slice former;
         size_t at, end;
@@ -67,7 +84,7 @@ bool kv_map_put(struct kv_collection *map, struct kv_slice name, struct kv_slice
         }
         enlarge(map);
     }
-    return !kv_element_put(map, name, value);
+    return !kv_element_put_until(map, name, value, expires_at_ms);
 }
 
 bool kv_map_remove(struct kv_collection *map, struct kv_slice name)
@@ -87,8 +104,9 @@ bool kv_map_remove(struct kv_collection *map, struct kv_slice name)
 
 static void fill_element(const struct kv_record *record, struct kv_element *ret_element)
 {
-    *ret_element =
-        (struct kv_element){.name = kv_element_name(record), .value = kv_record_value(record)};
+    *ret_element = (struct kv_element){.name = kv_element_name(record),
+                                       .value = kv_record_value(record),
+                                       .expires_at_ms = kv_record_life(record).expires_at_ms};
 }
 
 bool kv_map_nth(struct kv_collection *map, uint64_t n, struct kv_element *ret_element)

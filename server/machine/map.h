@@ -8,6 +8,13 @@
 bool kv_map_find(struct kv_collection *map, struct kv_slice name, struct kv_slice *ret_value);
 /* True: the name is new. A set's value is empty. */
 bool kv_map_put(struct kv_collection *map, struct kv_slice name, struct kv_slice value);
+/* As kv_map_put(), of a hash's field that ends at this time; 0: never. */
+bool kv_map_put_until(struct kv_collection *map,
+                      struct kv_slice name,
+                      struct kv_slice value,
+                      int64_t expires_at_ms);
+/* When the field ends; 0: never, or it is not there. */
+int64_t kv_map_expires_at_ms(struct kv_collection *map, struct kv_slice name);
 /* True: it was there. */
 bool kv_map_remove(struct kv_collection *map, struct kv_slice name);
 /* The n-th element by name, of now; false: there are not so many. */

@@ -85,6 +85,7 @@ size_t kv_packed_get(const struct kv_packed *packed, size_t at, struct kv_elemen
     at = get_sized(packed, at, &ret_element->name);
     ret_element->value = kv_slice_of(NULL, 0);
     ret_element->score = 0;
+    ret_element->expires_at_ms = 0;
     if (at > 0 && has_value(packed->type)) {
         return get_sized(packed, at, &ret_element->value);
     }

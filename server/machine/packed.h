@@ -20,6 +20,7 @@ struct kv_element {
     struct kv_slice name;  /* field, member, or a list's element */
     struct kv_slice value; /* of a hash field */
     double score;          /* of a sorted set's member */
+    int64_t expires_at_ms; /* of a hash field in the large form; 0: never */
 };
 
 struct kv_packed {

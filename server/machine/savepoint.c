@@ -1,6 +1,6 @@
 /* Taking back what a command has done: by the log of events, newest first. */
 #include "common/assert.h"
-#include "server/machine/collection.h"
+#include "server/machine/deadlines.h"
 #include "server/machine/machine_internal.h"
 
 void kv_machine_save(const struct kv_machine *machine, struct kv_savepoint *ret_savepoint)
@@ -28,6 +28,12 @@ static void undo(void *arg, struct kv_record *record)
         found = kv_tree_remove(tree, kv_record_key(record));
     }
     KV_ASSERT(found == record);
+    if (!record->tombstone) {
+        kv_deadlines_remove(machine, record);
+    }
+    if (record->older && !record->older->tombstone) {
+        kv_deadlines_add(machine, record->older);
+    }
     kv_record_free(record);
 }
 

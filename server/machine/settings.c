@@ -77,6 +77,34 @@ static const struct setting settings_table[] = {
      KV_SESSION_TTL_MAX_MS,
      "ms",
      "longest silence that a session may ask for"},
+    {"ttl-max",
+     offsetof(struct kv_machine_settings, ttl_max_ms),
+     KV_TTL_MAX_MS,
+     1000,
+     KV_TTL_MAX_MS,
+     "ms",
+     "longest time that a key or field may be given to live"},
+    {"lease-limit",
+     offsetof(struct kv_machine_settings, leases),
+     KV_LEASES_DEFAULT,
+     0,
+     KV_LEASES_MAX,
+     "leases",
+     "leases at the same time"},
+    {"lease-ttl-min",
+     offsetof(struct kv_machine_settings, lease_ttl_min_ms),
+     KV_LEASE_TTL_MIN_MS,
+     100,
+     KV_LEASE_TTL_MAX_MS,
+     "ms",
+     "shortest time that a lease may ask to live without a renewal"},
+    {"lease-ttl-max",
+     offsetof(struct kv_machine_settings, lease_ttl_max_ms),
+     KV_LEASE_TTL_MAX_MS,
+     1000,
+     KV_LEASE_TTL_MAX_MS,
+     "ms",
+     "longest time that a lease may ask for"},
 };
 enum { N_SETTINGS = sizeof settings_table / sizeof settings_table[0] };
 
@@ -126,7 +154,8 @@ int kv_settings_check_name(const char *name, struct kv_error *ret_error)
                         KV_NOT_FOUND,
                         "there is no setting \"%.64s\"; there are value-limit, work-limit, "
                         "reply-limit, history-age, history-bytes, data-limit, session-limit, "
-                        "session-ttl-min, session-ttl-max",
+                        "session-ttl-min, session-ttl-max, ttl-max, lease-limit, lease-ttl-min, "
+                        "lease-ttl-max",
                         name);
 }
 

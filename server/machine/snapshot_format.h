@@ -12,6 +12,7 @@
  *   SESSION  one for each, by ascending id: sessions_snapshot.c
  *   WAITERS  one when a pop ever waited: u64 last number given, number of those that wait
  *   WAITER   one for each, by ascending number: waiters_snapshot.c
+ *   LEASES   n times u64 id, ttl, deadline, 1 when it was revoked; by ascending id: leases.c
  *   BASE     a live key as of the oldest revision, by ascending key: u64 mod revision, create
  *            revision, version; type
  *   ELEMENT  an element of those of them that are large collections, by ascending key: u64 mod
@@ -22,8 +23,11 @@
  *   END      one: u64 counts of MARKS' marks, BASE, ELEMENT and (both) CHANGE items, live keys,
  * data bytes, history bytes, replaced versions, state hash, hash of all bytes before this item
  *
- * A kind or type that is not here was made by a newer version: leases and topics will
- * have kinds of their own. */
+ * The life of a record is up to three u64, as they stand behind its value (record.h), and a byte
+ * that tells which: 1 an expiry, 2 a lease, 4 the earliest deadline of fields. An element has at
+ * most the first.
+ *
+ * A kind or type that is not here was made by a newer version. */
 #ifndef KV_MACHINE_SNAPSHOT_FORMAT_H
 #define KV_MACHINE_SNAPSHOT_FORMAT_H
 
@@ -37,7 +41,9 @@ enum {
     KV_ITEM_HEAD_BYTES = 8,
     KV_ITEM_FIXED_BYTES_MAX = 80,
     KV_ITEM_MARK_BYTES = 16,
-    KV_ITEM_MARKS_MAX = 512, /* of one item */
+    KV_ITEM_MARKS_MAX = 512,   /* of one item */
+    KV_ITEM_LEASES_MAX = 1024, /* of one item */
+    KV_ITEM_LIFE_BYTES_MAX = 25,
 };
 
 enum kv_item_kind {
@@ -48,6 +54,7 @@ enum kv_item_kind {
     KV_ITEM_SESSION = 17,
     KV_ITEM_WAITERS = 18,
     KV_ITEM_WAITER = 19,
+    KV_ITEM_LEASES = 24,
     KV_ITEM_BASE = 64,
     KV_ITEM_ELEMENT = 65,
     KV_ITEM_CHANGE = 128,
@@ -59,6 +66,8 @@ enum kv_item_kind {
 enum {
     KV_ITEM_TYPE = 0x0f,
     KV_ITEM_IS_LARGE = 0x10, /* the value is a struct kv_large */
+    KV_ITEM_HAS_LIFE = 0x40, /* behind the value: numbers of its life, and which they are */
+    KV_ITEM_EXPIRED = 0x80,  /* the key was deleted since its time was over */
     KV_ITEM_DROPS = 0x20,    /* the large collection that was there ended; an element was removed */
 };
 
@@ -69,6 +78,9 @@ enum {
     KV_ITEM_SETTING_FIXED = 8,
     KV_ITEM_END_FIXED = 80
 };
+
+/* In the byte behind the life's numbers. */
+enum { KV_ITEM_LIFE_EXPIRY = 1, KV_ITEM_LIFE_LEASE = 2, KV_ITEM_LIFE_FIELDS = 4 };
 
 /* What the END item says about those before it. */
 struct kv_snapshot_totals {
@@ -86,7 +98,7 @@ struct kv_snapshot_totals {
 
 _Static_assert(sizeof(struct kv_snapshot_totals) == KV_ITEM_END_FIXED, "ten numbers");
 _Static_assert(KV_ITEM_HEAD_BYTES + KV_ITEM_FIXED_BYTES_MAX + KV_KEY_BYTES_MAX +
-                       KV_VALUE_BYTES_MAX <=
+                       KV_VALUE_BYTES_MAX + KV_ITEM_LIFE_BYTES_MAX <=
                    KV_SNAPSHOT_ITEM_BYTES_MAX,
                "the largest record is an item");
 _Static_assert((size_t)KV_ITEM_MARKS_MAX *KV_ITEM_MARK_BYTES <= KV_SNAPSHOT_ITEM_BYTES_MAX,

@@ -85,6 +85,7 @@ static size_t fixed_size_of(enum kv_item_kind kind)
     case KV_ITEM_MARKS:
     case KV_ITEM_SESSION:
     case KV_ITEM_WAITER:
+    case KV_ITEM_LEASES:
         break;
     }
     return 0;
@@ -94,8 +95,9 @@ static bool is_known(unsigned kind)
 {
     return kind == KV_ITEM_HEAD || kind == KV_ITEM_SETTING || kind == KV_ITEM_MARKS ||
            kind == KV_ITEM_SESSIONS || kind == KV_ITEM_SESSION || kind == KV_ITEM_WAITERS ||
-           kind == KV_ITEM_WAITER || kind == KV_ITEM_BASE || kind == KV_ITEM_ELEMENT ||
-           kind == KV_ITEM_CHANGE || kind == KV_ITEM_ELEMENT_CHANGE || kind == KV_ITEM_END;
+           kind == KV_ITEM_WAITER || kind == KV_ITEM_LEASES || kind == KV_ITEM_BASE ||
+           kind == KV_ITEM_ELEMENT || kind == KV_ITEM_CHANGE || kind == KV_ITEM_ELEMENT_CHANGE ||
+           kind == KV_ITEM_END;
 }
 
 /* Changes of keys and of elements are one log. */
@@ -141,13 +143,7 @@ static int split_item(const struct kv_machine_loader *loader,
     ret_item->type = (enum kv_type)(p[1] & KV_ITEM_TYPE);
     ret_item->is_large = p[1] & KV_ITEM_IS_LARGE;
     ret_item->drops = p[1] & KV_ITEM_DROPS;
-    if ((p[1] & ~(KV_ITEM_TYPE | KV_ITEM_IS_LARGE | KV_ITEM_DROPS)) != 0) {
-        return kv_loader_refuse(loader,
-                                KV_UNSUPPORTED,
-                                ret_error,
-                                "flags %#x are not known here: it was made by a newer version",
-                                p[1]);
-    }
+    ret_item->expired = p[1] & KV_ITEM_EXPIRED;
     key_size = kv_get_u16(p + 2);
     body_size = kv_get_u32(p + 4);
     fixed_size = fixed_size_of(ret_item->kind);
@@ -173,7 +169,10 @@ static int split_item(const struct kv_machine_loader *loader,
     ret_item->key = kv_slice_of(ret_item->fixed + fixed_size, key_size);
     ret_item->value =
         kv_slice_of(ret_item->fixed + fixed_size + key_size, body_size - fixed_size - key_size);
-    return 0;
+    if (ret_item->expired && ret_item->kind != KV_ITEM_CHANGE) {
+        return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "what is no change expires");
+    }
+    return p[1] & KV_ITEM_HAS_LIFE ? kv_loader_take_life(loader, ret_item, ret_error) : 0;
 }
 
 static int
@@ -206,7 +205,7 @@ load_head(struct kv_machine_loader *loader, const struct kv_item *item, struct k
     }
     machine->revision = (int64_t)kv_item_number(item, 1);
     machine->history.oldest_revision = (int64_t)kv_item_number(item, 2);
-    machine->cluster_time_ms = (int64_t)kv_item_number(item, 3);
+    machine->cluster_time_ms = machine->expired_ms = (int64_t)kv_item_number(item, 3);
     machine->applied_index = kv_item_number(item, 4);
     machine->last_collection_id = kv_item_number(item, 5);
     loader->change_revision = machine->history.oldest_revision;
@@ -363,6 +362,26 @@ static int load_waiter(struct kv_machine_loader *loader,
     return status == 0 ? 0 : kv_loader_refuse(loader, status, ret_error, "%s", error.message);
 }
 
+static int load_leases(struct kv_machine_loader *loader,
+                       const struct kv_item *item,
+                       struct kv_error *ret_error)
+{
+    struct kv_machine *machine = loader->machine;
+    struct kv_error error;
+    int status = 0;
+
+    if (item->key.size > 0 || item->value.size == 0 ||
+        item->value.size % KV_LEASE_BODY_BYTES != 0) {
+        return kv_loader_refuse(
+            loader, KV_CORRUPT, ret_error, "%zu bytes of leases", item->value.size);
+    }
+    for (size_t at = 0; at < item->value.size && status == 0; at += KV_LEASE_BODY_BYTES) {
+        status = kv_leases_restore(
+            &machine->leases, item->value.data + at, machine->cluster_time_ms, &error);
+    }
+    return status == 0 ? 0 : kv_loader_refuse(loader, status, ret_error, "%s", error.message);
+}
+
 /* Who waits finds no list, and the numbers are those that were said. */
 static int finish_waiters(struct kv_machine_loader *loader, struct kv_error *ret_error)
 {
@@ -431,6 +450,8 @@ load_item(struct kv_machine_loader *loader, const struct kv_item *item, struct k
         return load_waiters(loader, item, ret_error);
     case KV_ITEM_WAITER:
         return load_waiter(loader, item, ret_error);
+    case KV_ITEM_LEASES:
+        return load_leases(loader, item, ret_error);
     case KV_ITEM_BASE:
         return kv_loader_base(loader, item, ret_error);
     case KV_ITEM_ELEMENT:
@@ -571,6 +592,9 @@ int kv_machine_loader_finish(struct kv_machine_loader *loader,
                             machine->sessions.bytes);
     }
     status = finish_waiters(loader, ret_error);
+    if (status == 0) {
+        status = kv_loader_check_leases(loader, ret_error);
+    }
     if (status != 0) {
         return status;
     }

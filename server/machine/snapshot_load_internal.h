@@ -9,6 +9,11 @@
 
 #include <xxhash.h>
 
+struct kv_expected_large {
+    struct kv_large large;
+    int64_t fields_due_ms;
+};
+
 struct kv_machine_loader {
     struct kv_machine *machine;
     XXH3_state_t *hash;
@@ -20,8 +25,8 @@ struct kv_machine_loader {
     int64_t change_revision; /* of the newest change */
     uint64_t said_sessions, said_session_bytes;
     uint64_t said_waiters, last_waiter;
-    struct kv_sums sums;       /* of the large collections that there were */
-    struct kv_large *expected; /* those of the base, as their keys tell them */
+    struct kv_sums sums;                /* of the large collections that there were */
+    struct kv_expected_large *expected; /* those of the base, as their keys tell them */
     size_t n_expected, expected_capacity;
     struct kv_snapshot_totals read;
     struct kv_snapshot_totals said;
@@ -33,6 +38,8 @@ struct kv_item {
     enum kv_type type;
     bool is_large;
     bool drops;
+    bool expired;
+    struct kv_life life;
     const uint8_t *fixed;
     struct kv_slice key;
     struct kv_slice value;
@@ -50,6 +57,13 @@ int kv_loader_refuse(const struct kv_machine_loader *loader,
                      struct kv_error *ret_error,
                      const char *format,
                      ...) KV_PRINTF(4, 5);
+/* Takes the life off the end of the item's value; believes nothing. */
+int kv_loader_take_life(const struct kv_machine_loader *loader,
+                        struct kv_item *item,
+                        struct kv_error *ret_error) KV_MUST_CHECK;
+/* At the end: keys of leases that there are. */
+int kv_loader_check_leases(const struct kv_machine_loader *loader,
+                           struct kv_error *ret_error) KV_MUST_CHECK;
 /* Gives the machine the marks that lie before the revision. */
 void kv_loader_take_marks(struct kv_machine_loader *loader, int64_t revision);
 int kv_loader_base(struct kv_machine_loader *loader,

@@ -2,6 +2,7 @@
  * as its command made it, so that costs, versions, sums and hashes are computed anew. */
 #include "server/machine/collection.h"
 #include "server/machine/command.h"
+#include "server/machine/deadlines.h"
 #include "server/machine/snapshot_load_internal.h"
 #include "server/machine/zset_index.h"
 
@@ -138,6 +139,88 @@ static int check_element(const struct kv_machine_loader *loader,
                : corrupt(loader, ret_error, "an element is damaged");
 }
 
+/* What an item of this kind and type may have. */
+static bool life_fits(const struct kv_item *item)
+{
+    const struct kv_life *life = &item->life;
+
+    switch (item->kind) {
+    case KV_ITEM_BASE:
+    case KV_ITEM_CHANGE:
+        return item->type != KV_TYPE_NONE && (life->expires_at_ms == 0 || life->lease_id == 0) &&
+               (life->fields_due_ms == 0 || (item->type == KV_TYPE_HASH && item->is_large));
+    case KV_ITEM_ELEMENT:
+    case KV_ITEM_ELEMENT_CHANGE:
+        return item->type == KV_TYPE_HASH && !item->drops && life->lease_id == 0 &&
+               life->fields_due_ms == 0;
+    default:
+        return false;
+    }
+}
+
+/* The least that is left of the numbers' bytes, when the flag is set. */
+static bool take_number(bool is_there, const uint8_t **p, const uint8_t *end, int64_t *ret_number)
+{
+    if (!is_there) {
+        return true;
+    }
+    if (end - *p < 8) {
+        return false;
+    }
+    *ret_number = (int64_t)kv_get_u64(*p);
+    *p += 8;
+    return *ret_number > 0;
+}
+
+int kv_loader_take_life(const struct kv_machine_loader *loader,
+                        struct kv_item *item,
+                        struct kv_error *ret_error)
+{
+    const size_t size = item->value.size;
+    const unsigned which = size > 0 ? item->value.data[size - 1] : 0;
+    const size_t n = (which & 1) + (which >> 1 & 1) + (which >> 2 & 1);
+    struct kv_life *life = &item->life;
+    const uint8_t *end, *p;
+
+    if (which == 0 || which > 7 || size < 8 * n + 1) {
+        return corrupt(loader, ret_error, "a life is cut off, or none");
+    }
+    end = item->value.data + size - 1;
+    p = end - 8 * n;
+    item->value.size = size - 8 * n - 1;
+    if (!take_number(which & KV_ITEM_LIFE_EXPIRY, &p, end, &life->expires_at_ms) ||
+        !take_number(which & KV_ITEM_LIFE_LEASE, &p, end, &life->lease_id) ||
+        !take_number(which & KV_ITEM_LIFE_FIELDS, &p, end, &life->fields_due_ms) ||
+        !life_fits(item)) {
+        return corrupt(loader, ret_error, "a life is damaged");
+    }
+    return 0;
+}
+
+int kv_loader_check_leases(const struct kv_machine_loader *loader, struct kv_error *ret_error)
+{
+    const struct kv_machine *machine = loader->machine;
+    uint8_t next[8] = {0};
+    struct kv_tree_cursor cursor;
+    const struct kv_record *record;
+
+    for (;;) {
+        kv_tree_seek(&machine->lease_keys, kv_slice_of(next, sizeof next), &cursor);
+        record = kv_tree_cursor_get(&cursor);
+        if (!record) {
+            return 0;
+        }
+        if (!kv_leases_find(&machine->leases, (int64_t)kv_get_u64_be(record->bytes))) {
+            return kv_error_set(ret_error,
+                                KV_CORRUPT,
+                                "the snapshot is damaged: it has keys of lease %" PRIu64
+                                ", which it does not have",
+                                kv_get_u64_be(record->bytes));
+        }
+        kv_put_u64_be(next, kv_get_u64_be(record->bytes) + 1);
+    }
+}
+
 static void set_value(struct kv_record *record, const struct kv_item *item)
 {
     if (item->value.size > 0) {
@@ -153,6 +236,7 @@ static int expect_elements(struct kv_machine_loader *loader,
                            struct kv_error *ret_error)
 {
     const struct kv_large large = kv_record_large(record);
+    const int64_t fields_due_ms = kv_record_life(record).fields_due_ms;
 
     if (kv_sums_find(&loader->sums, large.id)) {
         return corrupt(loader, ret_error, "two keys have one collection");
@@ -160,7 +244,7 @@ static int expect_elements(struct kv_machine_loader *loader,
     (void)kv_sums_add(&loader->sums, large.id, (enum kv_type)record->type);
     if (loader->n_expected == loader->expected_capacity) {
         size_t capacity = loader->expected_capacity ? 2 * loader->expected_capacity : 64;
-        struct kv_large *expected = realloc(loader->expected, capacity * sizeof *expected);
+        struct kv_expected_large *expected = realloc(loader->expected, capacity * sizeof *expected);
 
         if (!expected) {
             return kv_loader_refuse(loader, KV_NO_MEMORY, ret_error, "no memory for sums");
@@ -168,7 +252,7 @@ static int expect_elements(struct kv_machine_loader *loader,
         loader->expected = expected;
         loader->expected_capacity = capacity;
     }
-    loader->expected[loader->n_expected++] = large;
+    loader->expected[loader->n_expected++] = (struct kv_expected_large){large, fields_due_ms};
     return 0;
 }
 
@@ -197,7 +281,7 @@ int kv_loader_base(struct kv_machine_loader *loader,
                                 create,
                                 version);
     }
-    record = kv_record_new(item->key, item->value.size);
+    record = kv_record_new_living(item->key, item->value.size, &item->life);
     record->type = item->type & 0xf;
     record->is_large = item->is_large;
     record->mod_revision = (int64_t)mod;
@@ -208,6 +292,7 @@ int kv_loader_base(struct kv_machine_loader *loader,
         kv_record_free(record);
         return corrupt(loader, ret_error, "its key is not behind the one before");
     }
+    kv_deadlines_add(machine, record);
     machine->data_bytes += kv_record_data_bytes(record);
     machine->state_hash += kv_record_hash(record);
     loader->read.base++;
@@ -216,7 +301,7 @@ int kv_loader_base(struct kv_machine_loader *loader,
 
 static struct kv_record *new_element(const struct kv_item *item)
 {
-    struct kv_record *record = kv_record_new(item->key, item->value.size);
+    struct kv_record *record = kv_record_new_living(item->key, item->value.size, &item->life);
 
     record->is_element = 1;
     record->type = item->type & 0xf;
@@ -255,6 +340,7 @@ int kv_loader_element(struct kv_machine_loader *loader,
         return corrupt(loader, ret_error, "its key is not behind the one before");
     }
     add_to_sum(sum, record);
+    kv_deadlines_add(machine, record);
     if (record->type == KV_TYPE_ZSET) {
         kv_zset_index_put(machine, record);
     }
@@ -262,23 +348,31 @@ int kv_loader_element(struct kv_machine_loader *loader,
     return 0;
 }
 
-static bool is_whole(const struct kv_machine_loader *loader, const struct kv_large *large)
+/* Are the elements that there are now what a key tells? */
+static bool is_whole(const struct kv_machine_loader *loader,
+                     const struct kv_large *large,
+                     int64_t fields_due_ms)
 {
     const struct kv_sum *sum = kv_sums_find(&loader->sums, large->id);
+    struct kv_slice field;
+    int64_t due_ms = 0;
 
-    return sum && memcmp(&sum->large, large, sizeof *large) == 0;
+    (void)kv_fields_first(loader->machine, large->id, &due_ms, &field);
+    return sum && memcmp(&sum->large, large, sizeof *large) == 0 && due_ms == fields_due_ms;
 }
 
 int kv_loader_check_base(struct kv_machine_loader *loader, struct kv_error *ret_error)
 {
     for (size_t i = 0; i < loader->n_expected; i++) {
-        if (!is_whole(loader, &loader->expected[i])) {
+        const struct kv_expected_large *expected = &loader->expected[i];
+
+        if (!is_whole(loader, &expected->large, expected->fields_due_ms)) {
             return kv_loader_refuse(loader,
                                     KV_CORRUPT,
                                     ret_error,
                                     "the elements of collection %" PRIu64
                                     " are not what its key tells",
-                                    loader->expected[i].id);
+                                    expected->large.id);
         }
     }
     return 0;
@@ -324,6 +418,9 @@ static int check_change(const struct kv_machine_loader *loader,
 {
     const struct kv_record *older = kv_keyspace_get(loader->machine, item->key);
 
+    if (item->expired && item->type != KV_TYPE_NONE) {
+        return corrupt(loader, ret_error, "a key that expired is there");
+    }
     if (item->type == KV_TYPE_NONE && !older) {
         return corrupt(loader, ret_error, "it deletes a key that is not there");
     }
@@ -336,7 +433,7 @@ static int check_change(const struct kv_machine_loader *loader,
                                        kv_get_u64(item->value.data + 16),
                                        kv_get_u64(item->value.data + 24)};
 
-        if (!is_whole(loader, &large) ||
+        if (!is_whole(loader, &large, item->life.fields_due_ms) ||
             kv_sums_find(&loader->sums, large.id)->type != item->type) {
             return corrupt(loader, ret_error, "a collection's elements are not what its key tells");
         }
@@ -361,9 +458,11 @@ int kv_loader_change(struct kv_machine_loader *loader,
     if (status != 0) {
         return status;
     }
-    record = kv_keyspace_begin(machine, item->key, item->type, item->value.size);
+    record =
+        kv_keyspace_begin_living(machine, item->key, item->type, item->value.size, &item->life);
     record->mod_revision = loader->change_revision;
     record->tombstone = item->type == KV_TYPE_NONE;
+    record->expired = item->expired;
     record->is_large = item->is_large;
     set_value(record, item);
     kv_keyspace_restore(machine, record, item->drops);
@@ -410,6 +509,7 @@ int kv_loader_element_change(struct kv_machine_loader *loader,
     record->tombstone = item->drops;
     older = record->older = kv_tree_put(&machine->elements, record);
     if (older && !older->tombstone) {
+        kv_deadlines_remove(machine, older);
         sum->large.count--;
         sum->large.bytes -= kv_record_cost(older);
         sum->large.hash -= kv_record_hash(older);
@@ -419,6 +519,7 @@ int kv_loader_element_change(struct kv_machine_loader *loader,
     }
     if (!record->tombstone) {
         add_to_sum(sum, record);
+        kv_deadlines_add(machine, record);
         if (record->type == KV_TYPE_ZSET) {
             kv_zset_index_put(machine, record);
         }

@@ -20,6 +20,7 @@ enum step {
     STEP_SESSION,
     STEP_WAITERS,
     STEP_WAITER,
+    STEP_LEASES,
     STEP_BASE,
     STEP_ELEMENTS,
     STEP_CHANGES,
@@ -40,9 +41,10 @@ struct kv_machine_view {
     size_t n_marks;
     struct kv_sessions_copy sessions;
     struct kv_waiters_copy waiters;
+    struct kv_buf leases;
     /* Where the reader is; the reader's alone. */
     enum step step;
-    size_t at; /* setting or mark */
+    size_t at; /* setting, mark or lease */
     size_t session_at, session_next;
     size_t waiter_at, waiter_next;
     struct kv_tree_cursor cursor; /* of keys, then of elements */
@@ -60,6 +62,8 @@ struct item {
     size_t fixed_size;
     struct kv_slice key;
     struct kv_slice value;
+    size_t life_size;
+    uint8_t life[KV_ITEM_LIFE_BYTES_MAX];
     uint8_t fixed[KV_ITEM_FIXED_BYTES_MAX];
     uint8_t marks[KV_ITEM_MARKS_MAX * KV_ITEM_MARK_BYTES];
 };
@@ -70,6 +74,7 @@ static void free_view(struct kv_machine_view *view)
     free(view->ids);
     kv_sessions_copy_deinit(&view->sessions);
     kv_waiters_copy_deinit(&view->waiters);
+    kv_buf_deinit(&view->leases);
     (void)XXH3_freeState(view->hash);
     free(view);
 }
@@ -99,7 +104,8 @@ int kv_machine_view_open(struct kv_machine *machine, struct kv_machine_view **re
     view->hash = XXH3_createState();
     if (!view->marks || !view->hash || XXH3_64bits_reset(view->hash) != XXH_OK ||
         kv_sessions_copy(&machine->sessions, &view->sessions) != 0 ||
-        kv_waiters_copy(&machine->waiters, &view->waiters) != 0) {
+        kv_waiters_copy(&machine->waiters, &view->waiters) != 0 ||
+        kv_leases_copy(&machine->leases, &view->leases) != 0) {
         free_view(view);
         return KV_NO_MEMORY;
     }
@@ -222,6 +228,39 @@ static bool waiter_item(struct kv_machine_view *view, struct item *item)
     return kv_waiters_copy_next(&view->waiters, &view->waiter_next, &item->value);
 }
 
+static size_t leases_of_item(const struct kv_machine_view *view)
+{
+    size_t left = view->leases.size / KV_LEASE_BODY_BYTES - view->at;
+
+    return left < KV_ITEM_LEASES_MAX ? left : KV_ITEM_LEASES_MAX;
+}
+
+static bool leases_item(const struct kv_machine_view *view, struct item *item)
+{
+    const size_t n = leases_of_item(view);
+
+    item->kind = KV_ITEM_LEASES;
+    item->value =
+        kv_slice_of(view->leases.data + view->at * KV_LEASE_BODY_BYTES, n * KV_LEASE_BODY_BYTES);
+    return n > 0;
+}
+
+/* The record's value, and its life behind it. */
+static void set_value(struct item *item, const struct kv_record *record)
+{
+    const size_t size = kv_record_life_bytes(record);
+
+    item->value = kv_record_value(record);
+    if (size > 0) {
+        memcpy(item->life, item->value.data + item->value.size, size);
+        item->life[size] = (uint8_t)((record->has_expiry ? KV_ITEM_LIFE_EXPIRY : 0) |
+                                     (record->has_lease ? KV_ITEM_LIFE_LEASE : 0) |
+                                     (record->has_fields ? KV_ITEM_LIFE_FIELDS : 0));
+        item->life_size = size + 1;
+        item->type |= KV_ITEM_HAS_LIFE;
+    }
+}
+
 static bool base_item(struct kv_machine_view *view, struct item *item)
 {
     const struct kv_record *newest;
@@ -241,7 +280,7 @@ static bool base_item(struct kv_machine_view *view, struct item *item)
     item->kind = KV_ITEM_BASE;
     item->type = (uint8_t)(record->type | (record->is_large ? KV_ITEM_IS_LARGE : 0));
     item->key = kv_record_key(record);
-    item->value = kv_record_value(record);
+    set_value(item, record);
     put_fixed(item, (uint64_t)record->mod_revision);
     put_fixed(item, (uint64_t)record->create_revision);
     put_fixed(item, record->version);
@@ -318,7 +357,7 @@ static bool element_item(struct kv_machine_view *view, struct item *item)
             item->kind = KV_ITEM_ELEMENT;
             item->type = record->type;
             item->key = kv_record_key(record);
-            item->value = kv_record_value(record);
+            set_value(item, record);
             put_fixed(item, (uint64_t)record->mod_revision);
             return true;
         }
@@ -331,7 +370,8 @@ static uint8_t flags_of_change(const struct kv_record *record)
 {
     const bool drops = record->is_element ? record->tombstone : record->drops;
 
-    return (uint8_t)((record->is_large ? KV_ITEM_IS_LARGE : 0) | (drops ? KV_ITEM_DROPS : 0));
+    return (uint8_t)((record->is_large ? KV_ITEM_IS_LARGE : 0) | (drops ? KV_ITEM_DROPS : 0) |
+                     (record->expired ? KV_ITEM_EXPIRED : 0));
 }
 
 static bool change_item(struct kv_machine_view *view, struct item *item)
@@ -349,7 +389,7 @@ static bool change_item(struct kv_machine_view *view, struct item *item)
     item->kind = record->is_element ? KV_ITEM_ELEMENT_CHANGE : KV_ITEM_CHANGE;
     item->type = (uint8_t)(record->type | flags_of_change(record));
     item->key = kv_record_key(record);
-    item->value = kv_record_value(record);
+    set_value(item, record);
     put_fixed(item, (uint64_t)record->mod_revision);
     return true;
 }
@@ -380,6 +420,7 @@ static bool next_item(struct kv_machine_view *view, struct item *item)
 {
     item->type = 0;
     item->fixed_size = 0;
+    item->life_size = 0;
     item->key = kv_slice_of(NULL, 0);
     item->value = kv_slice_of(NULL, 0);
     switch (view->step) {
@@ -397,6 +438,8 @@ static bool next_item(struct kv_machine_view *view, struct item *item)
         return waiters_item(view, item);
     case STEP_WAITER:
         return waiter_item(view, item);
+    case STEP_LEASES:
+        return leases_item(view, item);
     case STEP_BASE:
         return base_item(view, item);
     case STEP_ELEMENTS:
@@ -424,6 +467,9 @@ static void advance(struct kv_machine_view *view)
     case STEP_WAITER:
         view->waiter_at = view->waiter_next;
         return;
+    case STEP_LEASES:
+        view->at += leases_of_item(view);
+        return;
     case STEP_BASE:
         view->totals.base++;
         note_id(view);
@@ -445,7 +491,8 @@ static void advance(struct kv_machine_view *view)
 
 static size_t item_size(const struct item *item)
 {
-    return KV_ITEM_HEAD_BYTES + item->fixed_size + item->key.size + item->value.size;
+    return KV_ITEM_HEAD_BYTES + item->fixed_size + item->key.size + item->value.size +
+           item->life_size;
 }
 
 static int append_item(struct kv_buf *buf, const struct item *item)
@@ -469,6 +516,7 @@ static int append_item(struct kv_buf *buf, const struct item *item)
     if (item->value.size > 0) {
         memcpy(p + item->key.size, item->value.data, item->value.size);
     }
+    memcpy(p + item->key.size + item->value.size, item->life, item->life_size);
     buf->size += size;
     return 0;
 }

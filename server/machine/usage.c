@@ -14,19 +14,42 @@ uint64_t kv_machine_live_bytes(const struct kv_machine *machine)
     return machine->data_bytes + KEY_BYTES * kv_tree_count(&machine->tree);
 }
 
+/* Of what is not data. */
+static uint64_t other_bytes(const struct kv_machine *machine)
+{
+    return machine->sessions.bytes + kv_leases_bytes(&machine->leases);
+}
+
 uint64_t kv_machine_used_bytes(const struct kv_machine *machine)
 {
-    return kv_machine_live_bytes(machine) + machine->sessions.bytes + machine->history.bytes;
+    return kv_machine_live_bytes(machine) + other_bytes(machine) + machine->history.bytes;
 }
 
 uint64_t kv_machine_history_room(const struct kv_machine *machine)
 {
     const uint64_t limit = machine->settings.data_bytes;
-    const uint64_t live = kv_machine_live_bytes(machine) + machine->sessions.bytes;
+    const uint64_t live = kv_machine_live_bytes(machine) + other_bytes(machine);
     const uint64_t room = limit > live ? limit - live : 0;
 
     return limit == 0 || room > machine->settings.history_bytes ? machine->settings.history_bytes
                                                                 : room;
+}
+
+static int no_space(const struct kv_machine *machine,
+                    uint64_t holds,
+                    uint64_t would_hold,
+                    struct kv_answer *answer)
+{
+    answer->hint.limit = (char *)(uintptr_t) "data-limit";
+    answer->hint.limit_value = machine->settings.data_bytes;
+    return kv_error_set(&answer->error,
+                        KV_NO_SPACE,
+                        "the store holds %" PRIu64 " bytes and would hold %" PRIu64
+                        ", the limit is %" PRIu64
+                        " (setting data-limit): delete something, or raise it",
+                        holds,
+                        would_hold,
+                        machine->settings.data_bytes);
 }
 
 int kv_machine_check_space(const struct kv_machine *machine,
@@ -35,19 +58,24 @@ int kv_machine_check_space(const struct kv_machine *machine,
 {
     const uint64_t limit = machine->settings.data_bytes;
     const uint64_t live = kv_machine_live_bytes(machine);
+    const uint64_t other = other_bytes(machine);
 
     /* Sessions count, but none is refused: who deletes may need one. */
-    if (limit == 0 || live + machine->sessions.bytes <= limit || live <= live_before) {
+    if (limit == 0 || live + other <= limit || live <= live_before) {
         return 0;
     }
-    answer->hint.limit = (char *)(uintptr_t) "data-limit";
-    answer->hint.limit_value = limit;
-    return kv_error_set(&answer->error,
-                        KV_NO_SPACE,
-                        "the store holds %" PRIu64 " bytes and would hold %" PRIu64
-                        ", the limit is %" PRIu64
-                        " (setting data-limit): delete something, or raise it",
-                        live_before + machine->sessions.bytes,
-                        live + machine->sessions.bytes,
-                        limit);
+    return no_space(machine, live_before + other, live + other, answer);
+}
+
+int kv_machine_check_room(const struct kv_machine *machine,
+                          uint64_t bytes,
+                          struct kv_answer *answer)
+{
+    const uint64_t limit = machine->settings.data_bytes;
+    const uint64_t holds = kv_machine_live_bytes(machine) + other_bytes(machine);
+
+    if (limit == 0 || holds + bytes <= limit) {
+        return 0;
+    }
+    return no_space(machine, holds, holds + bytes, answer);
 }
