@@ -201,13 +201,15 @@ static const struct kv_record *commit_element(struct kv_collection *collection,
         collection->large.count++;
         collection->large.bytes += kv_record_cost(record);
         collection->large.hash += kv_record_hash(record);
-        kv_deadlines_add(machine, record);
     }
     if (was_live) {
         kv_deadlines_remove(machine, older);
         collection->large.count--;
         collection->large.bytes -= kv_record_cost(older);
         collection->large.hash -= kv_record_hash(older);
+    }
+    if (!record->tombstone) {
+        kv_deadlines_add(machine, record);
     }
     kv_history_note(&machine->history, record);
     machine->written_bytes += kv_record_cost(record);

@@ -432,3 +432,117 @@ Kv__Compare *call_compare(struct kv_arena *arena, const char *key, Kv__Compariso
     compare->comparison = comparison;
     return compare;
 }
+
+Kv__Request *
+call_put_ttl(struct kv_arena *arena, const char *key, const char *value, uint64_t ttl_ms)
+{
+    Kv__Request *request = call_put(arena, key, value);
+
+    request->put->expiry_case = KV__PUT__EXPIRY_TTL_MS;
+    request->put->ttl_ms = ttl_ms;
+    return request;
+}
+
+Kv__Request *
+call_put_lease(struct kv_arena *arena, const char *key, const char *value, int64_t lease_id)
+{
+    Kv__Request *request = call_put(arena, key, value);
+
+    request->put->expiry_case = KV__PUT__EXPIRY_LEASE_ID;
+    request->put->lease_id = lease_id;
+    return request;
+}
+
+Kv__Request *call_put_keep(struct kv_arena *arena, const char *key, const char *value)
+{
+    Kv__Request *request = call_put(arena, key, value);
+
+    request->put->expiry_case = KV__PUT__EXPIRY_KEEP;
+    request->put->keep = true;
+    return request;
+}
+
+Kv__Request *call_hash_set_ttl(
+    struct kv_arena *arena, const char *key, unsigned first, unsigned n, uint64_t ttl_ms)
+{
+    Kv__Request *request = call_hash_set(arena, key, first, n, "value");
+
+    for (unsigned i = 0; i < n; i++) {
+        request->hash_set->fields[i]->ttl_ms = ttl_ms;
+    }
+    return request;
+}
+
+Kv__Request *call_expire(struct kv_arena *arena, const char *key, uint64_t ttl_ms)
+{
+    CALL(arena, EXPIRE, expire, Expire, expire);
+    command->key = text_bytes(key);
+    command->expiry_case = KV__EXPIRE__EXPIRY_TTL_MS;
+    command->ttl_ms = ttl_ms;
+    return request;
+}
+
+Kv__Request *call_expire_lease(struct kv_arena *arena, const char *key, int64_t lease_id)
+{
+    CALL(arena, EXPIRE, expire, Expire, expire);
+    command->key = text_bytes(key);
+    command->expiry_case = KV__EXPIRE__EXPIRY_LEASE_ID;
+    command->lease_id = lease_id;
+    return request;
+}
+
+Kv__Request *call_persist(struct kv_arena *arena, const char *key)
+{
+    CALL(arena, PERSIST, persist, Persist, persist);
+    command->key = text_bytes(key);
+    return request;
+}
+
+Kv__Request *call_ttl(struct kv_arena *arena, const char *key)
+{
+    CALL(arena, TTL, ttl, Ttl, ttl);
+    command->key = text_bytes(key);
+    return request;
+}
+
+Kv__Request *call_lease_grant(struct kv_arena *arena, int64_t lease_id, uint64_t ttl_ms)
+{
+    CALL(arena, LEASE_GRANT, lease_grant, LeaseGrant, lease_grant);
+    command->lease_id = lease_id;
+    command->ttl_ms = ttl_ms;
+    return request;
+}
+
+Kv__Request *call_lease_revoke(struct kv_arena *arena, int64_t lease_id)
+{
+    CALL(arena, LEASE_REVOKE, lease_revoke, LeaseRevoke, lease_revoke);
+    command->lease_id = lease_id;
+    return request;
+}
+
+Kv__Request *call_lease_keep_alive(struct kv_arena *arena, int64_t first, unsigned n)
+{
+    CALL(arena, LEASE_KEEP_ALIVE, lease_keep_alive, LeaseKeepAlive, lease_keep_alive);
+    command->n_lease_ids = n;
+    command->lease_ids = allocate(arena, (n + 1) * sizeof(int64_t));
+    for (unsigned i = 0; i < n; i++) {
+        command->lease_ids[i] = first + i;
+    }
+    return request;
+}
+
+Kv__Request *call_lease_info(struct kv_arena *arena, int64_t lease_id, bool with_keys)
+{
+    CALL(arena, LEASE_INFO, lease_info, LeaseInfo, lease_info);
+    command->lease_id = lease_id;
+    command->with_keys = with_keys;
+    return request;
+}
+
+Kv__Request *call_lease_list(struct kv_arena *arena, int64_t after_id, uint64_t limit)
+{
+    CALL(arena, LEASE_LIST, lease_list, LeaseList, lease_list);
+    command->after_id = after_id;
+    command->limit = limit;
+    return request;
+}

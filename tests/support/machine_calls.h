@@ -51,6 +51,23 @@ Kv__Request *call_list_pop(struct kv_arena *arena, const char *key, bool left, u
 Kv__Request *call_list_range(struct kv_arena *arena, const char *key);
 Kv__Request *call_compact(struct kv_arena *arena, int64_t revision);
 Kv__Request *call_key_history(struct kv_arena *arena, const char *key, int64_t from, int64_t to);
+Kv__Request *
+call_put_ttl(struct kv_arena *arena, const char *key, const char *value, uint64_t ttl_ms);
+Kv__Request *
+call_put_lease(struct kv_arena *arena, const char *key, const char *value, int64_t lease_id);
+Kv__Request *call_put_keep(struct kv_arena *arena, const char *key, const char *value);
+Kv__Request *call_hash_set_ttl(
+    struct kv_arena *arena, const char *key, unsigned first, unsigned n, uint64_t ttl_ms);
+Kv__Request *call_expire(struct kv_arena *arena, const char *key, uint64_t ttl_ms);
+Kv__Request *call_expire_lease(struct kv_arena *arena, const char *key, int64_t lease_id);
+Kv__Request *call_persist(struct kv_arena *arena, const char *key);
+Kv__Request *call_ttl(struct kv_arena *arena, const char *key);
+Kv__Request *call_lease_grant(struct kv_arena *arena, int64_t lease_id, uint64_t ttl_ms);
+Kv__Request *call_lease_revoke(struct kv_arena *arena, int64_t lease_id);
+/* Of the leases first to first + n - 1. */
+Kv__Request *call_lease_keep_alive(struct kv_arena *arena, int64_t first, unsigned n);
+Kv__Request *call_lease_info(struct kv_arena *arena, int64_t lease_id, bool with_keys);
+Kv__Request *call_lease_list(struct kv_arena *arena, int64_t after_id, uint64_t limit);
 Kv__Request *call_config_set(struct kv_arena *arena, const char *name, uint64_t value);
 
 /* Without compares and operations. */
