@@ -138,6 +138,9 @@
 #define KV_ENTRY_BYTES_MAX (17 * KV_MIB) /* one entry of one largest command with its header */
 #define KV_BATCH_COMMANDS_MAX 2048u      /* commands of one entry: about 2 ms of one core */
 #define KV_TIME_LOG_MS 1000 /* while there are deadlines: a failover loses no more of them */
+#define KV_RENEWAL_MS 500   /* between two entries for renewals of leases that wait alone */
+#define KV_RENEWAL_BYTES_MAX \
+    (8 * KV_MIB) /* of renewals in one entry, which go in together: 800,000 leases */
 #define KV_INFLIGHT_ENTRIES_MAX 16u /* guard 18: proposed, not committed */
 #define KV_INFLIGHT_BYTES_MAX (32 * KV_MIB)
 #define KV_APPEND_BYTES_MAX (4 * KV_MIB) /* entries of one AppendEntries, or one larger entry */
@@ -279,6 +282,9 @@ _Static_assert(2 * KV_TXN_DEPTH_MAX + 5 <= KV_NESTING_DEPTH_MAX,
                "command, span, scores, bound");
 _Static_assert(KV_INLINE_ELEMENTS_MAX <= 255 && KV_INLINE_BYTES_MAX < 128 * 128,
                "numbers and sizes of the inline form fit their bytes");
+_Static_assert(KV_RENEWAL_BYTES_MAX + 2 * KV_BATCH_BYTES_MAX <= KV_ENTRY_BYTES_MAX,
+               "renewals and commands fit an entry");
+_Static_assert(2 * KV_RENEWAL_MS <= KV_LEASE_TTL_MIN_MS, "two renewals in the shortest lease");
 _Static_assert(KV_BATCH_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a batch fits the window");
 _Static_assert(KV_ENTRY_BYTES_MAX <= KV_INFLIGHT_BYTES_MAX, "a largest entry fits the window");
 _Static_assert(KV_HEARTBEAT_TIMEOUT_MS * 3 <= KV_ELECTION_TIMEOUT_MS, "two heartbeats may be lost");

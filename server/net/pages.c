@@ -169,36 +169,78 @@ static void add_store(struct kv_buf *page, int *ret, const struct kv_node_status
     add_metrics(page, ret, metrics, sizeof metrics / sizeof metrics[0]);
 }
 
-static void add_turns(struct kv_buf *page, int *ret, const struct kv_node_turns *turns)
+/* counts[i]: up to bounds[i], above the one before; one more: above all. */
+static void add_histogram(struct kv_buf *page,
+                          int *ret,
+                          const struct metric *metric,
+                          const double *bounds,
+                          const uint64_t *counts,
+                          size_t n)
 {
-    static const char name[] = "kvd_core_turn_seconds";
     uint64_t sum = 0;
 
-    add_head(page,
-             ret,
-             &(struct metric){"core_turn_seconds",
-                              "histogram",
-                              "Turns of the core: everybody waits while one lasts.",
-                              0});
-    for (size_t i = 0; i < KV_TURN_BUCKETS; i++) {
-        sum += turns->counts[i];
-        add(page,
-            ret,
-            "%s_bucket{le=\"%g\"} %" PRIu64 "\n",
-            name,
-            (double)kv_turn_bounds_ns[i] / 1e9,
-            sum);
+    add_head(page, ret, metric);
+    for (size_t i = 0; i < n; i++) {
+        sum += counts[i];
+        add(page, ret, "kvd_%s_bucket{le=\"%g\"} %" PRIu64 "\n", metric->name, bounds[i], sum);
     }
-    sum += turns->counts[KV_TURN_BUCKETS];
+    sum += counts[n];
     add(page,
         ret,
-        "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.9g\n%s_count %" PRIu64 "\n",
-        name,
+        "kvd_%s_bucket{le=\"+Inf\"} %" PRIu64 "\nkvd_%s_sum %.9g\nkvd_%s_count %" PRIu64 "\n",
+        metric->name,
         sum,
-        name,
-        (double)turns->sum_ns / 1e9,
-        name,
+        metric->name,
+        metric->value,
+        metric->name,
         sum);
+}
+
+static void add_turns(struct kv_buf *page, int *ret, const struct kv_node_turns *turns)
+{
+    const struct metric metric = {"core_turn_seconds",
+                                  "histogram",
+                                  "Turns of the core: everybody waits while one lasts.",
+                                  (double)turns->sum_ns / 1e9};
+    double bounds[KV_TURN_BUCKETS];
+
+    for (size_t i = 0; i < KV_TURN_BUCKETS; i++) {
+        bounds[i] = (double)kv_turn_bounds_ns[i] / 1e9;
+    }
+    add_histogram(page, ret, &metric, bounds, turns->counts, KV_TURN_BUCKETS);
+}
+
+static void add_lateness(struct kv_buf *page, int *ret, const struct kv_lateness *lateness)
+{
+    const struct metric metric = {
+        "expiry_lateness_seconds",
+        "histogram",
+        "How long after their deadlines keys and fields ended, by the time in the log.",
+        (double)lateness->sum_ms / 1e3};
+    double bounds[KV_LATENESS_BUCKETS];
+
+    for (size_t i = 0; i < KV_LATENESS_BUCKETS; i++) {
+        bounds[i] = (double)kv_lateness_bounds_ms[i] / 1e3;
+    }
+    add_histogram(page, ret, &metric, bounds, lateness->counts, KV_LATENESS_BUCKETS);
+}
+
+static void add_time(struct kv_buf *page, int *ret, const struct kv_node_status *status)
+{
+    const struct metric metrics[] = {
+        {"leases",
+         "gauge",
+         "Leases, also ended ones that still have keys.",
+         (double)status->leases},
+        {"leased_keys", "gauge", "Keys that belong to a lease.", (double)status->leased},
+        {"expiring_keys",
+         "gauge",
+         "Keys with a ttl of their own, or with fields that have one.",
+         (double)status->expiring},
+    };
+
+    add_metrics(page, ret, metrics, sizeof metrics / sizeof metrics[0]);
+    add_lateness(page, ret, &status->lateness);
 }
 
 static void add_clients(struct kv_buf *page, int *ret, const struct kv_stats_total *stats)
@@ -320,6 +362,7 @@ int kv_page_metrics(struct kv_buf *page,
     add_consensus(page, &ret, status);
     add_store(page, &ret, status);
     add_turns(page, &ret, &status->turns);
+    add_time(page, &ret, status);
     add_clients(page, &ret, stats);
     add_replies(page, &ret, stats);
     add_latency(page, &ret, stats);

@@ -338,7 +338,11 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op)
     }
     switch (op->cls) {
     case KV_COMMAND_WRITE:
-        kv_node_move(node, op, KV_OP_QUEUED);
+        kv_node_move(node,
+                     op,
+                     op->request->command_case == KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE
+                         ? KV_OP_RENEWAL
+                         : KV_OP_QUEUED);
         return;
     case KV_COMMAND_READ:
     case KV_COMMAND_STREAM:
@@ -366,6 +370,7 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op)
 void kv_node_stop(struct kv_node *node)
 {
     static const enum kv_op_state not_begun[] = {KV_OP_QUEUED,
+                                                 KV_OP_RENEWAL,
                                                  KV_OP_READ,
                                                  KV_OP_ASKED,
                                                  KV_OP_INDEXED,
@@ -505,6 +510,7 @@ void kv_node_turn(struct kv_node *node)
         kv_node_propose(node);
         kv_node_clock_turn(node);
     } else {
+        kv_node_renewals_follow(node);
         kv_node_forward(node);
     }
     kv_node_start_reads(node);
@@ -611,6 +617,10 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
     ret_status->sessions = stats.sessions;
     ret_status->session_bytes = stats.session_bytes;
     ret_status->waiters = stats.waiters;
+    ret_status->leases = stats.leases;
+    ret_status->expiring = stats.expiring;
+    ret_status->leased = stats.leased;
+    ret_status->lateness = stats.lateness;
     ret_status->unreclaimed_bytes = stats.unreclaimed_bytes;
     ret_status->entries_proposed = node->entries_proposed;
     ret_status->commands_proposed = node->commands_proposed;

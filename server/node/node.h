@@ -133,7 +133,10 @@ struct kv_node_status {
     uint64_t keys, data_bytes, history_bytes, used_bytes, history_versions;
     uint64_t sessions, session_bytes; /* with the answers that they keep */
     uint64_t waiters;                 /* pops that wait */
-    uint64_t unreclaimed_bytes;       /* of what is gone: held for views, or not yet freed */
+    uint64_t leases;                  /* also those that ended and still have keys */
+    uint64_t expiring, leased; /* keys with a time of their own, or fields that have; of leases */
+    struct kv_lateness lateness;
+    uint64_t unreclaimed_bytes; /* of what is gone: held for views, or not yet freed */
     uint64_t wal_bytes, wal_syncs, wal_sync_ns_total, wal_sync_ns_max;
     uint64_t snapshot_index, snapshot_bytes; /* of the newest */
     uint64_t snapshots_taken, snapshots_installed;

@@ -29,6 +29,9 @@ static void answer_status(struct kv_node *node, struct kv_op *op)
     result.data_bytes = status.data_bytes;
     result.history_bytes = status.history_bytes;
     result.sessions = status.sessions;
+    result.leases = status.leases;
+    result.leased_keys = status.leased;
+    result.expiring_keys = status.expiring;
     result.session_bytes = status.session_bytes;
     result.data_limit_bytes = status.settings.data_bytes;
     result.used_bytes = status.used_bytes;

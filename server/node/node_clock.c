@@ -25,6 +25,8 @@ void kv_node_clock_leads(struct kv_node *node)
     if (term != 0 && term != node->led_term) {
         rebase(node);
         node->time_proposed_ms = node->time_base_ms;
+        node->renewed_ms = node->time_base_ms - KV_RENEWAL_MS;
+        kv_node_renewals_lead(node);
     }
     node->led_term = term;
 }
@@ -50,6 +52,24 @@ static int64_t next_entry_ms(const struct kv_node *node, int64_t due_ms)
     return node->n_proposals == 0 ? due_ms : next_ms;
 }
 
+/* The monotonic time, in ms, at which the cluster time is reached. */
+static uint64_t wake_ms(const struct kv_node *node, int64_t at_ms)
+{
+    return (node->time_base_ns + (uint64_t)(at_ms - node->time_base_ms) * 1000000 + 999999) /
+           1000000;
+}
+
+/* Renewals that were due by now have not found room. */
+static void wake_for_renewals(struct kv_node *node, int64_t now_ms)
+{
+    const int64_t due_ms = kv_node_renewals_due_ms(node);
+    const int64_t at_ms = due_ms > now_ms ? due_ms : now_ms + RETRY_MS;
+
+    if (due_ms != INT64_MAX && wake_ms(node, at_ms) < node->clock_wake_ms) {
+        node->clock_wake_ms = wake_ms(node, at_ms);
+    }
+}
+
 void kv_node_clock_turn(struct kv_node *node)
 {
     int64_t due_ms = kv_machine_next_due_ms(node->machine);
@@ -57,18 +77,22 @@ void kv_node_clock_turn(struct kv_node *node)
     int64_t at_ms;
 
     node->clock_wake_ms = UINT64_MAX;
-    if (node->led_term == 0 || due_ms == INT64_MAX) {
+    if (node->led_term == 0) {
+        return;
+    }
+    wake_for_renewals(node, now_ms);
+    if (due_ms == INT64_MAX) {
         return;
     }
     at_ms = next_entry_ms(node, due_ms);
     if (now_ms >= at_ms) {
-        if (kv_node_propose_time(node, now_ms)) {
-            node->time_proposed_ms = now_ms;
+        if (kv_node_propose_time(node)) {
             at_ms = now_ms + KV_TIME_LOG_MS;
         } else {
             at_ms = now_ms + RETRY_MS;
         }
     }
-    node->clock_wake_ms =
-        (node->time_base_ns + (uint64_t)(at_ms - node->time_base_ms) * 1000000 + 999999) / 1000000;
+    if (wake_ms(node, at_ms) < node->clock_wake_ms) {
+        node->clock_wake_ms = wake_ms(node, at_ms);
+    }
 }

@@ -12,6 +12,7 @@
 enum kv_op_state {
     KV_OP_NONE,
     KV_OP_QUEUED,    /* a write that waits to be proposed, or forwarded */
+    KV_OP_RENEWAL,   /* a LeaseKeepAlive that waits to be proposed with others */
     KV_OP_PROPOSED,  /* in an entry of ours; also in its proposal's slot */
     KV_OP_FORWARDED, /* sent to the leader; also in the forward table */
     KV_OP_READ,      /* a read that waits for the next request for an index */
@@ -114,6 +115,7 @@ struct kv_node {
     uint64_t time_base_ns;
     uint64_t led_term;        /* the term that we lead, or 0 */
     uint64_t bootstrap_term;  /* in which the settings of a new cluster were proposed */
+    int64_t renewed_ms;       /* cluster time of our newest entry with renewals */
     int64_t time_proposed_ms; /* cluster time of our newest entry */
     uint64_t clock_wake_ms;   /* when the next one may be needed */
 
@@ -175,9 +177,18 @@ void kv_node_clock_applied(struct kv_node *node);
 /* Proposes an empty entry when the time is due, and says when to look again. The leader's. */
 void kv_node_clock_turn(struct kv_node *node);
 
+/* node_lease.c */
+/* How many of the renewals that wait go first into an entry of this time, and their bytes. */
+uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *ret_bytes);
+/* We lead from now on, or no longer: a renewal waits where it has its way. */
+void kv_node_renewals_lead(struct kv_node *node);
+void kv_node_renewals_follow(struct kv_node *node);
+/* Cluster time at which those that wait are due; INT64_MAX: none waits. */
+int64_t kv_node_renewals_due_ms(const struct kv_node *node);
+
 /* node_write.c */
-/* An entry without commands. False: not now. */
-bool kv_node_propose_time(struct kv_node *node, int64_t time_ms);
+/* An entry without commands, but for renewals of leases that it would end. False: not now. */
+bool kv_node_propose_time(struct kv_node *node);
 /* Proposes an entry with one request of the node's own; nobody hears its answer. False: not now. */
 bool kv_node_propose_own(struct kv_node *node, struct kv_slice request);
 /* --- node_bootstrap.c --- */

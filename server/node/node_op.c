@@ -193,6 +193,7 @@ static void give_up(struct kv_node *node, struct kv_op *op)
         kv_node_fail(node, op, KV_DEADLINE, "the stream's deadline has passed before its end");
         return;
     case KV_OP_QUEUED:
+    case KV_OP_RENEWAL:
     case KV_OP_READ:
     case KV_OP_ASKED:
     case KV_OP_INDEXED:
@@ -214,7 +215,8 @@ static void give_up(struct kv_node *node, struct kv_op *op)
     } else {
         kv_node_fail(node,
                      op,
-                     op->state == KV_OP_QUEUED ? KV_BUSY : KV_NO_LEADER,
+                     op->state == KV_OP_QUEUED || op->state == KV_OP_RENEWAL ? KV_BUSY
+                                                                             : KV_NO_LEADER,
                      "not served within the deadline; nothing was done");
     }
 }

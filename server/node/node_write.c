@@ -11,49 +11,71 @@
 
 enum { REQUEST_OVERHEAD_BYTES = 8 };
 
-/* How many queued writes make the next entry, and their bytes. */
-static uint32_t choose_batch(struct kv_node *node, size_t *ret_bytes)
-{
-    uint32_t n = 0;
-    size_t bytes = 0;
+/* What the next entry is made of: renewals come first (machine.h, kv_machine_begin). */
+struct batch {
+    int64_t time_ms;
+    uint32_t n_renewals;
+    uint32_t n_queued;
+    size_t bytes;
+};
 
-    for (struct kv_op *op = node->lists[KV_OP_QUEUED].first; op && n < KV_BATCH_COMMANDS_MAX;
+static uint32_t size_of_batch(const struct batch *batch)
+{
+    return batch->n_renewals + batch->n_queued;
+}
+
+/* with_queued: not only what the time itself demands. */
+static void choose_batch(struct kv_node *node, bool with_queued, struct batch *ret_batch)
+{
+    struct batch batch = {.time_ms = kv_node_cluster_time_ms(node)};
+    size_t renewal_bytes;
+
+    batch.n_renewals = kv_node_renewals(node, batch.time_ms, &renewal_bytes);
+    for (struct kv_op *op = with_queued ? node->lists[KV_OP_QUEUED].first : NULL;
+         op && batch.n_queued < KV_BATCH_COMMANDS_MAX;
          op = op->next) {
         size_t more = op->bytes.size + REQUEST_OVERHEAD_BYTES;
 
-        if (n > 0 && bytes + more > KV_BATCH_BYTES_MAX) {
+        if (batch.n_queued + batch.n_renewals > 0 && batch.bytes + more > KV_BATCH_BYTES_MAX) {
             break;
         }
-        bytes += more;
-        n++;
+        batch.bytes += more;
+        batch.n_queued++;
     }
-    *ret_bytes = bytes;
-    return n;
+    batch.bytes += renewal_bytes + (size_t)batch.n_renewals * REQUEST_OVERHEAD_BYTES;
+    *ret_batch = batch;
 }
 
-/* Encodes the first n queued writes; returns raft_malloc memory or NULL. */
-static uint8_t *
-encode_batch(struct kv_node *node, uint32_t n, size_t bytes, int64_t time_ms, size_t *ret_size)
+static size_t write_requests(uint8_t *p, const struct kv_op *op, uint32_t n)
 {
-    uint8_t *data = raft_malloc(kv_entry_size_max(bytes, n));
-    struct kv_op *op = node->lists[KV_OP_QUEUED].first;
+    size_t size = 0;
+
+    for (uint32_t i = 0; i < n; i++, op = op->next) {
+        size += kv_entry_write_request(p + size, op->bytes);
+    }
+    return size;
+}
+
+/* Returns raft_malloc memory or NULL. */
+static uint8_t *encode_batch(struct kv_node *node, const struct batch *batch, size_t *ret_size)
+{
+    uint8_t *data = raft_malloc(kv_entry_size_max(batch->bytes, size_of_batch(batch)));
     size_t size;
 
     if (!data) {
         return NULL;
     }
-    size = kv_entry_write_head(data, KV_MACHINE_VERSION, time_ms);
-    for (uint32_t i = 0; i < n; i++, op = op->next) {
-        size += kv_entry_write_request(data + size, op->bytes);
-    }
+    size = kv_entry_write_head(data, KV_MACHINE_VERSION, batch->time_ms);
+    size += write_requests(data + size, node->lists[KV_OP_RENEWAL].first, batch->n_renewals);
+    size += write_requests(data + size, node->lists[KV_OP_QUEUED].first, batch->n_queued);
     *ret_size = size;
     return data;
 }
 
-static void fill_proposal(struct kv_node *node, struct kv_proposal *proposal)
+static void fill_proposal(struct kv_node *node, uint32_t n_renewals, struct kv_proposal *proposal)
 {
     for (uint32_t i = 0; i < proposal->n_slots; i++) {
-        struct kv_op *op = node->lists[KV_OP_QUEUED].first;
+        struct kv_op *op = node->lists[i < n_renewals ? KV_OP_RENEWAL : KV_OP_QUEUED].first;
 
         proposal->slots[i] = op;
         kv_node_move(node, op, KV_OP_PROPOSED);
@@ -62,16 +84,19 @@ static void fill_proposal(struct kv_node *node, struct kv_proposal *proposal)
     }
 }
 
-/* Hands an entry (raft_malloc memory, taken) with the first n queued writes to the log. False: not
- * now; the writes stay queued. */
-static bool
-propose_entry(struct kv_node *node, uint8_t *data, size_t size, struct kv_proposal *proposal)
+/* Hands an entry (raft_malloc memory, taken) with the first renewals and queued writes to the log.
+ * False: not now; they stay where they are. */
+static bool propose_entry(struct kv_node *node,
+                          uint8_t *data,
+                          size_t size,
+                          uint32_t n_renewals,
+                          struct kv_proposal *proposal)
 {
     if (kv_replica_propose(node->replica, data, size, &proposal->index, &proposal->term) != 0) {
         free(proposal->slots);
         return false;
     }
-    fill_proposal(node, proposal);
+    fill_proposal(node, n_renewals, proposal);
     node->proposals[(node->proposals_first + node->n_proposals++) % KV_PROPOSALS_MAX] = *proposal;
     node->entries_proposed++;
     node->commands_proposed += proposal->n_slots;
@@ -94,49 +119,52 @@ bool kv_node_propose_own(struct kv_node *node, struct kv_slice request)
     }
     size = kv_entry_write_head(data, KV_MACHINE_VERSION, kv_node_cluster_time_ms(node));
     size += kv_entry_write_request(data + size, request);
-    return propose_entry(node, data, size, &proposal);
+    return propose_entry(node, data, size, 0, &proposal);
 }
 
-bool kv_node_propose_time(struct kv_node *node, int64_t time_ms)
+/* False: not now. */
+static bool propose_batch(struct kv_node *node, const struct batch *batch)
 {
-    struct kv_proposal proposal = {0};
+    struct kv_proposal proposal = {.n_slots = size_of_batch(batch)};
     size_t size;
     uint8_t *data;
 
-    if (node->n_proposals == KV_PROPOSALS_MAX || !kv_replica_can_propose(node->replica, 0)) {
+    if (node->n_proposals == KV_PROPOSALS_MAX ||
+        !kv_replica_can_propose(node->replica, batch->bytes)) {
         return false;
     }
-    data = encode_batch(node, 0, 0, time_ms, &size);
-    return data && propose_entry(node, data, size, &proposal);
+    /* Without memory they wait on, until their deadlines. */
+    proposal.slots = malloc((proposal.n_slots + 1) * sizeof *proposal.slots);
+    data = proposal.slots ? encode_batch(node, batch, &size) : NULL;
+    if (!data) {
+        free(proposal.slots);
+        return false;
+    }
+    if (!propose_entry(node, data, size, batch->n_renewals, &proposal)) {
+        return false;
+    }
+    node->time_proposed_ms = batch->time_ms;
+    if (batch->n_renewals > 0) {
+        node->renewed_ms = batch->time_ms;
+    }
+    return true;
+}
+
+bool kv_node_propose_time(struct kv_node *node)
+{
+    struct batch batch;
+
+    choose_batch(node, false, &batch);
+    return propose_batch(node, &batch);
 }
 
 /* False when nothing more can be proposed now. */
-static bool propose_batch(struct kv_node *node)
+static bool propose_some(struct kv_node *node)
 {
-    struct kv_proposal proposal = {0};
-    size_t bytes;
-    size_t size;
-    uint8_t *data;
-    uint32_t n = choose_batch(node, &bytes);
-    int64_t time_ms = kv_node_cluster_time_ms(node);
+    struct batch batch;
 
-    if (n == 0 || node->n_proposals == KV_PROPOSALS_MAX ||
-        !kv_replica_can_propose(node->replica, bytes)) {
-        return false;
-    }
-    proposal.slots = malloc(n * sizeof *proposal.slots);
-    proposal.n_slots = n;
-    data = proposal.slots ? encode_batch(node, n, bytes, time_ms, &size) : NULL;
-    if (!data) {
-        free(proposal.slots);
-        kv_node_fail(node, node->lists[KV_OP_QUEUED].first, KV_BUSY, "no memory for a log entry");
-        return true;
-    }
-    if (!propose_entry(node, data, size, &proposal)) {
-        return false;
-    }
-    node->time_proposed_ms = time_ms;
-    return true;
+    choose_batch(node, true, &batch);
+    return size_of_batch(&batch) > 0 && propose_batch(node, &batch);
 }
 
 /* Whose disk it is, and what goes on. */
@@ -164,9 +192,9 @@ static void fail_for_room(struct kv_node *node, struct kv_op *op)
 }
 
 /* Short of disk: what grows is refused before it is proposed, all else goes on while it can. */
-static void refuse_for_room(struct kv_node *node)
+static void refuse_for_room(struct kv_node *node, enum kv_op_state state)
 {
-    struct kv_op *op = node->lists[KV_OP_QUEUED].first;
+    struct kv_op *op = node->lists[state].first;
 
     while (op) {
         struct kv_op *next = op->next;
@@ -182,9 +210,11 @@ static void refuse_for_room(struct kv_node *node)
 void kv_node_propose(struct kv_node *node)
 {
     if (!node->replica_status.has_room || !node->replica_status.can_write) {
-        refuse_for_room(node);
+        refuse_for_room(node, KV_OP_QUEUED);
+        refuse_for_room(node, KV_OP_RENEWAL);
     }
-    while (node->lists[KV_OP_QUEUED].first && propose_batch(node)) {
+    while ((node->lists[KV_OP_QUEUED].first || node->lists[KV_OP_RENEWAL].first) &&
+           propose_some(node)) {
     }
 }
 

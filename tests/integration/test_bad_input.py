@@ -249,7 +249,7 @@ def test_requests_that_are_wrong_say_how(one):
         ({"put": kv.Put(key=b"", value=b"x")}, kv.INVALID, ["key is empty"]),
         ({"put": kv.Put(key=b"k" * 4097, value=b"x")}, kv.TOO_LARGE, ["4097", "4096"]),
         ({"put": kv.Put(key=b"k", value=b"x" * (1 << 20) + b"x")}, kv.TOO_LARGE, ["1048577", "value-limit"]),
-        ({"put": kv.Put(key=b"k", ttl_ms=5)}, kv.UNSUPPORTED, ["ttl"]),
+        ({"put": kv.Put(key=b"k", ttl_ms=0)}, kv.INVALID, ["ttl", "1 or more"]),
         ({"get": kv.Get(key=b"k", at_revision=99)}, kv.FUTURE_REVISION, ["99"]),
         ({"get": kv.Get(key=b"k", at_revision=-1)}, kv.INVALID, ["negative"]),
         ({"range": kv.Range(range=kv.KeyRange(start=b"b", end=b"a"))}, kv.INVALID, ["ends before"]),

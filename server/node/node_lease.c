@@ -1,0 +1,55 @@
+/* Renewals of leases (data-model.md, Time): the leader gathers them, its own clients' and forwarded
+ * ones, and logs those that wait in one entry at most twice a second, the first one at once. They
+ * stand in front of everything else there, so that no entry ends a lease whose renewal waits: one
+ * whose time reaches the deadline of any lease takes all that wait. */
+#include "server/node/node_internal.h"
+
+uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *ret_bytes)
+{
+    const bool ends_some = time_ms >= kv_machine_next_lease_due_ms(node->machine);
+    uint32_t n = 0;
+    size_t bytes = 0;
+
+    *ret_bytes = 0;
+    if (time_ms < node->renewed_ms + KV_RENEWAL_MS && !ends_some) {
+        return 0;
+    }
+    for (const struct kv_op *op = node->lists[KV_OP_RENEWAL].first; op; op = op->next) {
+        if (bytes + op->bytes.size > KV_RENEWAL_BYTES_MAX) {
+            break;
+        }
+        bytes += op->bytes.size;
+        n++;
+    }
+    *ret_bytes = bytes;
+    return n;
+}
+
+static void move_renewals(struct kv_node *node, enum kv_op_state from, enum kv_op_state to)
+{
+    struct kv_op *op = node->lists[from].first;
+
+    while (op) {
+        struct kv_op *next = op->next;
+
+        if (op->request->command_case == KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE) {
+            kv_node_move(node, op, to);
+        }
+        op = next;
+    }
+}
+
+void kv_node_renewals_lead(struct kv_node *node)
+{
+    move_renewals(node, KV_OP_QUEUED, KV_OP_RENEWAL);
+}
+
+void kv_node_renewals_follow(struct kv_node *node)
+{
+    move_renewals(node, KV_OP_RENEWAL, KV_OP_QUEUED);
+}
+
+int64_t kv_node_renewals_due_ms(const struct kv_node *node)
+{
+    return node->lists[KV_OP_RENEWAL].first ? node->renewed_ms + KV_RENEWAL_MS : INT64_MAX;
+}
