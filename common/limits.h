@@ -34,6 +34,26 @@
 #define KV_WAITERS_EXPIRE_MAX 10000u /* ended by their deadline in one entry */
 #define KV_RECLAIM_PER_ENTRY 512u    /* pieces of memory freed after one entry: about 1 ms */
 
+/* --- topics --- */
+#define KV_TOPICS_DEFAULT 10000u        /* setting topic-limit */
+#define KV_TOPICS_MAX 100000u           /* a pattern that lags is held against all names: 10 ms */
+#define KV_TOPIC_MESSAGES_DEFAULT 1024u /* setting topic-messages */
+#define KV_TOPIC_MESSAGES_MAX 1000000u  /* their array of 8 MiB is copied when it grows: 1 ms */
+#define KV_TOPIC_BYTES_DEFAULT (4 * KV_MIB) /* setting topic-bytes */
+#define KV_TOPIC_BYTES_MAX (1024 * KV_MIB)
+#define KV_TOPIC_AGE_DEFAULT_MS 600000ULL /* setting topic-age-ms */
+#define KV_TOPIC_AGE_MIN_MS 1000ULL       /* one step */
+#define KV_TOPIC_AGE_MAX_MS (30 * 86400000ULL)
+#define KV_TOPIC_AGE_STEP_MS 1000 /* messages end by age all that are due at once so often */
+#define KV_TOPIC_DROPS_PER_PUBLISH \
+    1024u                         /* when a setting was lowered: the rest with those that follow */
+#define KV_TOPIC_EXPIRE_MAX 4096u /* messages that one entry ends by age: about 2 ms */
+#define KV_TOPIC_LOOKS_MAX 4096u  /* messages that one read for a subscriber looks at: 0.2 ms */
+#define KV_TOPIC_LAST_MAX KV_TOPIC_MESSAGES_MAX /* of Subscribe */
+#define KV_TOPIC_LIST_MAX 1024u /* topics of one reply: each is held against all patterns here */
+#define KV_GLOB_BYTES_MAX 1024u /* a pattern with sets */
+#define KV_GLOB_PLACES_MAX 255u /* four words of bits: 10 us for the longest name */
+
 /* --- exactly-once sessions --- */
 #define KV_SESSION_WINDOW                                                  \
     1024u /* sequences not yet acknowledged: as many as a connection sends \

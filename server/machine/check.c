@@ -1,4 +1,5 @@
-/* Invariants of the whole machine, for tests: M1 to M10, M13, M14, and C1 to C3 of collections. */
+/* Invariants of the whole machine, for tests: M1 to M10, M13, M14, C1 to C3 of
+ * collections, T1 to T4 of topics. */
 #include "common/assert.h"
 #include "server/machine/collection.h"
 #include "server/machine/zset_index.h"
@@ -70,6 +71,7 @@ void kv_machine_check_invariants(const struct kv_machine *machine)
     kv_history_check_invariants(&machine->history, machine->revision);
     kv_sessions_check_invariants(&machine->sessions);
     kv_waiters_check_invariants(&machine->waiters);
+    kv_topics_check_invariants(&machine->topics, machine->revision);
     check_waiters(machine);
     kv_tree_seek(&machine->tree, kv_slice_of(NULL, 0), &cursor);
     for (const struct kv_record *record; (record = kv_tree_cursor_get(&cursor));

@@ -26,6 +26,7 @@ int kv_machine_open(struct kv_machine **ret_machine)
     kv_history_init(&machine->history);
     kv_sessions_init(&machine->sessions);
     kv_waiters_init(&machine->waiters);
+    kv_topics_init(&machine->topics);
     machine->sessions.ended = kv_wait_session_ended;
     machine->sessions.ended_arg = machine;
     kv_settings_init(&machine->settings);
@@ -49,6 +50,7 @@ void kv_machine_close(struct kv_machine *machine)
     kv_dropped_deinit(&machine->dropped);
     kv_arena_deinit(&machine->arena);
     kv_waiters_deinit(&machine->waiters);
+    kv_topics_deinit(&machine->topics);
     free(machine->records);
     free(machine);
 }
@@ -71,6 +73,7 @@ int kv_machine_begin(struct kv_machine *machine,
     machine->operation = 0;
     kv_wait_expire(machine);
     kv_sessions_expire(&machine->sessions, machine->cluster_time_ms);
+    kv_topics_expire(&machine->topics, machine->cluster_time_ms, machine->settings.topic_age_ms);
     return 0;
 }
 
@@ -153,6 +156,7 @@ void kv_machine_answer(struct kv_machine *machine,
         machine->revision++;
         machine->changed = false;
         machine->entry_changed = true;
+        kv_topics_commit(&machine->topics);
     }
     answer.reply.id = request->id;
     answer.reply.revision = machine->revision;
@@ -214,8 +218,11 @@ int64_t kv_machine_oldest_revision(const struct kv_machine *machine)
 int64_t kv_machine_next_due_ms(const struct kv_machine *machine)
 {
     const struct kv_waiter *waiter = kv_waiters_next_due(&machine->waiters);
+    const int64_t topics_ms =
+        kv_topics_next_due_ms(&machine->topics, machine->settings.topic_age_ms);
     int64_t due_ms = kv_sessions_next_due_ms(&machine->sessions);
 
+    due_ms = topics_ms < due_ms ? topics_ms : due_ms;
     return waiter && waiter->deadline_ms < due_ms ? waiter->deadline_ms : due_ms;
 }
 
@@ -237,7 +244,7 @@ const struct kv_machine_settings *kv_machine_settings_of(const struct kv_machine
 uint64_t kv_machine_state_hash(const struct kv_machine *machine)
 {
     return machine->state_hash + kv_sessions_hash(&machine->sessions) +
-           kv_waiters_hash(&machine->waiters);
+           kv_waiters_hash(&machine->waiters) + kv_topics_hash(&machine->topics);
 }
 
 void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats *ret_stats)
@@ -251,6 +258,11 @@ void kv_machine_stats(const struct kv_machine *machine, struct kv_machine_stats 
         .sessions = machine->sessions.n,
         .session_bytes = machine->sessions.bytes,
         .waiters = machine->waiters.n,
-        .unreclaimed_bytes = machine->tree.retired_bytes + machine->elements.retired_bytes,
+        .topics = kv_tree_count(&machine->topics.names),
+        .topic_messages = kv_tree_count(&machine->topics.messages),
+        .topic_bytes = machine->topics.bytes,
+        .unreclaimed_bytes = machine->tree.retired_bytes + machine->elements.retired_bytes +
+                             machine->topics.names.retired_bytes +
+                             machine->topics.messages.retired_bytes,
     };
 }

@@ -28,6 +28,10 @@ struct kv_machine_settings {
     uint64_t sessions;
     uint64_t session_ttl_min_ms;
     uint64_t session_ttl_max_ms;
+    uint64_t topics;
+    uint64_t topic_messages; /* retention, of each topic */
+    uint64_t topic_bytes;
+    uint64_t topic_age_ms;
 };
 /* The loosest that there can be: what they refuse is refused whatever the state's are. */
 const struct kv_machine_settings *kv_machine_settings_loosest(void);
@@ -127,6 +131,66 @@ int kv_machine_range_piece(struct kv_machine *machine,
                            void *arg,
                            struct kv_error *ret_error) KV_MUST_CHECK;
 
+/* --- topics, for those who subscribe --- */
+struct kv_glob;
+/* Of a message: those of one revision are numbered from 0 in the order of their publication. */
+struct kv_topic_position {
+    int64_t revision;
+    uint64_t number;
+};
+struct kv_topic_message {
+    struct kv_topic_position position;
+    struct kv_slice topic; /* borrowed for the call */
+    struct kv_slice payload;
+};
+/* One topic, or all that match a pattern. Borrowed. */
+struct kv_topic_query {
+    struct kv_slice topic;
+    const struct kv_glob *glob; /* NULL: the topic of that name */
+};
+typedef void (*kv_topic_message_fn)(void *arg, const struct kv_topic_message *message);
+/* Gets every message when it is published, in order, before retention can drop it; last: of its
+ * revision. During execute; fn may be NULL. */
+typedef void (*kv_machine_publish_fn)(void *arg, const struct kv_topic_message *message, bool last);
+void kv_machine_on_publish(struct kv_machine *machine, kv_machine_publish_fn fn, void *arg);
+/* Gives messages at and behind *position in order, of at most max_bytes (names and payloads; one at
+ * least), and looks at a bounded number. Moves the position behind them: a number that is not 0
+ * means that its revision was begun and may have more. 1: more may follow; 0: that was all there
+ * is, the position is behind the newest revision, or where it was if that lies further on. */
+int kv_machine_topics_read(const struct kv_machine *machine,
+                           const struct kv_topic_query *query,
+                           struct kv_topic_position *position,
+                           size_t max_bytes,
+                           kv_topic_message_fn fn,
+                           void *arg);
+/* Looks for where the last messages of a query begin. Start with both positions behind the newest
+ * revision, left is how many are wanted. */
+struct kv_topic_search {
+    struct kv_topic_position looked; /* from here on all were looked at */
+    struct kv_topic_position found;  /* where those that match begin */
+    uint64_t left;
+};
+/* 1: call again, a bounded number was looked at; 0: found. */
+int kv_machine_topics_search(const struct kv_machine *machine,
+                             const struct kv_topic_query *query,
+                             struct kv_topic_search *search);
+/* True: retention may have dropped messages of the query at or behind the position; *ret_newest is
+ * the newest such place. Exact for topics that are there; of those that are gone only the newest
+ * message of all of them is known. */
+bool kv_machine_topics_gap(const struct kv_machine *machine,
+                           const struct kv_topic_query *query,
+                           struct kv_topic_position position,
+                           struct kv_topic_position *ret_newest);
+/* Moves when kv_machine_topics_gap() may say something else. Not of the state. */
+uint64_t kv_machine_topics_drops(const struct kv_machine *machine);
+static inline int kv_topic_position_compare(struct kv_topic_position a, struct kv_topic_position b)
+{
+    if (a.revision != b.revision) {
+        return a.revision < b.revision ? -1 : 1;
+    }
+    return a.number < b.number ? -1 : a.number > b.number;
+}
+
 int64_t kv_machine_revision(const struct kv_machine *machine);
 int64_t kv_machine_oldest_revision(const struct kv_machine *machine); /* oldest that can be read */
 /* Cluster time at which an entry has something to do, even an empty one: the earliest deadline.
@@ -145,6 +209,9 @@ struct kv_machine_stats {
     uint64_t sessions;
     uint64_t session_bytes; /* sessions and the answers that they keep */
     uint64_t waiters;       /* pops that wait */
+    uint64_t topics;
+    uint64_t topic_messages; /* retained, of all topics */
+    uint64_t topic_bytes;
     /* Not of the state: memory that is held for open views, or waits for its turn to be freed. */
     uint64_t unreclaimed_bytes;
 };

@@ -7,6 +7,7 @@
 #include "server/machine/history.h"
 #include "server/machine/machine.h"
 #include "server/machine/sessions.h"
+#include "server/machine/topics.h"
 #include "server/machine/tree.h"
 #include "server/machine/waiters.h"
 
@@ -25,6 +26,7 @@ struct kv_machine {
     struct kv_history history;
     struct kv_sessions sessions;
     struct kv_waiters waiters;
+    struct kv_topics topics;
     kv_machine_wake_fn wake; /* may be NULL */
     void *wake_arg;
     struct kv_machine_settings settings;
@@ -98,10 +100,12 @@ struct kv_answer {
         Kv__CompactResult compact;
         Kv__SessionOpenResult session_open;
         Kv__KeyHistoryResult key_history;
+        Kv__PublishResult publish;
+        Kv__TopicListResult topic_list;
     } result;
     Kv__KeyValue kv;
-    Kv__ConfigEntry entries[16];
-    Kv__ConfigEntry *entry_pointers[16];
+    Kv__ConfigEntry entries[32];
+    Kv__ConfigEntry *entry_pointers[32];
 };
 
 /* --- keyspace.c: records by key and revision, and changes --- */

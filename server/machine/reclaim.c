@@ -84,6 +84,8 @@ bool kv_machine_reclaim(struct kv_machine *machine)
     bool elements = reclaim_elements(machine, n);
     bool tree = kv_tree_reclaim(&machine->tree, n);
     bool retired = kv_tree_reclaim(&machine->elements, n);
+    bool names = kv_tree_reclaim(&machine->topics.names, n);
+    bool messages = kv_tree_reclaim(&machine->topics.messages, n);
 
-    return history || elements || tree || retired;
+    return history || elements || tree || retired || names || messages;
 }

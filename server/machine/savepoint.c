@@ -38,5 +38,6 @@ void kv_machine_restore(struct kv_machine *machine, const struct kv_savepoint *s
     machine->last_collection_id = savepoint->last_collection_id;
     machine->data_bytes = savepoint->data_bytes;
     machine->state_hash = savepoint->state_hash;
+    kv_topics_undo(&machine->topics);
     machine->changed = false;
 }

@@ -77,6 +77,34 @@ static const struct setting settings_table[] = {
      KV_SESSION_TTL_MAX_MS,
      "ms",
      "longest silence that a session may ask for"},
+    {"topic-limit",
+     offsetof(struct kv_machine_settings, topics),
+     KV_TOPICS_DEFAULT,
+     1,
+     KV_TOPICS_MAX,
+     "topics",
+     "topics with messages at the same time"},
+    {"topic-messages",
+     offsetof(struct kv_machine_settings, topic_messages),
+     KV_TOPIC_MESSAGES_DEFAULT,
+     1,
+     KV_TOPIC_MESSAGES_MAX,
+     "messages",
+     "how many messages of a topic are retained"},
+    {"topic-bytes",
+     offsetof(struct kv_machine_settings, topic_bytes),
+     KV_TOPIC_BYTES_DEFAULT,
+     1024,
+     KV_TOPIC_BYTES_MAX,
+     "bytes",
+     "how much the messages of a topic may take"},
+    {"topic-age-ms",
+     offsetof(struct kv_machine_settings, topic_age_ms),
+     KV_TOPIC_AGE_DEFAULT_MS,
+     KV_TOPIC_AGE_MIN_MS,
+     KV_TOPIC_AGE_MAX_MS,
+     "ms",
+     "how long messages of topics are retained"},
 };
 enum { N_SETTINGS = sizeof settings_table / sizeof settings_table[0] };
 
@@ -126,7 +154,8 @@ int kv_settings_check_name(const char *name, struct kv_error *ret_error)
                         KV_NOT_FOUND,
                         "there is no setting \"%.64s\"; there are value-limit, work-limit, "
                         "reply-limit, history-age, history-bytes, data-limit, session-limit, "
-                        "session-ttl-min, session-ttl-max",
+                        "session-ttl-min, session-ttl-max, topic-limit, topic-messages, "
+                        "topic-bytes, topic-age-ms",
                         name);
 }
 

@@ -12,6 +12,12 @@
  *   SESSION  one for each, by ascending id: sessions_snapshot.c
  *   WAITERS  one when a pop ever waited: u64 last number given, number of those that wait
  *   WAITER   one for each, by ascending number: waiters_snapshot.c
+ *   TOPICS   one when a topic ever was: u64 revision and number of the newest message of those that
+ *            are gone, number of topics, of messages, their bytes
+ *   TOPIC    one for each, by ascending name: u64 revision and number of the newest message that
+ *            was dropped; the key is its name
+ *   MESSAGE  one for each, in the order of their publication: u64 revision, number in it, cluster
+ *            time; key is the topic, value the payload
  *   BASE     a live key as of the oldest revision, by ascending key: u64 mod revision, create
  *            revision, version; type
  *   ELEMENT  an element of those of them that are large collections, by ascending key: u64 mod
@@ -22,8 +28,8 @@
  *   END      one: u64 counts of MARKS' marks, BASE, ELEMENT and (both) CHANGE items, live keys,
  * data bytes, history bytes, replaced versions, state hash, hash of all bytes before this item
  *
- * A kind or type that is not here was made by a newer version: leases and topics will
- * have kinds of their own. */
+ * A kind or type that is not here was made by a newer version: leases will have
+ * kinds of their own. */
 #ifndef KV_MACHINE_SNAPSHOT_FORMAT_H
 #define KV_MACHINE_SNAPSHOT_FORMAT_H
 
@@ -48,6 +54,9 @@ enum kv_item_kind {
     KV_ITEM_SESSION = 17,
     KV_ITEM_WAITERS = 18,
     KV_ITEM_WAITER = 19,
+    KV_ITEM_TOPICS = 48,
+    KV_ITEM_TOPIC = 49,
+    KV_ITEM_MESSAGE = 50,
     KV_ITEM_BASE = 64,
     KV_ITEM_ELEMENT = 65,
     KV_ITEM_CHANGE = 128,
@@ -66,6 +75,9 @@ enum { KV_ITEM_HEAD_FIXED = 48, KV_ITEM_BASE_FIXED = 24, KV_ITEM_CHANGE_FIXED = 
 enum {
     KV_ITEM_SESSIONS_FIXED = 24,
     KV_ITEM_WAITERS_FIXED = 16,
+    KV_ITEM_TOPICS_FIXED = 40,
+    KV_ITEM_TOPIC_FIXED = 16,
+    KV_ITEM_MESSAGE_FIXED = 24,
     KV_ITEM_SETTING_FIXED = 8,
     KV_ITEM_END_FIXED = 80
 };

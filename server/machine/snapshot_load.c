@@ -11,9 +11,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* Numbers that count on from here do not overflow in the machine's life. */
-#define NUMBER_MAX (INT64_MAX / 2)
-
 int kv_machine_loader_open(struct kv_machine_loader **ret_loader)
 {
     struct kv_machine_loader *loader = calloc(1, sizeof *loader);
@@ -82,6 +79,12 @@ static size_t fixed_size_of(enum kv_item_kind kind)
         return KV_ITEM_SESSIONS_FIXED;
     case KV_ITEM_WAITERS:
         return KV_ITEM_WAITERS_FIXED;
+    case KV_ITEM_TOPICS:
+        return KV_ITEM_TOPICS_FIXED;
+    case KV_ITEM_TOPIC:
+        return KV_ITEM_TOPIC_FIXED;
+    case KV_ITEM_MESSAGE:
+        return KV_ITEM_MESSAGE_FIXED;
     case KV_ITEM_MARKS:
     case KV_ITEM_SESSION:
     case KV_ITEM_WAITER:
@@ -94,7 +97,8 @@ static bool is_known(unsigned kind)
 {
     return kind == KV_ITEM_HEAD || kind == KV_ITEM_SETTING || kind == KV_ITEM_MARKS ||
            kind == KV_ITEM_SESSIONS || kind == KV_ITEM_SESSION || kind == KV_ITEM_WAITERS ||
-           kind == KV_ITEM_WAITER || kind == KV_ITEM_BASE || kind == KV_ITEM_ELEMENT ||
+           kind == KV_ITEM_WAITER || kind == KV_ITEM_TOPICS || kind == KV_ITEM_TOPIC ||
+           kind == KV_ITEM_MESSAGE || kind == KV_ITEM_BASE || kind == KV_ITEM_ELEMENT ||
            kind == KV_ITEM_CHANGE || kind == KV_ITEM_ELEMENT_CHANGE || kind == KV_ITEM_END;
 }
 
@@ -110,7 +114,8 @@ static bool is_in_order(const struct kv_machine_loader *loader, enum kv_item_kin
     if (loader->kind == 0 || kind == KV_ITEM_HEAD) {
         return loader->kind == 0 && kind == KV_ITEM_HEAD;
     }
-    if ((kind == KV_ITEM_SESSIONS || kind == KV_ITEM_WAITERS) && loader->kind == kind) {
+    if ((kind == KV_ITEM_SESSIONS || kind == KV_ITEM_WAITERS || kind == KV_ITEM_TOPICS) &&
+        loader->kind == kind) {
         return false;
     }
     return phase_of(kind) >= phase_of(loader->kind) && loader->kind != KV_ITEM_END;
@@ -195,7 +200,7 @@ load_head(struct kv_machine_loader *loader, const struct kv_item *item, struct k
             KV_MACHINE_VERSION);
     }
     for (unsigned i = 1; i <= 5; i++) {
-        if (kv_item_number(item, i) > NUMBER_MAX) {
+        if (kv_item_number(item, i) > KV_LOADER_NUMBER_MAX) {
             return kv_loader_refuse(loader,
                                     KV_CORRUPT,
                                     ret_error,
@@ -313,7 +318,7 @@ static int load_sessions(struct kv_machine_loader *loader,
     loader->said_sessions = kv_item_number(item, 1);
     loader->said_session_bytes = kv_item_number(item, 2);
     if (item->key.size + item->value.size > 0 || loader->machine->sessions.last_id == 0 ||
-        loader->machine->sessions.last_id > NUMBER_MAX) {
+        loader->machine->sessions.last_id > KV_LOADER_NUMBER_MAX) {
         return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "the last id of a session");
     }
     return 0;
@@ -341,7 +346,7 @@ static int load_waiters(struct kv_machine_loader *loader,
     loader->last_waiter = kv_item_number(item, 0);
     loader->said_waiters = kv_item_number(item, 1);
     if (item->key.size + item->value.size > 0 || loader->last_waiter == 0 ||
-        loader->last_waiter > NUMBER_MAX) {
+        loader->last_waiter > KV_LOADER_NUMBER_MAX) {
         return kv_loader_refuse(loader, KV_CORRUPT, ret_error, "the last number of a waiter");
     }
     return 0;
@@ -431,6 +436,12 @@ load_item(struct kv_machine_loader *loader, const struct kv_item *item, struct k
         return load_waiters(loader, item, ret_error);
     case KV_ITEM_WAITER:
         return load_waiter(loader, item, ret_error);
+    case KV_ITEM_TOPICS:
+        return kv_loader_topics(loader, item, ret_error);
+    case KV_ITEM_TOPIC:
+        return kv_loader_topic(loader, item, ret_error);
+    case KV_ITEM_MESSAGE:
+        return kv_loader_message(loader, item, ret_error);
     case KV_ITEM_BASE:
         return kv_loader_base(loader, item, ret_error);
     case KV_ITEM_ELEMENT:
@@ -571,6 +582,9 @@ int kv_machine_loader_finish(struct kv_machine_loader *loader,
                             machine->sessions.bytes);
     }
     status = finish_waiters(loader, ret_error);
+    if (status == 0) {
+        status = kv_loader_finish_topics(loader, ret_error);
+    }
     if (status != 0) {
         return status;
     }

@@ -9,6 +9,9 @@
 
 #include <xxhash.h>
 
+/* Numbers that count on from here do not overflow in the machine's life. */
+#define KV_LOADER_NUMBER_MAX (INT64_MAX / 2)
+
 struct kv_machine_loader {
     struct kv_machine *machine;
     XXH3_state_t *hash;
@@ -20,6 +23,7 @@ struct kv_machine_loader {
     int64_t change_revision; /* of the newest change */
     uint64_t said_sessions, said_session_bytes;
     uint64_t said_waiters, last_waiter;
+    uint64_t said_topics, said_messages, said_topic_bytes;
     struct kv_sums sums;       /* of the large collections that there were */
     struct kv_large *expected; /* those of the base, as their keys tell them */
     size_t n_expected, expected_capacity;
@@ -52,6 +56,19 @@ int kv_loader_refuse(const struct kv_machine_loader *loader,
                      ...) KV_PRINTF(4, 5);
 /* Gives the machine the marks that lie before the revision. */
 void kv_loader_take_marks(struct kv_machine_loader *loader, int64_t revision);
+/* topics_snapshot.c: the three kinds of topics. */
+int kv_loader_topics(struct kv_machine_loader *loader,
+                     const struct kv_item *item,
+                     struct kv_error *ret_error);
+int kv_loader_topic(struct kv_machine_loader *loader,
+                    const struct kv_item *item,
+                    struct kv_error *ret_error);
+int kv_loader_message(struct kv_machine_loader *loader,
+                      const struct kv_item *item,
+                      struct kv_error *ret_error);
+/* Behind the last item: are all there that were said to be? */
+int kv_loader_finish_topics(const struct kv_machine_loader *loader,
+                            struct kv_error *ret_error) KV_MUST_CHECK;
 int kv_loader_base(struct kv_machine_loader *loader,
                    const struct kv_item *item,
                    struct kv_error *ret_error);

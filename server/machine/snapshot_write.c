@@ -20,6 +20,9 @@ enum step {
     STEP_SESSION,
     STEP_WAITERS,
     STEP_WAITER,
+    STEP_TOPICS,
+    STEP_TOPIC,
+    STEP_MESSAGE,
     STEP_BASE,
     STEP_ELEMENTS,
     STEP_CHANGES,
@@ -30,6 +33,10 @@ enum step {
 struct kv_machine_view {
     struct kv_tree_pin pin;
     struct kv_tree_pin elements;
+    struct kv_tree_pin topics; /* names */
+    struct kv_tree_pin messages;
+    struct kv_topic_position topics_floor;
+    uint64_t topics_bytes;
     struct kv_machine_settings settings;
     int64_t revision;
     int64_t oldest_revision;
@@ -45,7 +52,7 @@ struct kv_machine_view {
     size_t at; /* setting or mark */
     size_t session_at, session_next;
     size_t waiter_at, waiter_next;
-    struct kv_tree_cursor cursor; /* of keys, then of elements */
+    struct kv_tree_cursor cursor; /* of names, messages, keys, then of elements */
     uint64_t *ids; /* of the large collections of the base; sorted for their elements */
     size_t n_ids, ids_capacity, id_at;
     struct kv_history_reader events;
@@ -89,6 +96,8 @@ int kv_machine_view_open(struct kv_machine *machine, struct kv_machine_view **re
         .applied_index = machine->applied_index,
         .last_collection_id = machine->last_collection_id,
         .n_marks = machine->history.n_marks,
+        .topics_floor = machine->topics.floor,
+        .topics_bytes = machine->topics.bytes,
         .totals = {.keys = kv_tree_count(&machine->tree),
                    .data_bytes = machine->data_bytes,
                    .history_bytes = machine->history.bytes,
@@ -107,7 +116,8 @@ int kv_machine_view_open(struct kv_machine *machine, struct kv_machine_view **re
     kv_history_read(&machine->history, &view->events);
     kv_tree_pin(&machine->tree, &view->pin);
     kv_tree_pin(&machine->elements, &view->elements);
-    kv_tree_seek(&view->pin.view, kv_slice_of(NULL, 0), &view->cursor);
+    kv_tree_pin(&machine->topics.names, &view->topics);
+    kv_tree_pin(&machine->topics.messages, &view->messages);
     *ret_view = view;
     return 0;
 }
@@ -119,6 +129,8 @@ void kv_machine_view_close(struct kv_machine *machine, struct kv_machine_view *v
     }
     kv_tree_unpin(&machine->tree, &view->pin);
     kv_tree_unpin(&machine->elements, &view->elements);
+    kv_tree_unpin(&machine->topics.names, &view->topics);
+    kv_tree_unpin(&machine->topics.messages, &view->messages);
     free_view(view);
 }
 
@@ -220,6 +232,54 @@ static bool waiter_item(struct kv_machine_view *view, struct item *item)
     item->kind = KV_ITEM_WAITER;
     view->waiter_next = view->waiter_at;
     return kv_waiters_copy_next(&view->waiters, &view->waiter_next, &item->value);
+}
+
+static bool topics_item(const struct kv_machine_view *view, struct item *item)
+{
+    const uint64_t n = kv_tree_count(&view->topics.view);
+
+    if (view->at > 0 || (n == 0 && view->topics_floor.revision == 0)) {
+        return false;
+    }
+    item->kind = KV_ITEM_TOPICS;
+    put_fixed(item, (uint64_t)view->topics_floor.revision);
+    put_fixed(item, view->topics_floor.number);
+    put_fixed(item, n);
+    put_fixed(item, kv_tree_count(&view->messages.view));
+    put_fixed(item, view->topics_bytes);
+    return true;
+}
+
+/* The topic itself is the core's: only its name and what was dropped may be looked at. */
+static bool topic_item(struct kv_machine_view *view, struct item *item)
+{
+    const struct kv_record *name = kv_tree_cursor_get(&view->cursor);
+
+    if (!name) {
+        return false;
+    }
+    item->kind = KV_ITEM_TOPIC;
+    item->key = kv_record_key(name);
+    put_fixed(item, (uint64_t)kv_topic_dropped(name).revision);
+    put_fixed(item, kv_topic_dropped(name).number);
+    return true;
+}
+
+static bool message_item(struct kv_machine_view *view, struct item *item)
+{
+    const struct kv_record *record = kv_tree_cursor_get(&view->cursor);
+
+    if (!record) {
+        return false;
+    }
+    kv_tree_cursor_prefetch(&view->cursor, RECORDS_AHEAD);
+    item->kind = KV_ITEM_MESSAGE;
+    item->key = kv_message_topic(record);
+    item->value = kv_record_value(record);
+    put_fixed(item, (uint64_t)kv_message_position(record).revision);
+    put_fixed(item, kv_message_position(record).number);
+    put_fixed(item, (uint64_t)kv_message_time_ms(record));
+    return true;
 }
 
 static bool base_item(struct kv_machine_view *view, struct item *item)
@@ -397,6 +457,12 @@ static bool next_item(struct kv_machine_view *view, struct item *item)
         return waiters_item(view, item);
     case STEP_WAITER:
         return waiter_item(view, item);
+    case STEP_TOPICS:
+        return topics_item(view, item);
+    case STEP_TOPIC:
+        return topic_item(view, item);
+    case STEP_MESSAGE:
+        return message_item(view, item);
     case STEP_BASE:
         return base_item(view, item);
     case STEP_ELEMENTS:
@@ -423,6 +489,10 @@ static void advance(struct kv_machine_view *view)
         return;
     case STEP_WAITER:
         view->waiter_at = view->waiter_next;
+        return;
+    case STEP_TOPIC:
+    case STEP_MESSAGE:
+        kv_tree_next(&view->cursor);
         return;
     case STEP_BASE:
         view->totals.base++;
@@ -486,7 +556,13 @@ static void begin_step(struct kv_machine_view *view, enum step step)
 {
     view->step = step;
     view->at = 0;
-    if (step == STEP_ELEMENTS) {
+    if (step == STEP_TOPIC) {
+        kv_tree_seek(&view->topics.view, kv_slice_of(NULL, 0), &view->cursor);
+    } else if (step == STEP_MESSAGE) {
+        kv_tree_seek(&view->messages.view, kv_slice_of(NULL, 0), &view->cursor);
+    } else if (step == STEP_BASE) {
+        kv_tree_seek(&view->pin.view, kv_slice_of(NULL, 0), &view->cursor);
+    } else if (step == STEP_ELEMENTS) {
         begin_elements(view);
     }
 }

@@ -11,7 +11,9 @@ enum { KEY_BYTES = 40 };
 
 uint64_t kv_machine_live_bytes(const struct kv_machine *machine)
 {
-    return machine->data_bytes + KEY_BYTES * kv_tree_count(&machine->tree);
+    /* What goes with the running command's success is as good as gone. */
+    return machine->data_bytes + KEY_BYTES * kv_tree_count(&machine->tree) + machine->topics.bytes -
+           machine->topics.excess_bytes;
 }
 
 uint64_t kv_machine_used_bytes(const struct kv_machine *machine)

@@ -180,6 +180,66 @@ static bool repeat_write(struct kv_buf *packed)
     return true;
 }
 
+/* Alone, or some in one transaction with a write that fails now and then. */
+static void random_publish(Kv__Request *request)
+{
+    enum { OPERATIONS = 3 };
+    static Kv__Publish publishes[OPERATIONS];
+    static Kv__Request operations[OPERATIONS + 1];
+    static Kv__Request *pointers[OPERATIONS + 1];
+    static uint8_t names[OPERATIONS], payloads[OPERATIONS][VALUE_MAX];
+    static Kv__GetDel getdel;
+    static Kv__Txn txn;
+
+    for (int i = 0; i < OPERATIONS; i++) {
+        ProtobufCBinaryData payload = random_value();
+
+        kv__publish__init(&publishes[i]);
+        names[i] = (uint8_t)('a' + rnd(5));
+        memcpy(payloads[i], payload.data, payload.len);
+        publishes[i].topic = (ProtobufCBinaryData){1, &names[i]};
+        publishes[i].payload = (ProtobufCBinaryData){payload.len, payloads[i]};
+        kv__request__init(&operations[i]);
+        operations[i].command_case = KV__REQUEST__COMMAND_PUBLISH;
+        operations[i].publish = &publishes[i];
+        pointers[i] = &operations[i];
+    }
+    if (rnd(3)) {
+        request->command_case = KV__REQUEST__COMMAND_PUBLISH;
+        request->publish = &publishes[0];
+        return;
+    }
+    kv__get_del__init(&getdel);
+    getdel.key = random_key();
+    kv__request__init(&operations[OPERATIONS]);
+    operations[OPERATIONS].command_case = KV__REQUEST__COMMAND_GETDEL;
+    operations[OPERATIONS].getdel = &getdel;
+    pointers[OPERATIONS] = &operations[OPERATIONS];
+    kv__txn__init(&txn);
+    txn.n_then = OPERATIONS + rnd(2);
+    txn.then = pointers;
+    request->command_case = KV__REQUEST__COMMAND_TXN;
+    request->txn = &txn;
+}
+
+static void random_setting(Kv__ConfigSet *config_set)
+{
+    switch (rnd(4)) {
+    case 0:
+        config_set->name = (char *)(uintptr_t) "topic-messages";
+        config_set->value = 1 + rnd(12);
+        return;
+    case 1:
+        config_set->name = (char *)(uintptr_t) "topic-age-ms";
+        config_set->value = 1000 + rnd(9000);
+        return;
+    default:
+        config_set->name = (char *)(uintptr_t)(rnd(2) ? "history-age" : "history-bytes");
+        config_set->value = rnd(4) ? 500 + rnd(12000) : 0;
+        return;
+    }
+}
+
 static void random_write(struct kv_buf *packed)
 {
     Kv__Request request = KV__REQUEST__INIT;
@@ -202,6 +262,8 @@ static void random_write(struct kv_buf *packed)
     if (rnd(16) == 0) {
         request.session = NULL;
         random_session(&request);
+    } else if (rnd(6) == 0) {
+        random_publish(&request);
     } else if (dice < 60) {
         request.command_case = KV__REQUEST__COMMAND_PUT;
         request.put = &put;
@@ -227,8 +289,7 @@ static void random_write(struct kv_buf *packed)
     } else {
         request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
         request.config_set = &config_set;
-        config_set.name = (char *)(uintptr_t)(rnd(2) ? "history-age" : "history-bytes");
-        config_set.value = rnd(4) ? 500 + rnd(12000) : 0;
+        random_setting(&config_set);
     }
     kv_buf_init(packed, 1 << 16);
     assert_non_null(kv_buf_reserve(packed, kv__request__get_packed_size(&request)));
