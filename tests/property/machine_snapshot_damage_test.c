@@ -68,6 +68,19 @@ static void delete_key(struct kv_machine *target, unsigned key)
     kv_machine_execute(target, &request, expect_ok, NULL);
 }
 
+static void publish(struct kv_machine *target, unsigned topic)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Publish command = KV__PUBLISH__INIT;
+    char text[] = {'t', (char)('0' + topic)};
+
+    request.command_case = KV__REQUEST__COMMAND_PUBLISH;
+    request.publish = &command;
+    command.topic = (ProtobufCBinaryData){sizeof text, (uint8_t *)text};
+    command.payload = command.topic;
+    kv_machine_execute(target, &request, expect_ok, NULL);
+}
+
 static void begin(struct kv_machine *target, int64_t time_ms)
 {
     assert_int_equal(
@@ -81,7 +94,8 @@ static void read_view(struct kv_machine_view *view, struct kv_buf *bytes, size_t
     }
 }
 
-/* Keys of before the oldest revision, and changes, deletions and marks behind it. */
+/* Keys of before the oldest revision, and changes, deletions and marks behind it; topics, of which
+ * some are gone. */
 static int set_up(void **state)
 {
     struct kv_machine_view *view;
@@ -93,6 +107,10 @@ static int set_up(void **state)
         put(machine, (unsigned)i % 20, i % 3 ? "value" : "another value, longer");
         if (i % 5 == 4) {
             delete_key(machine, (unsigned)i % 20);
+        }
+        if (i % 8 == 0) {
+            publish(machine, (unsigned)i / 8);
+            publish(machine, (unsigned)i / 16);
         }
         kv_machine_end(machine);
     }
