@@ -133,6 +133,9 @@ struct kv_node_status {
     uint64_t keys, data_bytes, history_bytes, used_bytes, history_versions;
     uint64_t sessions, session_bytes; /* with the answers that they keep */
     uint64_t waiters;                 /* pops that wait */
+    uint64_t topics, topic_messages, topic_bytes; /* retained */
+    uint64_t topic_subscriptions, topic_patterns; /* here */
+    uint64_t topic_deliveries, topic_gaps;        /* messages told and gaps named here, ever */
     uint64_t unreclaimed_bytes;       /* of what is gone: held for views, or not yet freed */
     uint64_t wal_bytes, wal_syncs, wal_sync_ns_total, wal_sync_ns_max;
     uint64_t snapshot_index, snapshot_bytes; /* of the newest */

@@ -200,7 +200,13 @@ struct start {
 static struct kv_subscription *make(struct kv_node *node, struct kv_op *op, struct start *ret_start)
 {
     const Kv__Watch *watch = op->request->watch;
+    const Kv__Subscribe *subscribe = op->request->subscribe;
 
+    if (op->request->command_case == KV__REQUEST__COMMAND_SUBSCRIBE) {
+        *ret_start = (struct start){
+            subscribe->start_revision, subscribe->credit, subscribe->require_leader_ms};
+        return kv_topic_new(op);
+    }
     *ret_start = (struct start){watch->start_revision, watch->credit, watch->require_leader_ms};
     return kv_watch_new(node, op);
 }
@@ -427,6 +433,7 @@ void kv_subscriptions_turn(struct kv_node *node)
     const uint64_t at_ms = now_ms(node);
 
     kv_watch_flush(node);
+    kv_topic_flush(node);
     if (node->subscriptions.n == 0 || node->unfit_index != 0) {
         return;
     }
