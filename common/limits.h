@@ -50,8 +50,12 @@
 #define KV_TOPIC_EXPIRE_MAX 4096u /* messages that one entry ends by age: about 2 ms */
 #define KV_TOPIC_LOOKS_MAX 4096u  /* messages that one read for a subscriber looks at: 0.2 ms */
 #define KV_TOPIC_LAST_MAX KV_TOPIC_MESSAGES_MAX /* of Subscribe */
-#define KV_PROGRESS_MIN_MS 100u /* between two items that say only how far a stream has come */
 #define KV_TOPIC_LIST_MAX 1024u /* topics of one reply: each is held against all patterns here */
+#define KV_NODE_PATTERNS_MAX                                            \
+    1024u /* different ones on a node: each message is held against all \
+           */
+#define KV_TOPIC_ITEM_BYTES_MAX \
+    (9 * KV_MIB)                /* of a stream: a piece, and a largest message with its name */
 #define KV_GLOB_BYTES_MAX 1024u /* a pattern with sets */
 #define KV_GLOB_PLACES_MAX 255u /* four words of bits: 10 us for the longest name */
 

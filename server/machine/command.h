@@ -176,6 +176,12 @@ int kv_validate_watch(const Kv__Request *request,
                       struct kv_error *ret_error);
 /* Of a watch or a subscription. */
 int kv_check_progress(uint64_t progress_ms, struct kv_error *ret_error) KV_MUST_CHECK;
+/* command_topic.c */
+KV_DECLARE_COMMAND(publish);
+KV_DECLARE_COMMAND(topic_list);
+int kv_validate_subscribe(const Kv__Request *request,
+                          const struct kv_machine_settings *settings,
+                          struct kv_error *ret_error);
 /* command_txn.c */
 KV_DECLARE_COMMAND(txn);
 /* Has either branch, at any depth, such a command? */

@@ -96,14 +96,7 @@ static int check_start(const Kv__Subscribe *command, struct kv_error *ret_error)
                             command->last,
                             KV_TOPIC_LAST_MAX);
     }
-    if (command->progress_ms > 0 && command->progress_ms < KV_PROGRESS_MIN_MS) {
-        return kv_error_set(ret_error,
-                            KV_OUT_OF_BOUNDS,
-                            "progress_ms is %" PRIu64 ": %u or more, or 0 for none",
-                            command->progress_ms,
-                            KV_PROGRESS_MIN_MS);
-    }
-    return 0;
+    return kv_check_progress(command->progress_ms, ret_error);
 }
 
 int kv_validate_subscribe(const Kv__Request *request,

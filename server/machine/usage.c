@@ -22,12 +22,6 @@ static uint64_t other_bytes(const struct kv_machine *machine)
     return machine->sessions.bytes + kv_leases_bytes(&machine->leases);
 }
 
-/* Of what is not data. */
-static uint64_t other_bytes(const struct kv_machine *machine)
-{
-    return machine->sessions.bytes + kv_leases_bytes(&machine->leases);
-}
-
 uint64_t kv_machine_used_bytes(const struct kv_machine *machine)
 {
     return kv_machine_live_bytes(machine) + other_bytes(machine) + machine->history.bytes;

@@ -123,6 +123,28 @@ static void add_store(struct kv_buf *page, int *ret, const struct kv_node_status
          "Bytes of the sessions and the answers that they keep.",
          (double)status->session_bytes},
         {"pops_waiting", "gauge", "Pops that wait for an element.", (double)status->waiters},
+        {"topics", "gauge", "Topics with messages.", (double)status->topics},
+        {"topic_messages",
+         "gauge",
+         "Messages retained, of all topics.",
+         (double)status->topic_messages},
+        {"topic_bytes", "gauge", "Bytes of these messages.", (double)status->topic_bytes},
+        {"topic_subscriptions",
+         "gauge",
+         "Subscriptions of topics on this node.",
+         (double)status->topic_subscriptions},
+        {"topic_patterns",
+         "gauge",
+         "Different patterns among them.",
+         (double)status->topic_patterns},
+        {"topic_deliveries_total",
+         "counter",
+         "Messages given to subscriptions, each of them counted.",
+         (double)status->topic_deliveries},
+        {"topic_gaps_total",
+         "counter",
+         "Losses by retention that subscriptions were told of.",
+         (double)status->topic_gaps},
         {"unreclaimed_bytes",
          "gauge",
          "Memory of what is gone: held for a snapshot or a stream, or not yet freed.",
@@ -424,6 +446,12 @@ int kv_page_status(struct kv_buf *page,
     add_number(page, &ret, "history_versions", status->history_versions);
     add_number(page, &ret, "sessions", status->sessions);
     add_number(page, &ret, "session_bytes", status->session_bytes);
+    add_number(page, &ret, "topics", status->topics);
+    add_number(page, &ret, "topic_messages", status->topic_messages);
+    add_number(page, &ret, "topic_bytes", status->topic_bytes);
+    add_number(page, &ret, "topic_subscriptions", status->topic_subscriptions);
+    add_number(page, &ret, "topic_deliveries", status->topic_deliveries);
+    add_number(page, &ret, "topic_gaps", status->topic_gaps);
     add_number(page, &ret, "used_bytes", status->used_bytes);
     add_number(page, &ret, "data_limit_bytes", status->settings.data_bytes);
     add_number(page, &ret, "wal_bytes", status->wal_bytes);

@@ -232,6 +232,7 @@ int kv_node_open(const struct kv_node_options *options,
     node->started_ns = kv_node_now_ns(node);
     kv_arena_init(&node->arena, KV_DECODED_BYTES_MAX);
     kv_watches_init(&node->watches);
+    kv_topic_groups_init(&node->topics);
     kv_buf_init(&node->reply_buf, KV_REPLY_FRAME_BYTES_MAX + KV_MIB);
     node->forwards = calloc(KV_FORWARD_MAX, sizeof(struct kv_op *));
     node->forward_next = kv_env_random_u64(&node->env);
@@ -246,6 +247,7 @@ int kv_node_open(const struct kv_node_options *options,
         status = kv_error_set(ret_error, status, "no memory for the node");
     } else {
         kv_machine_on_wake(node->machine, kv_node_woken, node);
+        kv_machine_on_publish(node->machine, kv_topic_published, node);
         status = open_replica(node, ret_error);
     }
     if (status != 0) {
@@ -270,6 +272,7 @@ void kv_node_close(struct kv_node *node)
     }
     kv_heaps_deinit(&node->subscriptions.heaps);
     kv_watches_deinit(&node->watches);
+    kv_topic_groups_deinit(&node->topics);
     kv_replica_close(node->replica);
     for (size_t i = 0; i < node->n_proposals; i++) {
         free(node->proposals[(node->proposals_first + i) % KV_PROPOSALS_MAX].slots);
@@ -621,6 +624,13 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
     ret_status->expiring = stats.expiring;
     ret_status->leased = stats.leased;
     ret_status->lateness = stats.lateness;
+    ret_status->topics = stats.topics;
+    ret_status->topic_messages = stats.topic_messages;
+    ret_status->topic_bytes = stats.topic_bytes;
+    ret_status->topic_subscriptions = node->topics.n_subscriptions;
+    ret_status->topic_patterns = node->topics.n_patterns;
+    ret_status->topic_deliveries = node->topics.messages;
+    ret_status->topic_gaps = node->topics.gaps;
     ret_status->unreclaimed_bytes = stats.unreclaimed_bytes;
     ret_status->entries_proposed = node->entries_proposed;
     ret_status->commands_proposed = node->commands_proposed;

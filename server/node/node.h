@@ -136,6 +136,9 @@ struct kv_node_status {
     uint64_t leases;                  /* also those that ended and still have keys */
     uint64_t expiring, leased; /* keys with a time of their own, or fields that have; of leases */
     struct kv_lateness lateness;
+    uint64_t topics, topic_messages, topic_bytes; /* retained */
+    uint64_t topic_subscriptions, topic_patterns; /* here */
+    uint64_t topic_deliveries, topic_gaps;        /* messages told and gaps named here, ever */
     uint64_t unreclaimed_bytes; /* of what is gone: held for views, or not yet freed */
     uint64_t wal_bytes, wal_syncs, wal_sync_ns_total, wal_sync_ns_max;
     uint64_t snapshot_index, snapshot_bytes; /* of the newest */

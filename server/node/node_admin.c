@@ -33,6 +33,10 @@ static void answer_status(struct kv_node *node, struct kv_op *op)
     result.leased_keys = status.leased;
     result.expiring_keys = status.expiring;
     result.session_bytes = status.session_bytes;
+    result.topics = status.topics;
+    result.topic_messages = status.topic_messages;
+    result.topic_bytes = status.topic_bytes;
+    result.topic_subscriptions = status.topic_subscriptions;
     result.data_limit_bytes = status.settings.data_bytes;
     result.used_bytes = status.used_bytes;
     result.cluster_time_ms = status.cluster_time_ms;

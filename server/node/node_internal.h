@@ -7,6 +7,7 @@
 #include "raft/replica.h"
 #include "server/node/node.h"
 #include "server/node/subscription.h"
+#include "server/node/topic.h"
 #include "server/node/watch.h"
 
 enum kv_op_state {
@@ -121,6 +122,7 @@ struct kv_node {
 
     struct kv_subscriptions subscriptions;
     struct kv_watches watches;
+    struct kv_topic_groups topics;
 
     struct kv_hash_note hashes[KV_STATE_HASH_NOTES];
     uint64_t unfit_index; /* here our state was not that of the majority; 0: fit */

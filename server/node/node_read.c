@@ -15,6 +15,9 @@ static void on_read_reply(void *arg, Kv__Reply *reply)
 {
     struct kv_op *op = ((void **)arg)[1];
 
+    if (reply->result_case == KV__REPLY__RESULT_TOPIC_LIST) {
+        kv_topic_fill_list(((void **)arg)[0], reply->topic_list);
+    }
     kv_node_finish(((void **)arg)[0], op, reply);
 }
 

@@ -196,9 +196,12 @@ void kv_node_restore_install(void *arg, void *restore_arg, uint64_t index)
     KV_ASSERT(restore->machine && kv_machine_applied_index(restore->machine) <= index);
     kv_node_fail_waiting(node);
     kv_watch_flush(node);
+    kv_topic_flush(node);
     kv_subscriptions_restart(node);
     node->machine = restore->machine;
     kv_machine_on_wake(node->machine, kv_node_woken, node);
+    kv_machine_on_publish(node->machine, kv_topic_published, node);
+    kv_topic_restarted(node);
     restore->machine = NULL;
     kv_node_restore_close(restore);
     retire(node, former);

@@ -103,8 +103,8 @@ static void send_empty(struct kv_node *node, struct kv_subscription *sub, int64_
 /* Takes it out of where it waits. */
 static void leave_place(struct kv_node *node, struct kv_subscription *sub)
 {
-    kv_heap_remove(&node->subscriptions.heaps, KV_HEAP_FUTURE, sub);
-    kv_heap_remove(&node->subscriptions.heaps, KV_HEAP_LOST, sub);
+    kv_heaps_remove(&node->subscriptions.heaps, KV_HEAP_FUTURE, sub);
+    kv_heaps_remove(&node->subscriptions.heaps, KV_HEAP_LOST, sub);
     if (sub->op->state == KV_OP_LIVE) {
         sub->kind->leave(node, sub);
     }
@@ -132,7 +132,7 @@ static void block(struct kv_node *node, struct kv_subscription *sub)
     leave_place(node, sub);
     kv_node_move(node, sub->op, sub->op->credit == 0 ? KV_OP_NO_CREDIT : KV_OP_NO_ROOM);
     if (sub->kind->needs_history) {
-        kv_heap_put(&node->subscriptions.heaps, KV_HEAP_LOST, sub, (uint64_t)sub->next_revision);
+        kv_heaps_put(&node->subscriptions.heaps, KV_HEAP_LOST, sub, (uint64_t)sub->next_revision);
     }
 }
 
@@ -185,9 +185,9 @@ static uint64_t due_ms(const struct kv_subscription *sub)
 
 static void arm(struct kv_node *node, struct kv_subscription *sub)
 {
-    kv_heap_remove(&node->subscriptions.heaps, KV_HEAP_TIMER, sub);
+    kv_heaps_remove(&node->subscriptions.heaps, KV_HEAP_TIMER, sub);
     if (due_ms(sub) != UINT64_MAX) {
-        kv_heap_put(&node->subscriptions.heaps, KV_HEAP_TIMER, sub, due_ms(sub));
+        kv_heaps_put(&node->subscriptions.heaps, KV_HEAP_TIMER, sub, due_ms(sub));
     }
 }
 
@@ -200,7 +200,13 @@ struct start {
 static struct kv_subscription *make(struct kv_node *node, struct kv_op *op, struct start *ret_start)
 {
     const Kv__Watch *watch = op->request->watch;
+    const Kv__Subscribe *subscribe = op->request->subscribe;
 
+    if (op->request->command_case == KV__REQUEST__COMMAND_SUBSCRIBE) {
+        *ret_start = (struct start){
+            subscribe->start_revision, subscribe->credit, subscribe->require_leader_ms};
+        return kv_topic_new(op);
+    }
     *ret_start = (struct start){watch->start_revision, watch->credit, watch->require_leader_ms};
     return kv_watch_new(node, op);
 }
@@ -230,7 +236,7 @@ void kv_subscription_submit(struct kv_node *node, struct kv_op *op)
     subs->n++;
     arm(node, sub);
     if (start.require_leader_ms > 0) {
-        kv_heap_put(&subs->heaps, KV_HEAP_LEADER, sub, start.require_leader_ms);
+        kv_heaps_put(&subs->heaps, KV_HEAP_LEADER, sub, start.require_leader_ms);
     }
     /* A revision that was seen elsewhere is waited for, so it needs no read index. */
     if (start.revision > 0 || op->request->serializable) {
@@ -265,8 +271,8 @@ void kv_subscription_free(struct kv_node *node, struct kv_op *op)
     struct kv_subscription *sub = op->subscription;
 
     leave_place(node, sub);
-    kv_heap_remove(&node->subscriptions.heaps, KV_HEAP_TIMER, sub);
-    kv_heap_remove(&node->subscriptions.heaps, KV_HEAP_LEADER, sub);
+    kv_heaps_remove(&node->subscriptions.heaps, KV_HEAP_TIMER, sub);
+    kv_heaps_remove(&node->subscriptions.heaps, KV_HEAP_LEADER, sub);
     node->subscriptions.n--;
     if (sub->begun) {
         /* As it was when the op came, for who counts it out. */
@@ -322,7 +328,7 @@ static void step(struct kv_node *node, struct kv_subscription *sub)
         send_empty(node, sub, sub->next_revision - 1);
     } else if (sub->next_revision > revision + 1) {
         kv_node_move(node, sub->op, KV_OP_FUTURE);
-        kv_heap_put(&node->subscriptions.heaps, KV_HEAP_FUTURE, sub, (uint64_t)sub->next_revision);
+        kv_heaps_put(&node->subscriptions.heaps, KV_HEAP_FUTURE, sub, (uint64_t)sub->next_revision);
         return;
     } else {
         status = sub->kind->catch_up(node, sub, &error);
@@ -359,7 +365,7 @@ static void wake_future(struct kv_node *node)
     const uint64_t next_revision = (uint64_t)kv_machine_revision(node->machine) + 1;
     const struct kv_heap_entry *first;
 
-    while ((first = kv_heap_first(&node->subscriptions.heaps, KV_HEAP_FUTURE)) &&
+    while ((first = kv_heaps_first(&node->subscriptions.heaps, KV_HEAP_FUTURE)) &&
            first->key <= next_revision) {
         become_behind(node, first->sub);
     }
@@ -369,7 +375,7 @@ static void fail_all_lost(struct kv_node *node)
 {
     const struct kv_heap_entry *first;
 
-    while ((first = kv_heap_first(&node->subscriptions.heaps, KV_HEAP_LOST)) &&
+    while ((first = kv_heaps_first(&node->subscriptions.heaps, KV_HEAP_LOST)) &&
            is_lost(node, (int64_t)first->key)) {
         fail_lost(node, first->sub);
     }
@@ -387,7 +393,7 @@ static void fail_leaderless(struct kv_node *node, uint64_t at_ms)
     if (subs->leaderless_ms == 0) {
         subs->leaderless_ms = at_ms;
     }
-    while ((first = kv_heap_first(&subs->heaps, KV_HEAP_LEADER)) &&
+    while ((first = kv_heaps_first(&subs->heaps, KV_HEAP_LEADER)) &&
            first->key <= at_ms - subs->leaderless_ms) {
         kv_node_fail(node,
                      first->sub->op,
@@ -403,7 +409,7 @@ static void serve_timers(struct kv_node *node, uint64_t at_ms)
 {
     const struct kv_heap_entry *first;
 
-    while ((first = kv_heap_first(&node->subscriptions.heaps, KV_HEAP_TIMER)) &&
+    while ((first = kv_heaps_first(&node->subscriptions.heaps, KV_HEAP_TIMER)) &&
            first->key <= at_ms) {
         struct kv_subscription *sub = first->sub;
 
@@ -427,6 +433,7 @@ void kv_subscriptions_turn(struct kv_node *node)
     const uint64_t at_ms = now_ms(node);
 
     kv_watch_flush(node);
+    kv_topic_flush(node);
     if (node->subscriptions.n == 0 || node->unfit_index != 0) {
         return;
     }
@@ -440,8 +447,8 @@ void kv_subscriptions_turn(struct kv_node *node)
 uint64_t kv_subscriptions_wake_ms(const struct kv_node *node)
 {
     const struct kv_subscriptions *subs = &node->subscriptions;
-    const struct kv_heap_entry *timer = kv_heap_first(&subs->heaps, KV_HEAP_TIMER);
-    const struct kv_heap_entry *leader = kv_heap_first(&subs->heaps, KV_HEAP_LEADER);
+    const struct kv_heap_entry *timer = kv_heaps_first(&subs->heaps, KV_HEAP_TIMER);
+    const struct kv_heap_entry *leader = kv_heaps_first(&subs->heaps, KV_HEAP_LEADER);
     uint64_t wake_ms = timer ? timer->key : UINT64_MAX;
 
     if (leader && subs->leaderless_ms != 0 && subs->leaderless_ms + leader->key < wake_ms) {

@@ -72,17 +72,17 @@ struct kv_subscription_heaps {
 /* Room for n in each; KV_NO_MEMORY. Nothing that is put in afterwards fails. */
 int kv_heaps_reserve(struct kv_subscription_heaps *heaps, size_t n) KV_MUST_CHECK;
 void kv_heaps_deinit(struct kv_subscription_heaps *heaps);
-void kv_heap_put(struct kv_subscription_heaps *heaps,
-                 enum kv_subscription_heap heap,
-                 struct kv_subscription *sub,
-                 uint64_t key);
+void kv_heaps_put(struct kv_subscription_heaps *heaps,
+                  enum kv_subscription_heap heap,
+                  struct kv_subscription *sub,
+                  uint64_t key);
 /* Nothing when it is not in. */
-void kv_heap_remove(struct kv_subscription_heaps *heaps,
-                    enum kv_subscription_heap heap,
-                    struct kv_subscription *sub);
+void kv_heaps_remove(struct kv_subscription_heaps *heaps,
+                     enum kv_subscription_heap heap,
+                     struct kv_subscription *sub);
 /* The one with the least key; NULL: empty. */
-const struct kv_heap_entry *kv_heap_first(const struct kv_subscription_heaps *heaps,
-                                          enum kv_subscription_heap heap);
+const struct kv_heap_entry *kv_heaps_first(const struct kv_subscription_heaps *heaps,
+                                           enum kv_subscription_heap heap);
 
 /* Of the node. */
 struct kv_subscriptions {

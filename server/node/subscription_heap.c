@@ -78,18 +78,18 @@ static void sink(struct kv_heap_entry *entries,
     set(entries, heap, at, entry);
 }
 
-void kv_heap_put(struct kv_subscription_heaps *heaps,
-                 enum kv_subscription_heap heap,
-                 struct kv_subscription *sub,
-                 uint64_t key)
+void kv_heaps_put(struct kv_subscription_heaps *heaps,
+                  enum kv_subscription_heap heap,
+                  struct kv_subscription *sub,
+                  uint64_t key)
 {
     KV_ASSERT(sub->heap_at[heap] == KV_HEAP_NOWHERE && heaps->n[heap] < heaps->capacity);
     rise(heaps->entries[heap], heap, heaps->n[heap]++, (struct kv_heap_entry){key, sub});
 }
 
-void kv_heap_remove(struct kv_subscription_heaps *heaps,
-                    enum kv_subscription_heap heap,
-                    struct kv_subscription *sub)
+void kv_heaps_remove(struct kv_subscription_heaps *heaps,
+                     enum kv_subscription_heap heap,
+                     struct kv_subscription *sub)
 {
     struct kv_heap_entry *entries = heaps->entries[heap];
     const size_t at = sub->heap_at[heap];
@@ -110,8 +110,8 @@ void kv_heap_remove(struct kv_subscription_heaps *heaps,
     }
 }
 
-const struct kv_heap_entry *kv_heap_first(const struct kv_subscription_heaps *heaps,
-                                          enum kv_subscription_heap heap)
+const struct kv_heap_entry *kv_heaps_first(const struct kv_subscription_heaps *heaps,
+                                           enum kv_subscription_heap heap)
 {
     return heaps->n[heap] > 0 ? &heaps->entries[heap][0] : NULL;
 }

@@ -205,6 +205,23 @@ TRANSACTIONS = [
     'txn { compares { range { special: ALL } hash_field { field: "a" value: "1" } }'
     ' compares { range { start: "z" } zset_score { member: "m" score: 2 } comparison: COMPARE_GREATER_EQUAL } }',
 ]
+TOPICS = [
+    *(f'publish {{ topic: "t/{i % 3}" payload: "{i}{LONG}" }}' for i in range(6)),
+    'publish { topic: "" payload: "x" }',
+    'config_set { name: "topic-messages" value: 2 }',
+    'txn { then { publish { topic: "t/0" payload: "a" } } then { publish { topic: "t/1" payload: "b" } }'
+    ' then { getdel { key: "none" } } }',
+    'txn { then { publish { topic: "t/2" payload: "c" } } then { publish { topic: "u" } } }',
+    'config_set { name: "topic-age-ms" value: 1000 }',
+    'publish { topic: "t/0" payload: "d" }',
+    'topic_list { prefix: "t/" cursor: "t/0" limit: 1 }',
+]
+SUBSCRIPTIONS = [
+    'subscribe { topic: "t/1" start_revision: 2 credit: 1000 progress_ms: 100 }',
+    'subscribe { topic: "t/*" pattern: true last: 3 credit: 1000 }',
+    'subscribe { topic: "[!a-s]/\\\\?[" pattern: true }',
+    'subscribe { topic: "*?[a-z][!x]" pattern: true start_revision: 1 last: 1 }',
+]
 NEXT = [
     'watch { range { special: ALL } kinds: EVENT_PUT kinds: EVENT_DELETE progress_ms: 5 }',
 ]
@@ -240,6 +257,8 @@ def client_seeds():
         "settings": connection(*SETTINGS),
         "node": connection("status { }", "member_list { }", "leader_transfer { node_id: 2 }", "snapshot_now { }"),
         "next": connection(*NEXT),
+        "topics": connection(*TOPICS, *SUBSCRIPTIONS, frame(CREDIT, make(kv.Credit(), "id: 14 bytes: 1000")),
+                             frame(CANCEL, make(kv.Cancel(), "id: 15"))),
         "types": connection(*COUNTERS[:2], *HASHES[:3], *LISTS[:3], *SETS[:3], *ZSETS[:2], *OTHERS, *TRANSACTIONS),
         "session": connection(*SESSIONS),
         "nested": connection(nested(4), nested(20)),
@@ -292,6 +311,7 @@ def entry_seeds():
         "sets": entries(*([text] for text in SETS), SETS),
         "zsets": entries(*([text] for text in ZSETS), ZSETS[5:]),
         "types": entries(HASHES, LISTS, ZSETS, OTHERS, COUNTERS, SETS, TRANSACTIONS, step_ms=200000),
+        "topics": entries(TOPICS, TOPICS[:3], *([text] for text in TOPICS), step_ms=700),
         "transactions": entries(COUNTERS[:1], HASHES[:1], *([text] for text in TRANSACTIONS)),
         "newer": entries(FILL, version=1) + entries(FILL, version=2),
         "time_back": entries(*singly[:4], step_ms=-1000),

@@ -116,7 +116,7 @@ static void subscriptions_are_checked(void **state)
     assert_subscribe(&command, KV_OUT_OF_BOUNDS, "at most 1000000");
     command.last = 0;
     command.progress_ms = 99;
-    assert_subscribe(&command, KV_OUT_OF_BOUNDS, "100");
+    assert_subscribe(&command, KV_INVALID, "progress_ms is 99: 0 for none, or 100");
 }
 
 static void only_publications_may_be_in_transactions(void **state)
