@@ -99,6 +99,36 @@ static void add_consensus(struct kv_buf *page, int *ret, const struct kv_node_st
     add_metrics(page, ret, metrics, sizeof metrics / sizeof metrics[0]);
 }
 
+static void add_topics(struct kv_buf *page, int *ret, const struct kv_node_status *status)
+{
+    const struct metric metrics[] = {
+        {"topics", "gauge", "Topics with messages.", (double)status->topics},
+        {"topic_messages",
+         "gauge",
+         "Messages retained, of all topics.",
+         (double)status->topic_messages},
+        {"topic_bytes", "gauge", "Bytes of these messages.", (double)status->topic_bytes},
+        {"topic_subscriptions",
+         "gauge",
+         "Subscriptions of topics on this node.",
+         (double)status->topic_subscriptions},
+        {"topic_patterns",
+         "gauge",
+         "Different patterns among them.",
+         (double)status->topic_patterns},
+        {"topic_deliveries_total",
+         "counter",
+         "Messages given to subscriptions, each of them counted.",
+         (double)status->topic_deliveries},
+        {"topic_gaps_total",
+         "counter",
+         "Losses by retention that subscriptions were told of.",
+         (double)status->topic_gaps},
+    };
+
+    add_metrics(page, ret, metrics, sizeof metrics / sizeof metrics[0]);
+}
+
 static void add_store(struct kv_buf *page, int *ret, const struct kv_node_status *status)
 {
     const struct metric metrics[] = {
@@ -123,28 +153,6 @@ static void add_store(struct kv_buf *page, int *ret, const struct kv_node_status
          "Bytes of the sessions and the answers that they keep.",
          (double)status->session_bytes},
         {"pops_waiting", "gauge", "Pops that wait for an element.", (double)status->waiters},
-        {"topics", "gauge", "Topics with messages.", (double)status->topics},
-        {"topic_messages",
-         "gauge",
-         "Messages retained, of all topics.",
-         (double)status->topic_messages},
-        {"topic_bytes", "gauge", "Bytes of these messages.", (double)status->topic_bytes},
-        {"topic_subscriptions",
-         "gauge",
-         "Subscriptions of topics on this node.",
-         (double)status->topic_subscriptions},
-        {"topic_patterns",
-         "gauge",
-         "Different patterns among them.",
-         (double)status->topic_patterns},
-        {"topic_deliveries_total",
-         "counter",
-         "Messages given to subscriptions, each of them counted.",
-         (double)status->topic_deliveries},
-        {"topic_gaps_total",
-         "counter",
-         "Losses by retention that subscriptions were told of.",
-         (double)status->topic_gaps},
         {"unreclaimed_bytes",
          "gauge",
          "Memory of what is gone: held for a snapshot or a stream, or not yet freed.",
@@ -383,6 +391,7 @@ int kv_page_metrics(struct kv_buf *page,
         status->node_id);
     add_consensus(page, &ret, status);
     add_store(page, &ret, status);
+    add_topics(page, &ret, status);
     add_turns(page, &ret, &status->turns);
     add_time(page, &ret, status);
     add_clients(page, &ret, stats);

@@ -253,7 +253,7 @@ static void what_may_not_be_inside(void **state)
     call_otherwise(&arena, txn, operation);
     refuse(txn, KV__CODE__INVALID, "operation of otherwise 0: it names no command");
     operation = call_put(&arena, "a", "x");
-    operation->command_case = KV__REQUEST__COMMAND_WATCH;
+    operation->command_case = KV__REQUEST__COMMAND_BACKUP;
     refuse(then(nested(1, put), operation), KV__CODE__UNSUPPORTED, "operation 1:");
 }
 
