@@ -3,6 +3,7 @@
  *
  *   machine_bench [keys [value_bytes]]
  *   machine_bench types [members]        commands of the other types, memory of small collections
+ *   machine_bench time [keys]            keys that end, leases
  */
 #define _GNU_SOURCE
 #include "server/machine/snapshot.h"
@@ -666,10 +667,95 @@ static void run(struct bench *bench, bool shuffled)
     kv_machine_close(bench->machine);
 }
 
+/* ---------------------------------------------------------------- time */
+
+enum { BENCH_LEASES = 100000, BENCH_TTL_MS = 10000000 };
+
+static void next_ttl_put(struct bench *bench, Kv__Request *request, size_t i)
+{
+    /* A large prime that divides no usual number of keys: a permutation. */
+    format_key(request->put->key.data, i * UINT64_C(2654435761) % bench->keys);
+}
+
+/* All keys get a time, then it has come for all of them. */
+static void bench_expiry(struct bench *bench)
+{
+    uint8_t key[KEY_BYTES];
+    Kv__Put put = KV__PUT__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+    double start;
+
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    put.key = (ProtobufCBinaryData){KEY_BYTES, key};
+    put.value = (ProtobufCBinaryData){bench->value_bytes, bench->value};
+    put.expiry_case = KV__PUT__EXPIRY_TTL_MS;
+    put.ttl_ms = BENCH_TTL_MS;
+    bench_commands(bench, "put with ttl, new keys", bench->keys, &request, next_ttl_put);
+    bench_commands(bench, "put with ttl, again", bench->keys, &request, next_ttl_put);
+    start = now_s();
+    bench->time_ms += BENCH_TTL_MS;
+    for (uint64_t left = bench->keys; left > 0;) {
+        struct kv_machine_stats stats;
+
+        begin_entry(bench);
+        end_entry(bench);
+        kv_machine_stats(bench->machine, &stats);
+        left = stats.keys;
+    }
+    report(bench, "keys that end", bench->keys, start);
+}
+
+static void next_grant(struct bench *bench, Kv__Request *request, size_t i)
+{
+    (void)bench;
+    request->lease_grant->lease_id = (int64_t)i + 1;
+}
+
+static void next_leases(struct bench *bench, Kv__Request *request, size_t i)
+{
+    (void)i;
+    for (size_t k = 0; k < request->lease_keep_alive->n_lease_ids; k++) {
+        request->lease_keep_alive->lease_ids[k] = (int64_t)(1 + next_random(bench) % BENCH_LEASES);
+    }
+}
+
+static void bench_leases(struct bench *bench)
+{
+    static int64_t ids[KV_LEASE_KEEP_ALIVE_MAX];
+    Kv__LeaseGrant grant = KV__LEASE_GRANT__INIT;
+    Kv__LeaseKeepAlive renew = KV__LEASE_KEEP_ALIVE__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+    double start;
+
+    request.command_case = KV__REQUEST__COMMAND_LEASE_GRANT;
+    request.lease_grant = &grant;
+    grant.ttl_ms = 1000000;
+    bench_commands(bench, "leases granted", BENCH_LEASES, &request, next_grant);
+    request.command_case = KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE;
+    request.lease_keep_alive = &renew;
+    renew.lease_ids = ids;
+    renew.n_lease_ids = 1;
+    bench_commands(bench, "renewals of one", 10 * BENCH_LEASES, &request, next_leases);
+    renew.n_lease_ids = KV_LEASE_KEEP_ALIVE_MAX;
+    start = now_s();
+    bench_commands(bench, NULL, 256, &request, next_leases);
+    report(bench, "renewals of 4096", 256 * (size_t)KV_LEASE_KEEP_ALIVE_MAX, start);
+}
+
+static void run_time(struct bench *bench)
+{
+    KV_ASSERT(kv_machine_open(&bench->machine) == 0);
+    bench_leases(bench);
+    bench_expiry(bench);
+    kv_machine_close(bench->machine);
+}
+
 int main(int argc, char **argv)
 {
     const bool types = argc > 1 && strcmp(argv[1], "types") == 0;
-    const int first = types ? 2 : 1;
+    const bool time = argc > 1 && strcmp(argv[1], "time") == 0;
+    const int first = types || time ? 2 : 1;
     struct bench bench = {
         .random = 88172645463325252u,
         .keys = argc > first ? strtoul(argv[first], NULL, 10) : 1000000,
@@ -681,6 +767,8 @@ int main(int argc, char **argv)
     if (types) {
         run_types(&bench);
         run_lists(&bench);
+    } else if (time) {
+        run_time(&bench);
     } else {
         run(&bench, false);
         run(&bench, true);
