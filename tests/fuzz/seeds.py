@@ -222,6 +222,35 @@ SUBSCRIPTIONS = [
     'subscribe { topic: "[!a-s]/\\\\?[" pattern: true }',
     'subscribe { topic: "*?[a-z][!x]" pattern: true start_revision: 1 last: 1 }',
 ]
+TIMES = [
+    'put { key: "a" value: "1" ttl_ms: 150 }',
+    'put { key: "b" value: "2" ttl_ms: 18446744073709551615 }',
+    'hash_set { key: "h" fields { name: "a" value: "1" ttl_ms: 250 } fields { name: "b" value: "-2" } }',
+    'hash_set { key: "g" fields { name: "a" ttl_ms: 350 } }',
+    'counter_add { key: "n" delta: 5 ttl_ms: 450 }',
+    'expire { key: "h" ttl_ms: 900 }',
+    'ttl { key: "h" }',
+    'persist { key: "h" }',
+    'rename { key: "h" to: "a" }',
+    'put { key: "a" value: "3" keep: true }',
+    'txn { then { expire { key: "g" ttl_ms: 1 } } then { expire { key: "none" ttl_ms: 1 } } }',
+    'get { key: "g" }',
+]
+LEASES = [
+    'lease_grant { lease_id: 3 ttl_ms: 1000 }',
+    'lease_grant { ttl_ms: 1500 }',
+    'put { key: "a" value: "1" lease_id: 3 }',
+    'put { key: "b" value: "1" lease_id: 4 }',
+    'set_add { key: "s" members: "a" }',
+    'expire { key: "s" lease_id: 3 }',
+    'lease_keep_alive { lease_ids: 3 lease_ids: 9 }',
+    'lease_info { lease_id: 3 with_keys: true cursor: "a" limit: 1 }',
+    'lease_list { after_id: 2 limit: 1 }',
+    'txn { compares { range { start: "a" } lease_id: 3 } then { copy { key: "a" to: "c" } } }',
+    'lease_keep_alive { lease_ids: 3 }',
+    'lease_revoke { lease_id: 3 }',
+    'lease_keep_alive { lease_ids: -1 }',
+]
 NEXT = [
     'watch { range { special: ALL } kinds: EVENT_PUT kinds: EVENT_DELETE progress_ms: 5 }',
 ]
@@ -261,6 +290,7 @@ def client_seeds():
                              frame(CANCEL, make(kv.Cancel(), "id: 15"))),
         "types": connection(*COUNTERS[:2], *HASHES[:3], *LISTS[:3], *SETS[:3], *ZSETS[:2], *OTHERS, *TRANSACTIONS),
         "session": connection(*SESSIONS),
+        "times": connection(*TIMES, *LEASES),
         "nested": connection(nested(4), nested(20)),
         "empty_request": connection("", frame(REQUEST, b"")),
         "unknown_field": connection(frame(REQUEST, unknown)),
@@ -305,6 +335,8 @@ def entry_seeds():
         "reads": entries(FILL, RANGES, ["status { }", ""]),
         "sessions": entries(*([text] for text in SESSIONS), step_ms=400),
         "next": entries(NEXT, FILL),
+        "times": entries(*([text] for text in TIMES), TIMES, step_ms=60),
+        "leases": entries(*([text] for text in LEASES), LEASES[:6], [], [], step_ms=300),
         "counters": entries(*([text] for text in COUNTERS)),
         "hashes": entries(*([text] for text in HASHES), OTHERS[:2], step_ms=100),
         "lists": entries(*([text] for text in LISTS), LISTS),

@@ -6,7 +6,9 @@
 #include "common/limits.h"
 #include "server/machine/machine_internal.h"
 
+#include "tests/support/machine_calls.h"
 #include <pthread.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -94,6 +96,36 @@ static void read_view(struct kv_machine_view *view, struct kv_buf *bytes, size_t
     }
 }
 
+static void execute(Kv__Request *request)
+{
+    kv_machine_execute(machine, request, expect_ok, NULL);
+}
+
+/* Leases, keys and fields that end; some end while the changes are made. Their names are behind the
+ * others'. */
+static void add_what_ends(unsigned i)
+{
+    struct kv_arena arena;
+
+    kv_arena_init(&arena, KV_MIB);
+    if (i == 3) {
+        execute(call_lease_grant(&arena, 5, 100000000));
+        execute(call_lease_grant(&arena, 9, 710000));
+    }
+    if (i == 5 || i == 45) {
+        execute(call_put_ttl(&arena, "ttl", "v", 100000000));
+        execute(call_put_lease(&arena, "x-leased", "v", 5));
+        execute(call_hash_set_ttl(&arena, "y-hash", i, 3, 90000000));
+        execute(call_hash_set(&arena, "y-hash", i + 3, 2, "v"));
+        execute(call_expire(&arena, "y-hash", 80000000 + i));
+    }
+    if (i == 40) {
+        execute(call_put_ttl(&arena, "z-short", "v", 500));
+        execute(call_hash_set_ttl(&arena, "z-hash", 0, 2, 600));
+    }
+    kv_arena_deinit(&arena);
+}
+
 /* Keys of before the oldest revision, and changes, deletions and marks behind it; topics, of which
  * some are gone. */
 static int set_up(void **state)
@@ -112,6 +144,7 @@ static int set_up(void **state)
             publish(machine, (unsigned)i / 8);
             publish(machine, (unsigned)i / 16);
         }
+        add_what_ends((unsigned)i);
         kv_machine_end(machine);
     }
     assert_in_range(kv_machine_oldest_revision(machine), 2, kv_machine_revision(machine) - 10);
