@@ -24,7 +24,7 @@ int kv_session_find_live(struct kv_machine *machine,
                             " was never opened in this cluster: open one by SessionOpen",
                             id);
     }
-    if (!one || one->deadline_ms <= machine->cluster_time_ms) {
+    if (!one || one->due.deadline_ms <= machine->cluster_time_ms) {
         return kv_error_set(ret_error,
                             KV_SESSION_EXPIRED,
                             "session %" PRIu64

@@ -39,7 +39,7 @@ void kv_wait_expire(struct kv_machine *machine)
 
     for (unsigned i = 0; i < KV_WAITERS_EXPIRE_MAX; i++) {
         waiter = kv_waiters_next_due(&machine->waiters);
-        if (!waiter || waiter->deadline_ms > machine->cluster_time_ms) {
+        if (!waiter || waiter->due.deadline_ms > machine->cluster_time_ms) {
             return;
         }
         KV_REACHED("waiter-late");
@@ -133,7 +133,7 @@ int kv_wait_start(struct kv_machine *machine,
                             "%u pops wait, which is the limit: try again later",
                             KV_WAITERS_MAX);
     }
-    like.deadline_ms = machine->cluster_time_ms + (int64_t)request->list_pop->block_ms;
+    like.due.deadline_ms = machine->cluster_time_ms + (int64_t)request->list_pop->block_ms;
     like.last_end = request->list_pop->end == KV__LIST_END__LIST_RIGHT;
     (void)kv_waiters_add(&machine->waiters,
                          &like,

@@ -242,8 +242,8 @@ int64_t kv_machine_next_due_ms(const struct kv_machine *machine)
     struct kv_slice key;
 
     due_ms = topics_ms < due_ms ? topics_ms : due_ms;
-    if (waiter && waiter->deadline_ms < due_ms) {
-        due_ms = waiter->deadline_ms;
+    if (waiter && waiter->due.deadline_ms < due_ms) {
+        due_ms = waiter->due.deadline_ms;
     }
     if (lease_due_ms < due_ms) {
         due_ms = lease_due_ms;

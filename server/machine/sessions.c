@@ -9,7 +9,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-enum { SLOTS_FIRST = 64, RING_FIRST = 8, HEAP_FIRST = 64 };
+enum { SLOTS_FIRST = 64, RING_FIRST = 8 };
 /* What each counts besides the bytes of its answer. */
 enum { SESSION_BYTES = 128, REPLY_BYTES = 48 };
 
@@ -22,6 +22,8 @@ static void *alloc_zeroed(size_t n, size_t size)
     memset(memory, 0, n * size);
     return memory;
 }
+
+_Static_assert(offsetof(struct kv_sessions_one, due) == 0, "an item of the heap is its session");
 
 void kv_sessions_init(struct kv_sessions *sessions)
 {
@@ -46,7 +48,7 @@ void kv_sessions_deinit(struct kv_sessions *sessions)
         free_one(one);
     }
     free(sessions->slots);
-    free(sessions->heap);
+    kv_heap_deinit(&sessions->heap);
 }
 
 /* ---------------------------------------------------------------- hashes */
@@ -55,7 +57,7 @@ static uint64_t hash_of(const struct kv_sessions_one *one)
 {
     const uint64_t content[] = {one->id,
                                 one->ttl_ms,
-                                (uint64_t)one->deadline_ms,
+                                (uint64_t)one->due.deadline_ms,
                                 one->ordered,
                                 one->acknowledged_through,
                                 one->replies_hash};
@@ -140,68 +142,11 @@ static void grow_slots(struct kv_sessions *sessions)
 
 /* ---------------------------------------------------------------- by deadline */
 
-static bool is_before(const struct kv_sessions_one *a, const struct kv_sessions_one *b)
-{
-    return a->deadline_ms != b->deadline_ms ? a->deadline_ms < b->deadline_ms : a->id < b->id;
-}
-
-static void put_in_heap(struct kv_sessions *sessions, size_t at, struct kv_sessions_one *one)
-{
-    sessions->heap[at] = one;
-    one->heap_at = at;
-}
-
-/* Moves it to its place among the first n. */
-static void settle(struct kv_sessions *sessions, struct kv_sessions_one *one, size_t n)
-{
-    size_t at = one->heap_at;
-
-    while (at > 0 && is_before(one, sessions->heap[(at - 1) / 2])) {
-        put_in_heap(sessions, at, sessions->heap[(at - 1) / 2]);
-        at = (at - 1) / 2;
-    }
-    for (size_t child; (child = 2 * at + 1) < n; at = child) {
-        if (child + 1 < n && is_before(sessions->heap[child + 1], sessions->heap[child])) {
-            child++;
-        }
-        if (!is_before(sessions->heap[child], one)) {
-            break;
-        }
-        put_in_heap(sessions, at, sessions->heap[child]);
-    }
-    put_in_heap(sessions, at, one);
-}
-
-static void add_to_heap(struct kv_sessions *sessions, struct kv_sessions_one *one)
-{
-    if (sessions->n == sessions->heap_capacity) {
-        size_t capacity = sessions->heap_capacity ? 2 * sessions->heap_capacity : HEAP_FIRST;
-        struct kv_sessions_one **heap = alloc_zeroed(capacity, sizeof(struct kv_sessions_one *));
-
-        if (sessions->n > 0) {
-            memcpy(heap, sessions->heap, sessions->n * sizeof(struct kv_sessions_one *));
-        }
-        free(sessions->heap);
-        sessions->heap = heap;
-        sessions->heap_capacity = capacity;
-    }
-    put_in_heap(sessions, sessions->n, one);
-    settle(sessions, one, sessions->n + 1);
-}
-
-static void take_from_heap(struct kv_sessions *sessions, const struct kv_sessions_one *one)
-{
-    struct kv_sessions_one *last = sessions->heap[sessions->n - 1];
-
-    if (last != one) {
-        put_in_heap(sessions, one->heap_at, last);
-        settle(sessions, last, sessions->n - 1);
-    }
-}
-
 int64_t kv_sessions_next_due_ms(const struct kv_sessions *sessions)
 {
-    return sessions->n > 0 ? sessions->heap[0]->deadline_ms : INT64_MAX;
+    const struct kv_heap_item *first = kv_heap_first(&sessions->heap);
+
+    return first ? first->deadline_ms : INT64_MAX;
 }
 
 void kv_sessions_renew(struct kv_sessions *sessions, struct kv_sessions_one *one, int64_t now_ms)
@@ -210,9 +155,8 @@ void kv_sessions_renew(struct kv_sessions *sessions, struct kv_sessions_one *one
         now_ms < INT64_MAX - (int64_t)one->ttl_ms ? now_ms + (int64_t)one->ttl_ms : INT64_MAX - 1;
 
     /* Once an entry, however many writes of the session it holds. */
-    if (deadline_ms != one->deadline_ms) {
-        one->deadline_ms = deadline_ms;
-        settle(sessions, one, sessions->n);
+    if (deadline_ms != one->due.deadline_ms) {
+        kv_heap_move(&sessions->heap, &one->due, deadline_ms);
         changed(sessions, one);
     }
 }
@@ -222,8 +166,11 @@ void kv_sessions_expire(struct kv_sessions *sessions, int64_t now_ms)
     size_t pieces = 0;
 
     while (pieces < KV_SESSION_EXPIRE_PIECES && kv_sessions_next_due_ms(sessions) <= now_ms) {
-        pieces += 1 + sessions->heap[0]->n_replies;
-        kv_sessions_remove(sessions, sessions->heap[0]);
+        struct kv_sessions_one *one =
+            (struct kv_sessions_one *)(void *)kv_heap_first(&sessions->heap);
+
+        pieces += 1 + one->n_replies;
+        kv_sessions_remove(sessions, one);
     }
 }
 
@@ -237,7 +184,7 @@ struct kv_sessions_one *kv_sessions_add(
     KV_ASSERT(id > (sessions->last ? sessions->last->id : 0));
     one->id = id;
     one->ttl_ms = ttl_ms;
-    one->deadline_ms = deadline_ms;
+    one->due = (struct kv_heap_item){.deadline_ms = deadline_ms, .number = id};
     one->ordered = ordered;
     one->prev = sessions->last;
     grow_slots(sessions);
@@ -248,7 +195,7 @@ struct kv_sessions_one *kv_sessions_add(
         sessions->first = one;
     }
     sessions->last = one;
-    add_to_heap(sessions, one);
+    kv_heap_add(&sessions->heap, &one->due);
     sessions->n++;
     sessions->bytes += SESSION_BYTES;
     changed(sessions, one);
@@ -261,7 +208,7 @@ void kv_sessions_remove(struct kv_sessions *sessions, struct kv_sessions_one *on
         sessions->ended(sessions->ended_arg, one->id);
     }
     take_from_slot(sessions, one);
-    take_from_heap(sessions, one);
+    kv_heap_remove(&sessions->heap, &one->due);
     if (one->prev) {
         one->prev->next = one->next;
     } else {
@@ -419,14 +366,14 @@ void kv_sessions_check_invariants(const struct kv_sessions *sessions)
         check_one(one);
         KV_ASSERT(one->id > id && one->id <= sessions->last_id);
         KV_ASSERT(kv_sessions_find(sessions, one->id) == one);
-        KV_ASSERT(sessions->heap[one->heap_at] == one);
-        KV_ASSERT(one->heap_at == 0 || !is_before(one, sessions->heap[(one->heap_at - 1) / 2]));
+        KV_ASSERT(sessions->heap.items[one->due.at] == &one->due && one->due.number == one->id);
         id = one->id;
         reply_bytes += one->reply_bytes;
         bytes += SESSION_BYTES + one->n_replies * REPLY_BYTES + one->reply_bytes;
         hash += one->hash;
         n++;
     }
-    KV_ASSERT(n == sessions->n && reply_bytes == sessions->reply_bytes);
+    kv_heap_check_invariants(&sessions->heap);
+    KV_ASSERT(n == sessions->n && n == sessions->heap.n && reply_bytes == sessions->reply_bytes);
     KV_ASSERT(bytes == sessions->bytes && hash == sessions->hash);
 }

@@ -11,6 +11,7 @@
 
 #include "common/bytes.h"
 #include "common/status.h"
+#include "server/machine/heap.h"
 
 /* A write that was done. */
 struct kv_sessions_reply {
@@ -23,9 +24,9 @@ struct kv_sessions_reply {
 };
 
 struct kv_sessions_one {
+    struct kv_heap_item due; /* its number is the id */
     uint64_t id;
     uint64_t ttl_ms;
-    int64_t deadline_ms;
     bool ordered;
     uint64_t acknowledged_through;
     uint64_t newest; /* the highest sequence done, or acknowledged_through */
@@ -37,7 +38,6 @@ struct kv_sessions_one {
      * acknowledged_through are in use. */
     struct kv_sessions_reply **ring;
     size_t ring_size;
-    size_t heap_at;
     struct kv_sessions_one *next; /* by ascending id */
     struct kv_sessions_one *prev;
     struct kv_sessions_one *same_slot;
@@ -53,10 +53,9 @@ struct kv_sessions {
     struct kv_sessions_one *last;
     struct kv_sessions_one **slots; /* by id */
     size_t n_slots;
-    struct kv_sessions_one **heap;         /* least (deadline, id) first */
+    struct kv_heap heap;                   /* of all, by (deadline, id) */
     void (*ended)(void *arg, uint64_t id); /* is told of each that goes; may be NULL */
     void *ended_arg;
-    size_t heap_capacity;
 };
 
 void kv_sessions_init(struct kv_sessions *sessions);

@@ -22,7 +22,7 @@ static uint8_t *write_one(uint8_t *p, const struct kv_sessions_one *one)
 {
     kv_put_u64(p, one->id);
     kv_put_u64(p + 8, one->ttl_ms);
-    kv_put_u64(p + 16, (uint64_t)one->deadline_ms);
+    kv_put_u64(p + 16, (uint64_t)one->due.deadline_ms);
     kv_put_u64(p + 24, one->acknowledged_through);
     kv_put_u64(p + 32, one->ordered);
     p += BODY_FIXED;

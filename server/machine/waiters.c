@@ -23,6 +23,8 @@ static void *alloc_zeroed(size_t n, size_t size)
     return memory;
 }
 
+_Static_assert(offsetof(struct kv_waiter, due) == 0, "an item of the heap is its waiter");
+
 void kv_waiters_init(struct kv_waiters *waiters)
 {
     *waiters = (struct kv_waiters){0};
@@ -30,21 +32,21 @@ void kv_waiters_init(struct kv_waiters *waiters)
 
 void kv_waiters_deinit(struct kv_waiters *waiters)
 {
-    while (waiters->n > 0) {
-        kv_waiters_remove(waiters, waiters->heap[waiters->n - 1]);
+    while (waiters->newest) {
+        kv_waiters_remove(waiters, waiters->newest);
     }
     free(waiters->sessions);
     free(waiters->queues);
-    free(waiters->heap);
+    kv_heap_deinit(&waiters->heap);
 }
 
 static uint64_t hash_of(const struct kv_waiter *waiter)
 {
-    const uint64_t content[] = {waiter->number,
+    const uint64_t content[] = {waiter->due.number,
                                 waiter->session_id,
                                 waiter->sequence,
                                 waiter->command_hash,
-                                (uint64_t)waiter->deadline_ms,
+                                (uint64_t)waiter->due.deadline_ms,
                                 waiter->last_end};
 
     return XXH3_64bits_withSeed(
@@ -187,52 +189,18 @@ void kv_waiters_forget_ready(struct kv_waiters *waiters)
 
 /* ---------------------------------------------------------------- by deadline */
 
-static bool is_before(const struct kv_waiter *a, const struct kv_waiter *b)
-{
-    return a->deadline_ms != b->deadline_ms ? a->deadline_ms < b->deadline_ms
-                                            : a->number < b->number;
-}
-
-static void put_in_heap(struct kv_waiters *waiters, size_t at, struct kv_waiter *waiter)
-{
-    waiters->heap[at] = waiter;
-    waiter->heap_at = at;
-}
-
-/* Moves it to its place among the first n. */
-static void settle(struct kv_waiters *waiters, struct kv_waiter *waiter, size_t n)
-{
-    size_t at = waiter->heap_at;
-
-    while (at > 0 && is_before(waiter, waiters->heap[(at - 1) / 2])) {
-        put_in_heap(waiters, at, waiters->heap[(at - 1) / 2]);
-        at = (at - 1) / 2;
-    }
-    for (size_t child; (child = 2 * at + 1) < n; at = child) {
-        if (child + 1 < n && is_before(waiters->heap[child + 1], waiters->heap[child])) {
-            child++;
-        }
-        if (!is_before(waiters->heap[child], waiter)) {
-            break;
-        }
-        put_in_heap(waiters, at, waiters->heap[child]);
-    }
-    put_in_heap(waiters, at, waiter);
-}
-
 struct kv_waiter *kv_waiters_next_due(const struct kv_waiters *waiters)
 {
-    return waiters->n > 0 ? waiters->heap[0] : NULL;
+    return (struct kv_waiter *)(void *)kv_heap_first(&waiters->heap);
 }
 
 /* ---------------------------------------------------------------- adding and removing */
 
 static void alloc_tables(struct kv_waiters *waiters)
 {
-    if (!waiters->heap) {
+    if (!waiters->queues) {
         waiters->sessions = alloc_zeroed(SLOTS, sizeof(struct kv_waiter *));
         waiters->queues = alloc_zeroed(SLOTS, sizeof(struct kv_waiters_queue *));
-        waiters->heap = alloc_zeroed(KV_WAITERS_MAX, sizeof(struct kv_waiter *));
     }
 }
 
@@ -250,7 +218,7 @@ struct kv_waiter *kv_waiters_add(struct kv_waiters *waiters,
     *waiter = *like;
     queue = find_queue(waiters, key);
     queue = queue ? queue : add_queue(waiters, key);
-    waiter->number = waiters->last_number = number;
+    waiter->due.number = waiters->last_number = number;
     waiter->queue = queue;
     waiter->next = NULL;
     waiter->prev = queue->last;
@@ -271,22 +239,12 @@ struct kv_waiter *kv_waiters_add(struct kv_waiters *waiters,
     slot = session_slot(waiters, waiter->session_id);
     waiter->same_slot = *slot;
     *slot = waiter;
-    waiter->heap_at = waiters->n++;
-    settle(waiters, waiter, waiters->n);
+    kv_heap_add(&waiters->heap, &waiter->due);
+    waiters->n++;
     waiter->hash = hash_of(waiter);
     waiters->hash += waiter->hash;
     waiters->bytes += WAITER_BYTES + key.size;
     return waiter;
-}
-
-static void take_from_heap(struct kv_waiters *waiters, const struct kv_waiter *waiter)
-{
-    struct kv_waiter *last = waiters->heap[--waiters->n];
-
-    if (last != waiter) {
-        put_in_heap(waiters, waiter->heap_at, last);
-        settle(waiters, last, waiters->n);
-    }
 }
 
 static void take_from_all(struct kv_waiters *waiters, struct kv_waiter *waiter)
@@ -313,7 +271,8 @@ void kv_waiters_remove(struct kv_waiters *waiters, struct kv_waiter *waiter)
     }
     *link = waiter->same_slot;
     take_from_all(waiters, waiter);
-    take_from_heap(waiters, waiter);
+    kv_heap_remove(&waiters->heap, &waiter->due);
+    waiters->n--;
     waiters->hash -= waiter->hash;
     waiters->bytes -= WAITER_BYTES + queue->key_size;
     if (waiter->prev) {
@@ -341,10 +300,10 @@ static size_t check_queue(const struct kv_waiters *waiters, const struct kv_wait
 
     KV_ASSERT(queue->first && !queue->is_ready);
     for (const struct kv_waiter *waiter = queue->first; waiter; waiter = waiter->next) {
-        KV_ASSERT(waiter->queue == queue && waiter->number > number);
+        KV_ASSERT(waiter->queue == queue && waiter->due.number > number);
         KV_ASSERT(waiter->next ? waiter->next->prev == waiter : queue->last == waiter);
         KV_ASSERT(kv_waiters_find(waiters, waiter->session_id, waiter->sequence) == waiter);
-        number = waiter->number;
+        number = waiter->due.number;
         n++;
     }
     return n;
@@ -356,11 +315,10 @@ void kv_waiters_check_invariants(const struct kv_waiters *waiters)
     size_t n = 0;
 
     KV_ASSERT(waiters->n <= KV_WAITERS_MAX && !waiters->ready_first);
-    for (size_t i = 0; i < waiters->n; i++) {
-        const struct kv_waiter *waiter = waiters->heap[i];
-
-        KV_ASSERT(waiter->heap_at == i && waiter->number <= waiters->last_number);
-        KV_ASSERT(i == 0 || !is_before(waiter, waiters->heap[(i - 1) / 2]));
+    kv_heap_check_invariants(&waiters->heap);
+    KV_ASSERT(waiters->heap.n == waiters->n);
+    for (const struct kv_waiter *waiter = waiters->oldest; waiter; waiter = waiter->newer) {
+        KV_ASSERT(waiter->due.number <= waiters->last_number);
         KV_ASSERT(waiter->hash == hash_of(waiter));
         hash += waiter->hash;
         bytes += WAITER_BYTES + waiter->queue->key_size;

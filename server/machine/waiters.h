@@ -11,20 +11,19 @@
 #include "common/bytes.h"
 #include "common/limits.h"
 #include "common/status.h"
+#include "server/machine/heap.h"
 #include "server/machine/sessions.h"
 
 struct kv_waiters_queue;
 
 struct kv_waiter {
-    uint64_t number; /* ascends in the order of registration, never used again */
+    struct kv_heap_item due; /* its number ascends in the order of registration, never used again */
     uint64_t session_id;
     uint64_t sequence;
     uint64_t command_hash;
-    int64_t deadline_ms;
     bool last_end; /* wants the last element, not the first */
     void *tag;     /* not of the state: whoever is to be told on this node; NULL: nobody */
     uint64_t hash;
-    size_t heap_at;
     struct kv_waiters_queue *queue;
     struct kv_waiter *next; /* of the same key, by ascending number */
     struct kv_waiter *prev;
@@ -53,7 +52,7 @@ struct kv_waiters {
     struct kv_waiter *newest;
     struct kv_waiter **sessions;      /* slots by session */
     struct kv_waiters_queue **queues; /* slots by key */
-    struct kv_waiter **heap;          /* least (deadline, number) first */
+    struct kv_heap heap;              /* of all, by (deadline, number) */
     /* Keys that hold a list since a command that is not done yet, in the order of its changes. */
     struct kv_waiters_queue *ready_first;
     struct kv_waiters_queue *ready_last;

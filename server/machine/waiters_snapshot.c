@@ -27,11 +27,11 @@ int kv_waiters_copy(const struct kv_waiters *waiters, struct kv_waiters_copy *re
 
         kv_put_u32(p, (uint32_t)(BODY_FIXED + key.size));
         p += LENGTH_BYTES;
-        kv_put_u64(p, waiter->number);
+        kv_put_u64(p, waiter->due.number);
         kv_put_u64(p + 8, waiter->session_id);
         kv_put_u64(p + 16, waiter->sequence);
         kv_put_u64(p + 24, waiter->command_hash);
-        kv_put_u64(p + 32, (uint64_t)waiter->deadline_ms);
+        kv_put_u64(p + 32, (uint64_t)waiter->due.deadline_ms);
         kv_put_u64(p + 40, waiter->last_end);
         memcpy(p + BODY_FIXED, key.data, key.size);
         p += BODY_FIXED + key.size;
@@ -86,11 +86,11 @@ int kv_waiters_restore(struct kv_waiters *waiters,
     like.session_id = kv_get_u64(p + 8);
     like.sequence = kv_get_u64(p + 16);
     like.command_hash = kv_get_u64(p + 24);
-    like.deadline_ms = (int64_t)kv_get_u64(p + 32);
+    like.due.deadline_ms = (int64_t)kv_get_u64(p + 32);
     last_end = kv_get_u64(p + 40);
     like.last_end = last_end != 0;
     if (number <= waiters->last_number || last_end > 1 || kv_waiters_is_full(waiters) ||
-        like.deadline_ms < 0 || like.deadline_ms > now_ms + KV_DEADLINE_MAX_MS ||
+        like.due.deadline_ms < 0 || like.due.deadline_ms > now_ms + KV_DEADLINE_MAX_MS ||
         !may_wait(sessions, like.session_id, like.sequence) ||
         kv_waiters_find(waiters, like.session_id, like.sequence)) {
         return kv_error_set(ret_error,
@@ -101,7 +101,7 @@ int kv_waiters_restore(struct kv_waiters *waiters,
                             waiters->last_number,
                             like.sequence,
                             like.session_id,
-                            like.deadline_ms,
+                            like.due.deadline_ms,
                             now_ms);
     }
     (void)kv_waiters_add(
