@@ -241,7 +241,7 @@ static void put_key(struct look *look, const Kv__KeyValue *pair)
     struct true_event *event = add_event(look, was_there ? &truth->keys[place] : NULL);
     struct true_key *held;
 
-    event->after = copy_pair(truth, pair);
+    event->after = pair;
     event->holds = content_of(truth, look->machine, pair, look->at_revision);
     event->key = kv_slice_of(event->after->key.data, event->after->key.len);
     if (!was_there) {
@@ -257,10 +257,20 @@ static void put_key(struct look *look, const Kv__KeyValue *pair)
 
 static void on_changed(void *arg, Kv__RangeResult *result, int64_t revision)
 {
+    struct look *look = arg;
+    const size_t n = result->n_kvs;
+    const Kv__KeyValue **pairs = malloc((n + 1) * sizeof(const Kv__KeyValue *));
+
     (void)revision;
-    for (size_t i = 0; i < result->n_kvs; i++) {
-        put_key(arg, result->kvs[i]);
+    KV_ASSERT(pairs);
+    /* Asking for a key's content ends the life of the result. */
+    for (size_t i = 0; i < n; i++) {
+        pairs[i] = copy_pair(look->truth, result->kvs[i]);
     }
+    for (size_t i = 0; i < n; i++) {
+        put_key(look, pairs[i]);
+    }
+    free((void *)pairs);
 }
 
 static void drop_key(struct look *look)
