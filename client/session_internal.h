@@ -38,6 +38,7 @@ struct kv_request {
     bool may_repeat; /* the caller said so, or it is no write */
     bool once;       /* carries a stamp, and may be sent again for that */
     bool internal;   /* no caller's */
+    bool waits;      /* a pop that the cluster lets wait */
     bool endless;    /* a watch or subscription: no deadline, and in its endpoint's streams */
     bool held;       /* its credit is kept back */
     uint64_t credit_owed;
@@ -212,6 +213,8 @@ void kv_once_pump(struct kv_session *session, uint64_t now_ns);
 void kv_once_on_timer(struct kv_session *session, uint64_t now_ns);
 /* The request ends. */
 void kv_once_finish(struct kv_session *session, const struct kv_request *request);
+/* Its caller waits no longer: nor may the cluster, which would give an element to nobody. */
+void kv_once_give_up(struct kv_session *session, uint64_t now_ns, const struct kv_request *request);
 /* It was answered from the log: its session is not silent. */
 void kv_once_answered(struct kv_session *session, const struct kv_request *request);
 /* It was answered SESSION_EXPIRED. */
