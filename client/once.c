@@ -13,6 +13,7 @@
 enum { WORD_BITS = 64, RENEW_SHARE = 3 };
 /* What the server may take for a last word that nobody waits for. */
 #define FAREWELL_NS (1000 * KV_NS_PER_MS)
+#define GIVE_UP_NS (5000 * KV_NS_PER_MS)
 
 static bool is_current(const struct kv_session *session, const struct kv_request *request)
 {
@@ -158,7 +159,8 @@ void kv_once_on_timer(struct kv_session *session, uint64_t now_ns)
         submit(session, now_ns + once->ttl_ns / RENEW_SHARE, &request, on_renewed) == 0;
 }
 
-static void on_closed(void *arg, const struct kv_session_answer *answer)
+/* Of a last word, of which nothing follows. */
+static void on_last_word(void *arg, const struct kv_session_answer *answer)
 {
     struct kv_session *session = arg;
 
@@ -175,7 +177,7 @@ void kv_session_farewell(struct kv_session *session, uint64_t now_ns)
     request.command_case = KV__REQUEST__COMMAND_SESSION_CLOSE;
     request.session_close = &close;
     if (session->once.state == KV_ONCE_OPEN && session->current != KV_SESSION_NONE &&
-        submit(session, now_ns + FAREWELL_NS, &request, on_closed) == 0) {
+        submit(session, now_ns + FAREWELL_NS, &request, on_last_word) == 0) {
         kv_session_steer(session, now_ns);
     }
 }
@@ -279,6 +281,25 @@ void kv_once_finish(struct kv_session *session, const struct kv_request *request
         }
         *word &= ~(UINT64_C(1) << place % WORD_BITS);
         once->acknowledged_through++;
+    }
+}
+
+void kv_once_give_up(struct kv_session *session, uint64_t now_ns, const struct kv_request *request)
+{
+    Kv__Request command = KV__REQUEST__INIT;
+    Kv__SessionCancel cancel = KV__SESSION_CANCEL__INIT;
+    bool may_wait = request->state == KV_REQUEST_SENT || request->maybe_done;
+
+    if (!request->waits || !may_wait || request->sequence == 0 || !is_current(session, request)) {
+        return;
+    }
+    cancel.session_id = request->session_id;
+    cancel.sequence = request->sequence;
+    command.command_case = KV__REQUEST__COMMAND_SESSION_CANCEL;
+    command.session_cancel = &cancel;
+    /* Without memory for it the cluster waits until the pop's own time is over. */
+    if (submit(session, now_ns + GIVE_UP_NS, &command, on_last_word) == 0) {
+        kv_session_wake_at(session, now_ns);
     }
 }
 

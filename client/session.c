@@ -153,6 +153,11 @@ void kv_session_stamp(struct kv_session *session, struct kv_request *request)
     request->wire_id = ++session->next_id << SLOT_BITS | slot_of(request->handle);
 }
 
+uint64_t kv_session_spare_id(struct kv_session *session)
+{
+    return ++session->next_id << SLOT_BITS;
+}
+
 static struct kv_request *in_slot(struct kv_session *session, uint64_t id)
 {
     return slot_of(id) < session->n_slots ? session->slots[slot_of(id)] : NULL;
@@ -366,11 +371,12 @@ static const struct kv_error *why_no_session(const struct kv_session *session)
 }
 
 /* The time is over. */
-static void end_late(struct kv_session *session, struct kv_request *request)
+static void end_late(struct kv_session *session, uint64_t now_ns, struct kv_request *request)
 {
     char endpoints[KV_ERROR_MESSAGE_SIZE];
     const char *address = session->endpoints[request->endpoint].address;
 
+    kv_once_give_up(session, now_ns, request);
     if (request->state == KV_REQUEST_SENT) {
         struct kv_endpoint *endpoint = &session->endpoints[request->endpoint];
 
@@ -549,7 +555,8 @@ static int pack_request(const Kv__Request *original,
     request->once = is_stampable(&copy);
     request->repeatable = request->may_repeat || request->once;
     request->endless = endless;
-    request->silence_ns = endless ? kv_stream_silence_ns(&copy) : 0;
+    request->waits =
+        copy.command_case == KV__REQUEST__COMMAND_LIST_POP && copy.list_pop->block_ms > 0;
     request->is_asked_once = endless || copy.command_case == KV__REQUEST__COMMAND_SNAPSHOT_NOW;
     *ret_request = request;
     return 0;
@@ -647,6 +654,7 @@ void kv_session_cancel(struct kv_session *session, uint64_t now_ns, uint64_t id)
     if (request->state == KV_REQUEST_SENT) {
         kv_endpoint_send_cancel(session, request);
     }
+    kv_once_give_up(session, now_ns, request);
     kv_session_end_error(session, request, KV_OUTCOME_UNKNOWN, "cancelled by the caller");
     kv_session_steer(session, now_ns);
 }
@@ -670,14 +678,10 @@ void kv_session_on_timer(struct kv_session *session, uint64_t now_ns)
             continue;
         }
         if (now_ns >= request->deadline_ns) {
-            end_late(session, request);
+            end_late(session, now_ns, request);
             continue;
         }
         kv_session_wake_at(session, request->deadline_ns);
-        if (request->endless && request->state == KV_REQUEST_SENT) {
-            kv_stream_on_timer(session, now_ns, request);
-            continue;
-        }
         if (request->state == KV_REQUEST_WAITING) {
             if (now_ns >= request->retry_at_ns) {
                 kv_request_list_remove(request);

@@ -435,6 +435,70 @@ static void who_leaves_says_so(void **state)
     play_close(play);
 }
 
+static uint64_t pop(struct play *play, uint64_t block_ms, unsigned deadline_ms, struct end *end)
+{
+    const struct kv_call_options options = {.deadline_ms = deadline_ms};
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__ListPop list_pop = KV__LIST_POP__INIT;
+    uint64_t id;
+
+    list_pop.key = (ProtobufCBinaryData){3, (uint8_t *)"key"};
+    list_pop.block_ms = block_ms;
+    request.command_case = KV__REQUEST__COMMAND_LIST_POP;
+    request.list_pop = &list_pop;
+    assert_int_equal(
+        kv_session_submit(play->session, play->now_ns, &request, &options, NULL, on_end, end, &id),
+        0);
+    drive(play);
+    return id;
+}
+
+/* An element must not be popped for a caller who waits no longer. */
+static void test_waiting_pops_given_up(void **state)
+{
+    struct play *play = once_ready("a");
+    struct end ends[5] = {{0}};
+    struct seen popped;
+    struct seen cancelled;
+    uint64_t id;
+
+    (void)state;
+    id = pop(play, 60000, 60000, &ends[0]);
+    popped = take_command(play, A, KV__REQUEST__COMMAND_LIST_POP);
+    kv_session_cancel(play->session, play->now_ns, id);
+    drive(play);
+    assert_int_equal(ends[0].status, KV_OUTCOME_UNKNOWN);
+    pass(play, 1);
+    cancelled = take_command(play, A, KV__REQUEST__COMMAND_SESSION_CANCEL);
+    assert_int_equal(cancelled.sequence, 0); /* it has no stamp itself */
+    answer(play, A, popped.id, KV__CODE__DEADLINE);
+    answer(play, A, cancelled.id, KV__CODE__OK);
+    /* The same when its time is over. */
+    pop(play, 60000, 500, &ends[1]);
+    popped = take_command(play, A, KV__REQUEST__COMMAND_LIST_POP);
+    pass(play, 501);
+    assert_int_equal(ends[1].status, KV_DEADLINE);
+    cancelled = take_command(play, A, KV__REQUEST__COMMAND_SESSION_CANCEL);
+    answer(play, A, cancelled.id, KV__CODE__OK);
+    /* Not of one that does not wait ... */
+    id = pop(play, 0, 500, &ends[2]);
+    take_command(play, A, KV__REQUEST__COMMAND_LIST_POP);
+    kv_session_cancel(play->session, play->now_ns, id);
+    pass(play, 1);
+    nothing_sent(play, A);
+    /* ... or never left. */
+    lose(play, A, "reset");
+    id = pop(play, 60000, 60000, &ends[3]);
+    kv_session_cancel(play->session, play->now_ns, id);
+    pass(play, 100);
+    get(play, &ends[4]);
+    accept_at(play, A);
+    answer(play, A, take_get(play, A), KV__CODE__OK);
+    pass(play, 100);
+    nothing_sent(play, A);
+    play_close(play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -453,6 +517,7 @@ int main(void)
         cmocka_unit_test(without_room_for_a_session_writes_say_so),
         cmocka_unit_test(a_client_that_is_closed_ends_all),
         cmocka_unit_test(who_leaves_says_so),
+        cmocka_unit_test(test_waiting_pops_given_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,150 @@
+/* Blocking watches, subscriptions and held leases without any server: what they say, and how other
+ * threads end them. What they do with servers: fault/libkv_follow. */
+#include "tests/support/client_play.h"
+
+#include <kv/kv.h>
+#include <pthread.h>
+
+/* Nobody listens there. */
+#define NOWHERE "127.0.0.1:1"
+
+enum { LONG_MS = 60000, SHORT_MS = 20 };
+
+static const struct kv_watch_options everything = {.range = {.kind = KV_RANGE_ALL}};
+
+static struct kv_client *open_client(bool impatient)
+{
+    const struct kv_client_options options = {.endpoints = NOWHERE, .impatient = impatient};
+    struct kv_client *client;
+
+    assert_int_equal(kv_client_open(&options, &client, NULL), 0);
+    return client;
+}
+
+static void test_nothing_comes(void **state)
+{
+    struct kv_client *client = open_client(false);
+    struct kv_event_batch *batch = NULL;
+    struct kv_watch *watch;
+    struct kv_error error;
+
+    (void)state;
+    assert_int_equal(kv_watch_open(client, &everything, &watch, &error), 0);
+    assert_int_equal(kv_watch_started(watch, SHORT_MS, NULL, &error), KV_DEADLINE);
+    assert_int_equal(kv_watch_next(watch, SHORT_MS, &batch, &error), 0);
+    assert_int_equal(kv_watch_next(watch, 0, &batch, &error), 0);
+    assert_int_equal(kv_watch_position(watch), 0);
+    assert_int_equal(kv_watch_oldest(watch), 0);
+    assert_null(batch);
+    kv_watch_close(watch);
+    kv_watch_close(NULL);
+    kv_event_batch_free(NULL);
+    kv_client_close(client);
+}
+
+static void *wait_next(void *arg)
+{
+    struct kv_event_batch *batch;
+    struct kv_error error;
+
+    return (void *)(intptr_t)kv_watch_next(arg, LONG_MS, &batch, &error);
+}
+
+static void test_stopped_by_another_thread(void **state)
+{
+    struct kv_client *client = open_client(false);
+    struct kv_event_batch *batch;
+    struct kv_watch *watch;
+    pthread_t threads[4];
+
+    (void)state;
+    assert_int_equal(kv_watch_open(client, &everything, &watch, NULL), 0);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, wait_next, watch), 0);
+    }
+    kv_watch_stop(watch);
+    for (int i = 0; i < 4; i++) {
+        void *status;
+
+        assert_int_equal(pthread_join(threads[i], &status), 0);
+        assert_int_equal((intptr_t)status, KV_CLOSED);
+    }
+    assert_int_equal(kv_watch_next(watch, LONG_MS, &batch, NULL), KV_CLOSED);
+    assert_int_equal(kv_watch_started(watch, LONG_MS, NULL, NULL), KV_CLOSED);
+    kv_watch_close(watch);
+    kv_client_close(client);
+}
+
+static void test_no_leader_is_no_end(void **state)
+{
+    struct kv_subscribe_options options = {.topic = kv_bytes_str("t"),
+                                           .require_leader_ms = KV_CLIENT_PROGRESS_MIN_MS};
+    struct kv_client *client = open_client(false);
+    struct kv_message_batch *batch;
+    struct kv_subscription *subscription;
+    struct kv_error error;
+
+    (void)state;
+    assert_int_equal(kv_subscribe(client, &options, &subscription, &error), 0);
+    assert_int_equal(kv_subscription_next(subscription, LONG_MS, &batch, &error), KV_NO_LEADER);
+    assert_non_null(strstr(error.message, "100 ms"));
+    assert_int_equal(kv_subscription_next(subscription, SHORT_MS, &batch, &error), 0);
+    kv_subscription_stop(subscription);
+    assert_int_equal(kv_subscription_next(subscription, LONG_MS, &batch, &error), KV_CLOSED);
+    assert_int_equal(kv_subscription_position(subscription), 0);
+    kv_subscription_close(subscription);
+    kv_subscription_close(NULL);
+    kv_message_batch_free(NULL);
+    kv_client_close(client);
+}
+
+static void test_impatient(void **state)
+{
+    struct kv_lease_options lease_options = {.ttl_ms = 1000};
+    struct kv_client *client = open_client(true);
+    struct kv_event_batch *batch;
+    struct kv_lease *lease = NULL;
+    struct kv_watch *watch;
+    struct kv_error error;
+
+    (void)state;
+    assert_int_equal(kv_watch_open(client, &everything, &watch, &error), 0);
+    assert_int_equal(kv_watch_next(watch, LONG_MS, &batch, &error), KV_CLOSED);
+    assert_non_null(strstr(error.message, NOWHERE));
+    assert_int_equal(kv_watch_started(watch, LONG_MS, NULL, &error), KV_CLOSED);
+    kv_watch_close(watch);
+    assert_int_equal(kv_lease_hold(client, &lease_options, &lease, &error), KV_CLOSED);
+    lease_options.margin_ms = 501;
+    assert_int_equal(kv_lease_hold(client, &lease_options, &lease, &error), KV_INVALID);
+    assert_null(lease);
+    kv_lease_close(NULL, true);
+    kv_client_close(client);
+}
+
+static void test_wrong_options(void **state)
+{
+    struct kv_watch_options options = everything;
+    struct kv_client *client = open_client(false);
+    struct kv_watch *watch = NULL;
+    struct kv_error error;
+
+    (void)state;
+    options.progress_ms = 1;
+    assert_int_equal(kv_watch_open(client, &options, &watch, &error), KV_INVALID);
+    assert_non_null(strstr(error.message, "progress_ms"));
+    assert_null(watch);
+    kv_client_close(client);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_comes),
+        cmocka_unit_test(test_stopped_by_another_thread),
+        cmocka_unit_test(test_no_leader_is_no_end),
+        cmocka_unit_test(test_impatient),
+        cmocka_unit_test(test_wrong_options),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
