@@ -415,10 +415,12 @@ static void draft_config_set(struct draft *draft)
         uint64_t min, spread;
     } settings[] = {{"history-bytes", 0, 20000},
                     {"history-age", 0, 20000},
+                    {"topic-messages", 1, 20},
+                    {"topic-age-ms", 1000, 9000},
                     {"value-limit", 1024, 1000000},
                     {"work-limit", 100, 100000}};
     Kv__ConfigSet *set = &draft->body.config_set;
-    uint64_t i = throw(draft, 4);
+    uint64_t i = throw(draft, sizeof settings / sizeof settings[0]);
 
     kv__config_set__init(set);
     set->name = (char *)(uintptr_t)settings[i].name;

@@ -80,6 +80,8 @@ static const struct kind kinds[] = {
     {KV__REQUEST__COMMAND_ZSET_RANGE, 'z', false, 5},
     {KV__REQUEST__COMMAND_ZSET_COUNT, 'z', false, 2},
     {KV__REQUEST__COMMAND_LIMITER_ACQUIRE, 'r', true, 4},
+    {KV__REQUEST__COMMAND_PUBLISH, 'x', true, 4},
+    {KV__REQUEST__COMMAND_TOPIC_LIST, 'x', false, 1},
     {KV__REQUEST__COMMAND_KEY_HISTORY, 'x', false, 2},
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
@@ -225,7 +227,10 @@ static ProtobufCBinaryData bytes_of(const struct typing *typing,
     if (is_called(field, "start end")) {
         return typing->members ? any_element(typing) : any_key(typing);
     }
-    return is_called(field, "value if_value") ? any_value(typing) : any_element(typing);
+    if (is_called(field, "prefix")) {
+        return chance(typing, 50) ? any_element(typing) : (ProtobufCBinaryData){0};
+    }
+    return is_called(field, "value if_value payload") ? any_value(typing) : any_element(typing);
 }
 
 static int64_t number_of(const struct typing *typing, const ProtobufCFieldDescriptor *field)
