@@ -3,6 +3,7 @@
 #include "server/machine/events_internal.h"
 
 #include "server/machine/collection.h"
+#include "server/machine/command.h"
 
 /* Of an element on the wire besides its bytes, at most. */
 enum { ELEMENT_OVERHEAD_BYTES = 24 };
@@ -12,14 +13,19 @@ static ProtobufCBinaryData proto_of(struct kv_slice bytes)
     return (ProtobufCBinaryData){bytes.size, (uint8_t *)(uintptr_t)bytes.data};
 }
 
-static void add_field(struct kv_event_builder *builder, struct kv_slice name, struct kv_slice value)
+static void add_field(struct kv_event_builder *builder, const struct kv_element *element)
 {
+    const struct kv_slice name = element->name;
+    const struct kv_slice value = element->value;
     Kv__Event *event = &builder->event;
     Kv__HashField *field = kv_reply_alloc(builder->machine, sizeof *field);
 
     kv__hash_field__init(field);
     field->name = proto_of(name);
     field->value = proto_of(value);
+    field->ttl_ms = element->expires_at_ms == 0
+                        ? 0
+                        : (uint64_t)kv_remaining_ms(builder->machine, element->expires_at_ms);
     event->fields = kv_reply_grow(builder->machine,
                                   event->fields,
                                   event->n_fields,
@@ -77,7 +83,7 @@ add_new(struct kv_event_builder *builder, enum kv_type type, const struct kv_ele
 {
     switch (type) {
     case KV_TYPE_HASH:
-        add_field(builder, element->name, element->value);
+        add_field(builder, element);
         return;
     case KV_TYPE_ZSET:
         add_member(builder, element->name, element->score);
@@ -180,7 +186,9 @@ static void add_change(struct kv_event_builder *builder, const struct kv_record 
     const bool is_list = record->type == KV_TYPE_LIST;
     const struct kv_record *was = kv_event_before(record);
     const struct kv_slice value = kv_record_value(record);
-    struct kv_element element = {.name = kv_element_name(record), .value = value};
+    struct kv_element element = {.name = kv_element_name(record),
+                                 .value = value,
+                                 .expires_at_ms = kv_record_life(record).expires_at_ms};
 
     if (is_list && was) {
         if (!record->tombstone && kv_slice_equal(kv_record_value(was), value)) {

@@ -199,6 +199,35 @@ static void add_store(struct kv_buf *page, int *ret, const struct kv_node_status
     add_metrics(page, ret, metrics, sizeof metrics / sizeof metrics[0]);
 }
 
+static void add_subscriptions(struct kv_buf *page, int *ret, const struct kv_node_status *status)
+{
+    const struct metric metrics[] = {
+        {"watches", "gauge", "Watches of this node's clients.", (double)status->watches},
+        {"watch_events_total",
+         "counter",
+         "Events told, each once for each watch.",
+         (double)status->watch_events},
+        {"subscriptions",
+         "gauge",
+         "Watches and subscriptions to topics.",
+         (double)status->subscriptions},
+        {"subscriptions_behind",
+         "gauge",
+         "Those of them that have not been told all: they catch up, or their client does not read.",
+         (double)status->subscriptions_behind},
+        {"subscriptions_compacted_total",
+         "counter",
+         "Those that ended since the history that they needed was compacted.",
+         (double)status->subscriptions_lost},
+        {"subscription_items_total",
+         "counter",
+         "Items given to them.",
+         (double)status->subscription_items},
+    };
+
+    add_metrics(page, ret, metrics, sizeof metrics / sizeof metrics[0]);
+}
+
 /* counts[i]: up to bounds[i], above the one before; one more: above all. */
 static void add_histogram(struct kv_buf *page,
                           int *ret,
@@ -392,6 +421,7 @@ int kv_page_metrics(struct kv_buf *page,
     add_consensus(page, &ret, status);
     add_store(page, &ret, status);
     add_topics(page, &ret, status);
+    add_subscriptions(page, &ret, status);
     add_turns(page, &ret, &status->turns);
     add_time(page, &ret, status);
     add_clients(page, &ret, stats);
@@ -461,6 +491,8 @@ int kv_page_status(struct kv_buf *page,
     add_number(page, &ret, "topic_subscriptions", status->topic_subscriptions);
     add_number(page, &ret, "topic_deliveries", status->topic_deliveries);
     add_number(page, &ret, "topic_gaps", status->topic_gaps);
+    add_number(page, &ret, "watches", status->watches);
+    add_number(page, &ret, "subscriptions_behind", status->subscriptions_behind);
     add_number(page, &ret, "used_bytes", status->used_bytes);
     add_number(page, &ret, "data_limit_bytes", status->settings.data_bytes);
     add_number(page, &ret, "wal_bytes", status->wal_bytes);

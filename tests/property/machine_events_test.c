@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { KEYS = 6, STEPS = 300, REVISIONS = STEPS + 2, NAME_BYTES = 24, VALUE_BYTES = 40 };
+enum { KEYS = 6, STEPS = 300, REVISIONS = 2 * STEPS + 2, NAME_BYTES = 24, VALUE_BYTES = 40 };
 
 static const char *const keys[KEYS] = {"a", "b", "ba", "c", "ca", "d"};
 
@@ -46,6 +46,7 @@ struct content {
 };
 
 static struct content contents[REVISIONS][KEYS];
+static bool has_expired[REVISIONS]; /* what went, went by time */
 static int64_t newest;
 
 static int compare_elements(const void *a, const void *b)
@@ -183,6 +184,17 @@ static const char *any_key(void)
     return keys[rnd(KEYS)];
 }
 
+/* Some of the fields end by themselves. */
+static Kv__Request *hash_set(const char *key, unsigned n)
+{
+    Kv__Request *request = call_hash_set(&arena, key, rnd(300), n, rnd(2) ? "x" : "y");
+
+    if (rnd(4) == 0) {
+        request->hash_set->fields[rnd(n)]->ttl_ms = 1 + rnd(200);
+    }
+    return request;
+}
+
 /* Most keys keep to one type, or nothing would become large. */
 static Kv__Request *any_on_collection(void)
 {
@@ -205,7 +217,7 @@ static Kv__Request *any_on_collection(void)
     case 5:
         return call_list_pop(&arena, key, rnd(2), 1 + rnd(60));
     case 6:
-        return call_hash_set(&arena, key, rnd(300), n, rnd(2) ? "x" : "y");
+        return hash_set(key, n);
     default:
         return call_hash_delete(&arena, key, rnd(300), 1 + rnd(60));
     }
@@ -226,10 +238,31 @@ static Kv__Request *any_write(void)
         return rnd(3) ? call_delete(&arena, any_key(), false)
                       : call_delete_prefix(&arena, any_key());
     case 5:
-    case 6:
         return call_touch(&arena, any_key());
+    case 6:
+    case 7:
+        return call_expire(&arena, any_key(), 1 + rnd(200));
     default:
         return any_on_collection();
+    }
+}
+
+static void note_all(void)
+{
+    newest++;
+    for (unsigned i = 0; i < KEYS; i++) {
+        note_key(i);
+    }
+}
+
+/* Whatever changes, changes since its time is over, all at one revision. */
+static void pass_time(void)
+{
+    machine_rig_pass_time(&rig, rnd(60));
+    assert_in_range(kv_machine_revision(rig.machine), newest, newest + 1);
+    if (kv_machine_revision(rig.machine) > newest) {
+        note_all();
+        has_expired[newest] = true;
     }
 }
 
@@ -253,10 +286,7 @@ static void write_one(void)
     if (kv_machine_revision(rig.machine) == newest) {
         return;
     }
-    newest++;
-    for (unsigned i = 0; i < KEYS; i++) {
-        note_key(i);
-    }
+    note_all();
 }
 
 /* ---------------------------------------------------------------- judging events */
@@ -271,7 +301,7 @@ static void any_wish(struct wish *ret_wish)
     static const char *const starts[] = {"", "a", "b", "c", "d"};
     Kv__Watch watch = KV__WATCH__INIT;
     Kv__KeyRange range = KV__KEY_RANGE__INIT;
-    Kv__EventKind kinds[2] = {(Kv__EventKind)rnd(2), KV__EVENT_KIND__EVENT_EXPIRE};
+    Kv__EventKind kinds[2] = {(Kv__EventKind)rnd(3), (Kv__EventKind)rnd(3)};
     Kv__Type types[2] = {(Kv__Type)(1 + rnd(6)), (Kv__Type)(1 + rnd(6))};
     static uint8_t memory[KV_EVENT_QUERY_MEMORY_BYTES];
     struct kv_bounds bounds;
@@ -296,11 +326,18 @@ static void any_wish(struct wish *ret_wish)
     }
 }
 
+static unsigned kind_of(int64_t revision, unsigned key)
+{
+    return contents[revision][key].exists ? KV__EVENT_KIND__EVENT_PUT
+           : has_expired[revision]        ? KV__EVENT_KIND__EVENT_EXPIRE
+                                          : KV__EVENT_KIND__EVENT_DELETE;
+}
+
 static bool is_wanted(const struct wish *wish, int64_t revision, unsigned key)
 {
     const struct content *new = &contents[revision][key];
     const Kv__Type type = new->exists ? new->type : contents[revision - 1][key].type;
-    const unsigned kind = new->exists ? KV__EVENT_KIND__EVENT_PUT : KV__EVENT_KIND__EVENT_DELETE;
+    const unsigned kind = kind_of(revision, key);
 
     return has_changed(revision, key) && wish->wants_key[key] && (wish->query.kinds >> kind & 1) &&
            (wish->query.types >> type & 1);
@@ -439,8 +476,7 @@ static void check_event(const struct wish *wish, const Kv__Event *event, bool is
     const struct content *new = &contents[revision][key];
 
     assert_true(is_wanted(wish, revision, key));
-    assert_int_equal(event->kind,
-                     new->exists ? KV__EVENT_KIND__EVENT_PUT : KV__EVENT_KIND__EVENT_DELETE);
+    assert_int_equal(event->kind, kind_of(revision, key));
     assert_int_equal(event->kv->type, new->type);
     assert_int_equal(event->kv->version, new->version);
     assert_int_equal(event->kv->value.len, wish->query.keys_only ? 0 : new->value_size);
@@ -590,6 +626,8 @@ static void check_live(int64_t from)
 static void run_seed(uint64_t seed)
 {
     machine_rig_open(&rig, seed);
+    rig.is_still = true;
+    memset(has_expired, 0, sizeof has_expired);
     rig.machine->reclaim_per_entry = 1 + seed % 20;
     kv_arena_init(&arena, 64 * KV_MIB);
     newest = kv_machine_revision(rig.machine);
@@ -597,6 +635,9 @@ static void run_seed(uint64_t seed)
         int64_t oldest = kv_machine_oldest_revision(rig.machine);
 
         write_one();
+        if (rnd(8) == 0) {
+            pass_time();
+        }
         if (rnd(25) == 0) {
             machine_rig_expect(
                 &rig,

@@ -2,6 +2,7 @@
  * clients get. */
 #include "common/limits.h"
 #include "common/log.h"
+#include "server/net/net_internal.h"
 #include "server/net/server.h"
 
 #include <arpa/inet.h>
@@ -44,6 +45,9 @@ struct kv_node {
     size_t n_held;
     size_t n_cancelled;
     uint64_t credit;
+    unsigned n_room_made; /* kv_node_stream_room() */
+    bool has_room;        /* of the first held one, as of fill() */
+    uint64_t filled_bytes;
     bool server_stopped;
 };
 
@@ -78,7 +82,7 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op)
     const Kv__Request *request = op->request;
     bool is_get = request->command_case == KV__REQUEST__COMMAND_GET;
 
-    if (op->cls == KV_COMMAND_STREAM ||
+    if (kv_command_is_stream(op->cls) ||
         (is_get && request->get->key.len == 4 && memcmp(request->get->key.data, "hold", 4) == 0)) {
         assert_true(node->n_held < HELD_MAX);
         node->held[node->n_held++] = op;
@@ -95,7 +99,7 @@ void kv_node_cancel(struct kv_node *node, struct kv_op *op)
         if (node->held[i] == op) {
             node->held[i] = node->held[--node->n_held];
             node->n_cancelled++;
-            if (op->cls == KV_COMMAND_STREAM) {
+            if (kv_command_is_stream(op->cls)) {
                 end_stream(node, op);
             } else {
                 answer(node, op, KV__CODE__OK, 0);
@@ -116,7 +120,7 @@ void kv_node_credit(struct kv_node *node, struct kv_op *op, uint64_t bytes)
 
 void kv_node_stream_room(struct kv_node *node)
 {
-    (void)node;
+    node->n_room_made++;
 }
 
 static void on_check(uv_check_t *check)
@@ -176,11 +180,19 @@ static uint64_t now_ns(void)
 static size_t seen_held;
 static size_t seen_cancelled;
 static uint64_t seen_credit;
+static unsigned seen_room_made;
+static bool seen_has_room;
+static uint64_t seen_filled;
+static const Kv__Request *seen_request; /* of the first that is held */
 static void look(struct kv_node *node)
 {
     seen_held = node->n_held;
     seen_cancelled = node->n_cancelled;
     seen_credit = node->credit;
+    seen_room_made = node->n_room_made;
+    seen_has_room = node->has_room;
+    seen_filled = node->filled_bytes;
+    seen_request = node->n_held > 0 ? node->held[0]->request : NULL;
 }
 
 /* 1; or 0: on the core's loop. */
@@ -614,6 +626,173 @@ static void test_stream_flows_by_credit_and_ends(void **state)
     stop(node);
 }
 
+/* ---------------------------------------------------------------- tests: subscriptions */
+
+static void send_watch(int fd, uint64_t id, const char *key)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Watch watch = KV__WATCH__INIT;
+    Kv__KeyRange range = KV__KEY_RANGE__INIT;
+
+    range.start = (ProtobufCBinaryData){strlen(key), (uint8_t *)(uintptr_t)key};
+    watch.range = &range;
+    request.id = id;
+    request.command_case = KV__REQUEST__COMMAND_WATCH;
+    request.watch = &watch;
+    send_message(fd, KV_FRAME_REQUEST, &request.base);
+}
+
+enum { SHARED_REVISION = 5, SHARED_PIECE_BYTES = 64 * 1024 };
+
+/* A StreamItem without id: its revision, and a message of so many bytes. */
+static struct kv_shared *new_shared(size_t message_bytes)
+{
+    Kv__StreamItem item = KV__STREAM_ITEM__INIT;
+    char *message = malloc(message_bytes + 1);
+    struct kv_shared *shared;
+
+    memset(message, 'x', message_bytes);
+    message[message_bytes] = 0;
+    item.revision = SHARED_REVISION;
+    item.message = message;
+    shared = kv_shared_new(kv__stream_item__get_packed_size(&item));
+    assert_non_null(shared);
+    kv__stream_item__pack(&item, shared->data);
+    free(message);
+    return shared;
+}
+
+/* The same bytes for all that are held. */
+static void give_shared(struct kv_node *node)
+{
+    struct kv_shared *shared = new_shared(10);
+
+    for (size_t i = 0; i < node->n_held; i++) {
+        size_t taken = kv_server_on_stream_shared(node->server, node->held[i], shared);
+
+        assert_in_range(taken, shared->size, shared->size + KV_STREAM_ID_BYTES_MAX);
+    }
+    kv_shared_release(shared);
+}
+
+static void expect_item(int fd, uint64_t id, bool end)
+{
+    Kv__StreamItem *item = receive(fd, KV_FRAME_STREAM_ITEM, &kv__stream_item__descriptor);
+
+    assert_non_null(item);
+    assert_int_equal(item->id, id);
+    assert_int_equal(item->end, end);
+    assert_int_equal(item->revision, end ? 0 : SHARED_REVISION);
+    kv__stream_item__free_unpacked(item, NULL);
+}
+
+static void test_shared_items_carry_each_streams_id(void **state)
+{
+    static const uint64_t ids[] = {0, 1, 127, 128, 300000, UINT64_MAX};
+    enum { N = sizeof ids / sizeof ids[0] };
+    struct kv_node *node = start();
+    int fds[2] = {dial_and_greet(node), dial_and_greet(node)};
+    Kv__Cancel cancel = KV__CANCEL__INIT;
+
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        send_watch(fds[0], ids[i], "key");
+    }
+    send_watch(fds[1], 42, "key");
+    await_held(node, N + 1);
+    /* Of the request only id and command are left. */
+    assert_int_equal(seen_request->command_case, KV__REQUEST__COMMAND_WATCH);
+    assert_null(seen_request->watch);
+    call(node, give_shared);
+    expect_item(fds[1], 42, false);
+    for (size_t i = 0; i < N; i++) {
+        expect_item(fds[0], ids[i], false);
+    }
+    cancel.id = 42;
+    send_message(fds[1], KV_FRAME_CANCEL, &cancel.base);
+    expect_item(fds[1], 42, true);
+    echo(fds[1], 42);
+    close(fds[0]);
+    await_held(node, 0);
+    assert_int_equal(seen_cancelled, N + 1);
+    close(fds[1]);
+    stop(node);
+}
+
+/* A connection's watches do not count among the requests that it may have unanswered. */
+static void test_watches_leave_the_connection_its_requests(void **state)
+{
+    struct kv_node *node = start();
+    int fd = dial_and_greet(node);
+
+    (void)state;
+    for (uint64_t id = 1; id <= KV_CONNECTION_REQUESTS_MAX + 100; id++) {
+        send_watch(fd, id, "key");
+    }
+    await_held(node, KV_CONNECTION_REQUESTS_MAX + 100);
+    echo(fd, 5000);
+    close(fd);
+    await_held(node, 0);
+    stop(node);
+}
+
+static void fill(struct kv_node *node)
+{
+    struct kv_shared *shared = new_shared(SHARED_PIECE_BYTES);
+
+    node->has_room = kv_server_stream_has_room(node->server, node->held[0]);
+    if (node->has_room) {
+        node->filled_bytes += kv_server_on_stream_shared(node->server, node->held[0], shared);
+    }
+    kv_shared_release(shared);
+}
+
+/* Gives as long as there is room, with turns of the loops between. */
+static void fill_up(struct kv_node *node)
+{
+    unsigned n_full = 0;
+
+    while (n_full < 100) {
+        call(node, fill);
+        call(node, look);
+        n_full = seen_has_room ? 0 : n_full + 1;
+        assert_true(seen_filled < 64 * KV_MIB);
+    }
+}
+
+static void test_who_does_not_read_is_given_no_more_until_it_reads(void **state)
+{
+    struct kv_node *node = start();
+    int fd = dial_and_greet(node);
+    unsigned room_made;
+    uint64_t filled;
+
+    (void)state;
+    send_watch(fd, 9, "key");
+    await_held(node, 1);
+    fill_up(node);
+    filled = seen_filled;
+    room_made = seen_room_made;
+    assert_int_equal(stats_of(node).too_slow, 0);
+    for (uint64_t got = 0; got < filled;) {
+        Kv__StreamItem *item = receive(fd, KV_FRAME_STREAM_ITEM, &kv__stream_item__descriptor);
+
+        assert_non_null(item);
+        got += kv__stream_item__get_packed_size(item);
+        kv__stream_item__free_unpacked(item, NULL);
+    }
+    for (uint64_t until_ns = now_ns() + (uint64_t)WAIT_MS * 1000000; seen_room_made == room_made;) {
+        call(node, look);
+        assert_true(now_ns() < until_ns);
+    }
+    call(node, fill);
+    call(node, look);
+    assert_true(seen_has_room);
+    close(fd);
+    await_held(node, 0);
+    stop(node);
+}
+
 /* ---------------------------------------------------------------- tests: strangers and limits */
 
 static void test_strangers_get_one_line_and_a_close(void **state)
@@ -929,6 +1108,9 @@ int main(void)
         cmocka_unit_test(test_id_in_use_ends_the_connection),
         cmocka_unit_test(test_cancel_and_lost_connection_reach_the_node),
         cmocka_unit_test(test_stream_flows_by_credit_and_ends),
+        cmocka_unit_test(test_shared_items_carry_each_streams_id),
+        cmocka_unit_test(test_watches_leave_the_connection_its_requests),
+        cmocka_unit_test(test_who_does_not_read_is_given_no_more_until_it_reads),
         cmocka_unit_test(test_strangers_get_one_line_and_a_close),
         cmocka_unit_test(test_frame_of_4_gb),
         cmocka_unit_test(test_broken_protocol),
