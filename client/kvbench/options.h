@@ -22,7 +22,7 @@ struct options {
     unsigned watchers;
     unsigned batch;
     uint64_t ttl_ms;       /* of keys and leases; 0: none */
-    uint64_t expire_in_ms; /* all keys at once, so long after the start; 0: none */
+    uint64_t expire_in_ms; /* all keys in one second, so long after the start; 0: none */
     int64_t from_revision;
     bool serializable;
     bool spread;

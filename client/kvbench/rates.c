@@ -52,12 +52,14 @@ static void fill_leases(struct bench_request *request, uint64_t number)
     request->n_leases = n;
 }
 
+/* Deadlines lie anywhere in the second that begins when all are to end. */
 static uint64_t ttl_ms(uint64_t now)
 {
     if (bench.options.expire_in_ms == 0) {
         return bench.options.ttl_ms;
     }
-    return bench.expire_at_ns > now + 1000000 ? (bench.expire_at_ns - now) / 1000000 : 1;
+    return (bench.expire_at_ns > now ? (bench.expire_at_ns - now) / 1000000 : 0) + 1 +
+           next_random() % 1000;
 }
 
 static void issue(struct bench_conn *conn, unsigned slot, uint64_t start_ns)

@@ -107,6 +107,9 @@ static void remove_dirty(struct kv_conn *conn)
     }
     if (*link) {
         *link = conn->next_dirty;
+        if (!conn->next_dirty) {
+            conn->thread->dirty_end = link;
+        }
     }
     conn->dirty = false;
 }
@@ -169,8 +172,9 @@ static void sent(struct kv_conn *conn, int status)
     }
     if (!conn->dirty) {
         conn->dirty = true;
-        conn->next_dirty = conn->thread->dirty;
-        conn->thread->dirty = conn;
+        conn->next_dirty = NULL;
+        *conn->thread->dirty_end = conn;
+        conn->thread->dirty_end = &conn->next_dirty;
     }
 }
 

@@ -151,7 +151,9 @@ struct kv_net_thread {
     atomic_bool stop;     /* core -> thread */
     atomic_bool ended;    /* thread -> core: nothing is left but to join it */
     struct kv_conn *conns;
+    /* First come, first flushed: the answer of a write does not wait for the events of it. */
     struct kv_conn *dirty;
+    struct kv_conn **dirty_end;
     size_t n_lingering;
     bool accept_failed;         /* no memory for a connection: tried again */
     struct kv_net_batch *batch; /* being filled */

@@ -296,6 +296,7 @@ static struct kv_server *new_server(const struct kv_server_options *options)
         server->threads[i].number = i;
         server->threads[i].listen_fd = -1;
         server->threads[i].wake.fd = -1;
+        server->threads[i].dirty_end = &server->threads[i].dirty;
     }
     uv_mutex_init(&server->lock);
     atomic_init(&server->status_version, 1);

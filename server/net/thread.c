@@ -162,6 +162,9 @@ static void flush_dirty(struct kv_net_thread *thread)
         struct kv_conn *conn = thread->dirty;
 
         thread->dirty = conn->next_dirty;
+        if (!thread->dirty) {
+            thread->dirty_end = &thread->dirty;
+        }
         conn->dirty = false;
         kv_conn_flush(conn);
     }

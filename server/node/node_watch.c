@@ -37,12 +37,19 @@ static void free_pending(struct kv_watch_pending *pending)
     }
 }
 
+static void drop_piece(struct kv_watch_piece *piece)
+{
+    kv_shared_release(piece->item);
+    *piece = (struct kv_watch_piece){0};
+}
+
 void kv_watches_deinit(struct kv_watches *watches)
 {
     /* A group whose last watch went while it had events. */
     for (struct kv_watch_pending *pending = watches->touched; pending; pending = pending->next) {
         kv_watch_index_remove(&watches->index, pending->group);
     }
+    drop_piece(&watches->shared);
     free_pending(watches->touched);
     free_pending(watches->spare);
     for (int i = 0; i < KV_WATCH_FORMS; i++) {
@@ -66,39 +73,68 @@ static int begin(struct kv_node *node, struct kv_subscription *sub, struct kv_er
     return 0;
 }
 
-static int catch_up(struct kv_node *node, struct kv_subscription *sub, struct kv_error *ret_error)
+static bool is_same_place(const struct kv_event_position *a, const struct kv_event_position *b)
 {
-    struct kv_watch *watch = (struct kv_watch *)sub;
+    return a->revision == b->revision && a->records == b->records && a->elements == b->elements &&
+           a->in_fragment == b->in_fragment;
+}
+
+/* What comes behind the watch's position: read, or as the one before it got it. */
+static const struct kv_watch_piece *read_piece(struct kv_node *node, const struct kv_watch *watch)
+{
     struct kv_watches *watches = &node->watches;
-    const bool was_in_fragment = watch->position.in_fragment;
-    struct kv_event_piece piece = {
-        .max_bytes = sub->op->credit < KV_CATCH_UP_BYTES ? sub->op->credit : KV_CATCH_UP_BYTES,
+    struct kv_watch_piece *piece = &watches->shared;
+    const size_t credit = watch->sub.op->credit;
+    const size_t max_bytes = credit < KV_CATCH_UP_BYTES ? credit : KV_CATCH_UP_BYTES;
+
+    if (piece->group == watch->group && piece->max_bytes == max_bytes &&
+        is_same_place(&piece->from, &watch->position)) {
+        return piece;
+    }
+    drop_piece(piece);
+    piece->group = watch->group;
+    piece->from = piece->to = watch->position;
+    piece->max_bytes = max_bytes;
+    piece->read = (struct kv_event_piece){
+        .max_bytes = max_bytes,
         .max_records = KV_CATCH_UP_RECORDS,
         .to_revision = kv_machine_revision(node->machine),
     };
-    struct kv_shared *item;
+    kv_buf_clear(&watches->piece);
+    kv_machine_read_events(
+        node->machine, &watch->group->query, &piece->to, &piece->read, &watches->piece);
+    if (piece->read.n_events > 0 || (piece->from.in_fragment && !piece->read.more_fragments)) {
+        piece->item = kv_subscription_item(node,
+                                           watch->sub.kind,
+                                           piece->read.revision,
+                                           piece->read.more_fragments,
+                                           kv_slice_of(watches->piece.data, watches->piece.size));
+    }
+    return piece;
+}
+
+static int catch_up(struct kv_node *node, struct kv_subscription *sub, struct kv_error *ret_error)
+{
+    struct kv_watch *watch = (struct kv_watch *)sub;
+    const struct kv_watch_piece *piece;
 
     (void)ret_error;
     if (watch->position.revision != sub->next_revision) {
         watch->position = (struct kv_event_position){.revision = sub->next_revision};
     }
-    kv_buf_clear(&watches->piece);
-    kv_machine_read_events(
-        node->machine, &watch->group->query, &watch->position, &piece, &watches->piece);
-    sub->next_revision = watch->position.revision;
-    if (piece.n_events > 0 || (was_in_fragment && !piece.more_fragments)) {
-        item = kv_subscription_item(node,
-                                    sub->kind,
-                                    piece.revision,
-                                    piece.more_fragments,
-                                    kv_slice_of(watches->piece.data, watches->piece.size));
-        if (item) {
-            kv_subscription_send(node, sub, item, sub->next_revision);
-            watches->events += piece.n_events;
-            kv_shared_release(item);
-        }
+    piece = read_piece(node, watch);
+    watch->position = piece->to;
+    sub->next_revision = piece->to.revision;
+    if (piece->item) {
+        kv_subscription_send(node, sub, piece->item, sub->next_revision);
+        node->watches.events += piece->read.n_events;
     }
-    return piece.more ? 1 : 0;
+    return piece->read.more ? 1 : 0;
+}
+
+void kv_watch_forget_piece(struct kv_node *node)
+{
+    drop_piece(&node->watches.shared);
 }
 
 static void join(struct kv_node *node, struct kv_subscription *sub)

@@ -14,6 +14,16 @@ struct kv_watch {
     struct kv_event_position position; /* of one that is behind; its revision is next_revision */
 };
 
+/* A piece of the history as one watch was given it. Watches of a group that fell behind together
+ * are at the same place, and get the same; it is good for the turn in which it was read. */
+struct kv_watch_piece {
+    struct kv_watch_group *group; /* NULL: none */
+    struct kv_event_position from, to;
+    size_t max_bytes;
+    struct kv_event_piece read;
+    struct kv_shared *item; /* NULL: nothing to tell */
+};
+
 /* With or without previous values, with or without values. */
 enum { KV_WATCH_FORMS = 4 };
 
@@ -27,7 +37,8 @@ struct kv_watches {
     bool is_packed[KV_WATCH_FORMS];
     bool is_whole[KV_WATCH_FORMS];
     struct kv_buf piece; /* of one that is behind */
-    uint64_t events;     /* told, ever: each once for each watch */
+    struct kv_watch_piece shared;
+    uint64_t events; /* told, ever: each once for each watch */
 };
 
 void kv_watches_init(struct kv_watches *watches);
@@ -38,5 +49,7 @@ struct kv_subscription *kv_watch_new(struct kv_node *node, struct kv_op *op);
 void kv_watch_note(struct kv_node *node, int64_t revision_before);
 /* Gives what was noted. */
 void kv_watch_flush(struct kv_node *node);
+/* The end of a turn: what was read of the past is read anew. */
+void kv_watch_forget_piece(struct kv_node *node);
 
 #endif

@@ -150,15 +150,16 @@ def leases(measured):
     found = {}
     for batch in (4000, 1):
         renew = Background(system, "--op=lease-renew", f"--batch={batch}", f"--rate={count // 5 // batch}",
-                           "--connections=4", "--pipeline=1024", "--seconds=8", *common)
+                           "--connections=20", "--pipeline=1024", "--seconds=8", *common)
         time.sleep(2)
         leader = system.processes[system.leader()]
         began, before = time.monotonic(), measured.tools.cpu_seconds(leader.pid)
         time.sleep(6)
         cores = (measured.tools.cpu_seconds(leader.pid) - before) / (time.monotonic() - began)
         found[batch] = {**renew.end(), "leader_cores": cores, "granted": granted["rate"]}
-        if found[batch]["failed"]:
-            raise SystemExit(f"renewals failed: {found}")
+        alive = system.metric("kvd_leases")
+        if found[batch]["failed"] or alive != count or found[batch]["rate"] * batch < 0.95 * count / 5:
+            raise SystemExit(f"not all leases were kept alive: {alive} are left, {found}")
     system.stop()
     measured.row("100,000 leases renewed every 5 s, 4,000 by one call: part of a core on the leader", {"kvd": found[4000]},
                  lambda f: f"{f['leader_cores'] * 100:.1f} %; granted {f['granted']:,.0f}/s", "10 %",
@@ -167,7 +168,7 @@ def leases(measured):
 
 
 def expiry(measured):
-    """1,000,000 keys whose time is over at once, and puts meanwhile."""
+    """1,000,000 keys whose times are over within the same second, and puts meanwhile."""
     count, ahead = 1000000, 30
     system, = measured.start(measured.kvd)
     puts = ["--op=put", *STEADY, "--prefix=other"]
@@ -179,11 +180,11 @@ def expiry(measured):
         raise SystemExit("filling took too long")
     time.sleep(ahead - 2 - (time.monotonic() - began))
     during = system.load(*puts, "--seconds=8", "--warmup=0")
-    late = system.metrics("kvd_expiry_lateness_seconds")
+    late = system.metric_buckets("kvd_expiry_lateness_seconds")
     system.stop()
     found = {"kvd": {"before_us": before["p99_us"], "p99_us": during["worst_second_p99_us"], "max_us": during["max_us"],
                      "lateness": late}}
-    measured.row("2,000 puts/s while 1,000,000 keys expire at once: p99 before; of the worst second", found,
+    measured.row("2,000 puts/s while 1,000,000 keys expire in the same second: p99 before; of the worst second", found,
                  lambda f: f"{f['before_us'] / 1000:.1f} ms; {f['p99_us'] / 1000:.1f} ms (longest {f['max_us'] / 1000:.1f} ms)",
                  "20 ms", during["worst_second_p99_us"] <= 20000)
     p99 = quantile(late, 0.99)

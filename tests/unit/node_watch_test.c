@@ -429,6 +429,49 @@ static void a_full_connection_is_given_nothing(void **state)
     cluster_free(cluster);
 }
 
+/* Those at one place share what is read of the past; those at another, in another form, or with
+ * less credit, do not. Each of these comes behind one that shares. */
+static void they_catch_up_together_each_from_its_place(void **state)
+{
+    enum { KEYS_ONLY = 1, POOR = 3, LATER = 5, ALL = 7 };
+    struct cluster *cluster = new_cluster(1, 8);
+    struct cluster_request *watches[ALL];
+    int64_t revision = put_many(cluster, 1, 5);
+
+    (void)state;
+    for (unsigned i = 0; i < ALL; i++) {
+        struct want want = {
+            .special = KV__KEY_RANGE__SPECIAL__ALL,
+            .from = i == LATER ? 30 : 2,
+            .credit = i == POOR ? 1500 : 0,
+            .keys_only = i == KEYS_ONLY,
+        };
+
+        watches[i] = watch(cluster, 1, &want);
+        await_told(cluster, watches[i], i == LATER ? 29 : revision);
+        watches[i]->is_full = true;
+    }
+    revision = put_many(cluster, 1, 700);
+    for (unsigned i = 0; i < ALL; i++) {
+        assert_true(count_events(watches[i]) <= 5);
+        watches[i]->is_full = false;
+    }
+    kv_node_stream_room(cluster_node(cluster, 1));
+    await_told(cluster, watches[0], revision);
+    assert_in_range(count_events(watches[POOR]), 6, 100);
+    kv_node_credit(cluster_node(cluster, 1), &watches[POOR]->op, KV_MIB);
+    for (unsigned i = 0; i < ALL; i++) {
+        await_told(cluster, watches[i], revision);
+        check_complete(watches[i], i == LATER ? 30 : 2, revision, 0);
+        assert_int_equal(last_item(watches[i])->watch->events[0]->kv->value.len > 0,
+                         i != KEYS_ONLY);
+    }
+    for (unsigned i = 0; i < ALL; i++) {
+        cancel(cluster, watches[i]);
+    }
+    cluster_free(cluster);
+}
+
 static void a_compacted_start_is_told_at_once(void **state)
 {
     struct cluster *cluster = new_cluster(1, 9);
@@ -715,6 +758,7 @@ int main(void)
         cmocka_unit_test(a_new_leader_goes_on_with_the_same_stream),
         cmocka_unit_test(without_credit_it_waits_and_misses_nothing),
         cmocka_unit_test(a_full_connection_is_given_nothing),
+        cmocka_unit_test(they_catch_up_together_each_from_its_place),
         cmocka_unit_test(a_compacted_start_is_told_at_once),
         cmocka_unit_test(a_slow_reader_is_told_what_it_lost),
         cmocka_unit_test(what_is_compacted_at_once_is_told_to_the_live),
