@@ -45,6 +45,8 @@ static const char *name_of(const struct history_call *call)
 /* ---------------------------------------------------------------- writes */
 
 struct expected {
+    struct oracle *oracle;      /* that wants to know what was done; NULL: a read */
+    const Kv__Request *request; /* likewise */
     uint64_t id;
     const struct history_call *call;
     bool is_same;
@@ -69,9 +71,50 @@ static void compare(struct expected *expected, Kv__Reply *reply)
     free(packed);
 }
 
+static void note_done(struct truth *truth, const Kv__Request *request, const Kv__Reply *reply);
+
+static void note_txn(struct truth *truth, const Kv__Txn *txn, const Kv__TxnResult *result)
+{
+    Kv__Request **operations = result->succeeded ? txn->then : txn->otherwise;
+
+    for (size_t i = 0; i < result->n_replies; i++) {
+        note_done(truth, operations[i], result->replies[i]);
+    }
+}
+
+/* What a command did that no key tells. */
+static void note_done(struct truth *truth, const Kv__Request *request, const Kv__Reply *reply)
+{
+    switch (reply->result_case) {
+    case KV__REPLY__RESULT_LEASE_GRANT:
+        truth_lease(truth, reply->lease_grant->lease_id, reply->lease_grant->ttl_ms);
+        break;
+    case KV__REPLY__RESULT_LEASE_KEEP_ALIVE:
+        for (size_t i = 0; i < reply->lease_keep_alive->n_leases; i++) {
+            const Kv__LeaseResult *lease = reply->lease_keep_alive->leases[i];
+
+            if (lease->ttl_ms > 0) {
+                truth_lease(truth, lease->lease_id, lease->ttl_ms);
+            }
+        }
+        break;
+    case KV__REPLY__RESULT_TXN:
+        note_txn(truth, request->txn, reply->txn);
+        break;
+    default:
+        break;
+    }
+}
+
 static void on_write(void *arg, Kv__Reply *reply)
 {
-    compare(arg, reply);
+    struct expected *expected = arg;
+
+    /* The answer of a retry is that of its first try, and does nothing. */
+    if (expected->oracle->truth && reply->code == 0 && expected->call->n_committed == 0) {
+        note_done(expected->oracle->truth, expected->request, reply);
+    }
+    compare(expected, reply);
 }
 
 static bool is_refusal(int status)
@@ -170,6 +213,42 @@ static void look(struct oracle *oracle, bool by_time)
     }
 }
 
+/* What is due has ended, and nothing else by time. */
+static void check_time(struct oracle *oracle)
+{
+    struct truth *truth = oracle->truth;
+    const struct true_key *key = truth ? truth_overdue(truth) : NULL;
+
+    if (key) {
+        checkers_fail(oracle->checkers,
+                      "the key \"%.*s\" lives on at entry %" PRIu64
+                      ", its time was over at %" PRId64 " ms",
+                      (int)key->key.size,
+                      (const char *)key->key.data,
+                      oracle->index,
+                      truth_deadline_ms(truth, key->kv));
+    }
+    for (size_t i = truth ? truth->n_events : 0; i > 0; i--) {
+        const struct true_event *event = &truth->events[i - 1];
+
+        if (event->index != oracle->index || !event->by_time) {
+            break;
+        }
+        if (!event->after && (event->deadline_ms == 0 || event->deadline_ms > truth->time_ms) &&
+            !(event->before->type == KV__TYPE__TYPE_HASH &&
+              truth_fields_are_over(truth, event->was))) {
+            checkers_fail(oracle->checkers,
+                          "the key \"%.*s\" is taken by time at entry %" PRIu64 " of %" PRId64
+                          " ms, it has until %" PRId64 " ms",
+                          (int)event->key.size,
+                          (const char *)event->key.data,
+                          oracle->index,
+                          truth->time_ms,
+                          event->deadline_ms);
+        }
+    }
+}
+
 /* Ends what is due, as the first command of the entry would: by one of a session that never was,
  * which is refused, so that what time has done is told from what the command does. */
 static void let_time_pass(struct oracle *oracle)
@@ -193,6 +272,7 @@ static void let_time_pass(struct oracle *oracle)
     kv_machine_execute(oracle->machine, &request, NULL, NULL);
     oracle->time_has_passed = true;
     look(oracle, true);
+    check_time(oracle);
 }
 
 static void run_request(struct oracle *oracle, struct kv_slice bytes)
@@ -218,7 +298,8 @@ static void run_request(struct oracle *oracle, struct kv_slice bytes)
                       oracle->index,
                       request->id);
     } else {
-        expected = (struct expected){.id = request->id, .call = call};
+        expected = (struct expected){
+            .oracle = oracle, .request = request, .id = request->id, .call = call};
         note_id(oracle, request->id);
         expected.is_stamped = request->session != NULL;
         revision = kv_machine_revision(oracle->machine);
@@ -250,6 +331,10 @@ static void run_entry(struct oracle *oracle)
         return;
     }
     oracle->time_has_passed = false;
+    if (oracle->truth) {
+        oracle->truth->index = oracle->index;
+        oracle->truth->time_ms = kv_machine_cluster_time_ms(oracle->machine);
+    }
     while (kv_entry_read_request(&reader, &request) == 1) {
         run_request(oracle, request);
     }
@@ -266,9 +351,7 @@ static void run_entry(struct oracle *oracle)
 
 static void on_read(void *arg, Kv__Reply *reply)
 {
-    struct expected *expected = arg;
-
-    on_write(expected, reply);
+    compare(arg, reply);
 }
 
 struct pieces {

@@ -232,6 +232,13 @@ static void choose_queues(struct sim *sim)
     }
 }
 
+static void choose_lives(struct sim *sim)
+{
+    if (sim_random(sim, SIM_RANDOM_LIVES, 5) < 2) {
+        sim->profile.lives_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LIVES, 50);
+    }
+}
+
 static void choose_followers(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -264,6 +271,7 @@ void sim_profile_choose(struct sim *sim)
     choose_snapshots(sim);
     choose_sessions(sim);
     choose_queues(sim);
+    choose_lives(sim);
     choose_followers(sim);
     choose_faults(sim);
     choose_swarm(sim);
