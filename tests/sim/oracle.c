@@ -249,27 +249,13 @@ static void check_time(struct oracle *oracle)
     }
 }
 
-/* Ends what is due, as the first command of the entry would: by one of a session that never was,
- * which is refused, so that what time has done is told from what the command does. */
+/* Ends what is due, as the first command of the entry would. */
 static void let_time_pass(struct oracle *oracle)
 {
-    static uint8_t nobody[] = "\xff";
-    ProtobufCBinaryData key = {1, nobody};
-    Kv__Touch touch = KV__TOUCH__INIT;
-    Kv__SessionStamp stamp = KV__SESSION_STAMP__INIT;
-    Kv__Request request = KV__REQUEST__INIT;
-
     if (oracle->time_has_passed) {
         return;
     }
-    touch.n_keys = 1;
-    touch.keys = &key;
-    request.command_case = KV__REQUEST__COMMAND_TOUCH;
-    request.touch = &touch;
-    stamp.session_id = UINT64_MAX;
-    stamp.sequence = 1;
-    request.session = &stamp;
-    kv_machine_execute(oracle->machine, &request, NULL, NULL);
+    kv_machine_pass_time(oracle->machine);
     oracle->time_has_passed = true;
     look(oracle, true);
     check_time(oracle);
