@@ -85,6 +85,7 @@ bool kv_endpoint_send(struct kv_session *session,
     if (request->silence_ns > 0) {
         kv_session_wake_at(session, now_ns + request->silence_ns);
     }
+    endpoint->asked_ns = endpoint->asked_ns ? endpoint->asked_ns : now_ns;
     request->out_end = endpoint->out_bytes;
     kv_request_list_push(&endpoint->sent, request);
     return true;
@@ -381,6 +382,7 @@ void kv_session_on_bytes(struct kv_session *session,
     }
     session->steering_held = true;
     endpoint->heard_ns = now_ns;
+    endpoint->asked_ns = 0;
     session->now_ns = now_ns;
     endpoint->stalled = false;
     if (buffered) {
