@@ -32,7 +32,8 @@ struct history_call {
     unsigned n_committed;
     unsigned n_effects; /* entries that it made a revision with */
     bool is_explained;
-    uint64_t first_wait, last_wait; /* ids of tries of a pop that waited; 0: none did */
+    uint64_t done_session, done_sequence; /* the stamp with which it was done */
+    uint64_t first_wait, last_wait;       /* ids of tries of a pop that waited; 0: none did */
 };
 
 /* Tries: ids that the session chose, by client and number. */

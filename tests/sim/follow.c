@@ -74,12 +74,13 @@ struct judging {
     const Kv__Watch *watch;
     const struct truth *truth;
     struct checkers *checkers;
-    const struct true_event **due; /* what it asked for, from its beginning */
-    bool *told;                    /* by place in due */
-    size_t n_due, next;            /* the first that was not told */
-    int64_t revision;              /* everything up to here was told */
-    bool in_fragments;             /* the item before was not the last of its revision */
-    Kv__Event pending;             /* may go on with the next item; kv: NULL when there is none */
+    const struct true_event **due;    /* what it asked for, from its beginning */
+    bool *told;                       /* by place in due */
+    size_t n_due, next;               /* the first that was not told */
+    int64_t revision;                 /* everything up to here was told */
+    bool in_fragments;                /* the item before was not the last of its revision */
+    const struct true_event *expired; /* the newest that was taken by time */
+    Kv__Event pending; /* may go on with the next item; kv: NULL when there is none */
     const struct true_event *pending_of;
     struct kv_arena arena;
 };
@@ -399,6 +400,26 @@ static void demand(struct judging *judging, int64_t revision, const char *what)
     }
 }
 
+/* What ends together is told by (deadline, key); two leases, or a lease and a key, that end in the
+ * same ms have no order. */
+static void judge_order(struct judging *judging, const struct true_event *event)
+{
+    const struct true_event *last = judging->expired;
+
+    if (!event->by_time || event->after) {
+        return;
+    }
+    if (last && last->revision == event->revision && event->deadline_ms > 0 &&
+        last->deadline_ms > 0 &&
+        (event->deadline_ms < last->deadline_ms ||
+         (event->deadline_ms == last->deadline_ms &&
+          event->before->lease_id == last->before->lease_id &&
+          kv_slice_compare(event->key, last->key) < 0))) {
+        complain(judging, event->revision, event->key, "what ended later was told sooner");
+    }
+    judging->expired = event;
+}
+
 static void take_event(struct judging *judging, const Kv__Event *told)
 {
     int64_t revision = told->kv ? told->kv->mod_revision : 0;
@@ -423,6 +444,7 @@ static void take_event(struct judging *judging, const Kv__Event *told)
         judging->told[place] = true;
         judging->pending = *told;
         judging->pending_of = judging->due[place];
+        judge_order(judging, judging->due[place]);
     }
 }
 

@@ -12,6 +12,7 @@ struct followed {
     const Kv__Request *request; /* a Watch */
     unsigned client;
     int64_t known; /* newest revision that anybody had been told of when it was asked for */
+    uint64_t asked_ns;
     Kv__StreamItem **items;
     size_t n_items, capacity;
     bool is_open;   /* at the end of the run: it has had the time to tell everything */

@@ -48,7 +48,7 @@ struct expected {
     struct oracle *oracle;      /* that wants to know what was done; NULL: a read */
     const Kv__Request *request; /* likewise */
     uint64_t id;
-    const struct history_call *call;
+    struct history_call *call;
     bool is_same;
     bool is_stamped;
     bool has_effect; /* it made a revision */
@@ -106,12 +106,25 @@ static void note_done(struct truth *truth, const Kv__Request *request, const Kv_
     }
 }
 
+/* A retry with a stamp that was done before gets the answer of that, and does nothing. */
+static bool is_done_again(struct history_call *call, const Kv__SessionStamp *stamp)
+{
+    bool result =
+        stamp && call->done_session == stamp->session_id && call->done_sequence == stamp->sequence;
+
+    if (stamp) {
+        call->done_session = stamp->session_id;
+        call->done_sequence = stamp->sequence;
+    }
+    return result;
+}
+
 static void on_write(void *arg, Kv__Reply *reply)
 {
     struct expected *expected = arg;
 
-    /* The answer of a retry is that of its first try, and does nothing. */
-    if (expected->oracle->truth && reply->code == 0 && expected->call->n_committed == 0) {
+    if (reply->code == 0 && !is_done_again(expected->call, expected->request->session) &&
+        expected->oracle->truth) {
         note_done(expected->oracle->truth, expected->request, reply);
     }
     compare(expected, reply);
@@ -326,6 +339,9 @@ static void run_entry(struct oracle *oracle)
     }
     let_time_pass(oracle);
     kv_machine_end(oracle->machine);
+    if (oracle->truth) {
+        oracle->truth->oldest = kv_machine_oldest_revision(oracle->machine);
+    }
     if (entry->has_state && kv_machine_state_hash(oracle->machine) != entry->state_hash) {
         checkers_fail(oracle->checkers,
                       "the state of the nodes after entry %" PRIu64 " is not that of the log",

@@ -13,6 +13,7 @@ enum {
     HEAL_MAX_MS = 60000,  /* from the end of the faults until all is well */
     DRAIN_MAX_MS = 60000, /* until the last command has its end */
     CHECK_EVERY_MS = 100,
+    SETTLE_MS = 2000,
     SIZE_CLASS_MIN = 6,
     RECORDED_MAX = 1000000,
 };
@@ -604,6 +605,10 @@ bool sim_run(struct sim *sim)
     sim->load_ended = true;
     if (!run_until(sim, is_quiet, DRAIN_MAX_MS)) {
         fail_not_whole(sim, "after the load had ended");
+    } else if (sim->profile.n_followers > 0) {
+        /* What is on its way to them comes. */
+        (void)run_until(sim, NULL, SETTLE_MS);
+        (void)run_until(sim, is_quiet, DRAIN_MAX_MS);
     }
     sim->counts.simulated_ns = sim->now_ns - sim->start_ns;
     sim->counts.entries = sim->checkers.n_entries;

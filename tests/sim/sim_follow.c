@@ -16,6 +16,7 @@
 enum {
     THINK_MS = 150,
     SILENT_MS = 5000, /* then it looks elsewhere */
+    TIME_TO_TELL_MS = 1500,
     LEAVE_PERMILLE = 15,
     CANCEL_PERMILLE = 10,
     CREDIT_ALL = 1024 * 1024,
@@ -214,6 +215,7 @@ static void open_stream(struct sim_follower *follower, struct sim_interest *stre
     request->watch->start_revision = stream->next;
     request->watch->credit = stream->is_slow && !sim->has_healed ? 1 + pick(sim, 400) : CREDIT_ALL;
     followed_init(stream->now, follower->id, request, sim->known_revision);
+    stream->now->asked_ns = sim->now_ns;
     keep(sim, stream->now);
     send_message(follower, KV_FRAME_REQUEST, &request->base);
     kv__request__free_unpacked(request, NULL);
@@ -445,6 +447,13 @@ void sim_follow_free(struct sim *sim)
     kv_arena_deinit(&sim->follow_arena);
 }
 
+/* The node at the other end knows of it: one that lost its power says nothing. */
+static bool is_alive(const struct sim *sim, const struct sim_conn *conn)
+{
+    return conn && conn->is_open && sim->nodes[conn->node].is_up &&
+           sim->nodes[conn->node].incarnation == conn->incarnation;
+}
+
 bool sim_follow_is_caught_up(const struct sim *sim, int64_t revision)
 {
     for (unsigned i = 0; i < sim->profile.n_followers; i++) {
@@ -453,7 +462,7 @@ bool sim_follow_is_caught_up(const struct sim *sim, int64_t revision)
         for (unsigned k = 0; k < follower->n_streams; k++) {
             const struct followed *now = follower->streams[k].now;
 
-            if (!now || now->n_items == 0 ||
+            if (!now || !is_alive(sim, sim->conns[follower->conn - 1]) || now->n_items == 0 ||
                 (now->request->watch->progress_ms > 0 && followed_told(now) < revision)) {
                 return false;
             }
@@ -465,6 +474,10 @@ bool sim_follow_is_caught_up(const struct sim *sim, int64_t revision)
 void sim_follow_check(struct sim *sim)
 {
     for (size_t i = 0; i < sim->n_followed && !sim->checkers.has_failed; i++) {
-        followed_judge(sim->followed[i], &sim->truth, &sim->checkers);
+        struct followed *followed = sim->followed[i];
+
+        followed->is_open =
+            followed->is_open && sim->now_ns - followed->asked_ns > TIME_TO_TELL_MS * SIM_MS;
+        followed_judge(followed, &sim->truth, &sim->checkers);
     }
 }
