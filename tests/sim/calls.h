@@ -16,6 +16,7 @@ struct history_call {
     enum kv_command_class cls;
     bool serializable;
     bool repeatable; /* the caller allowed to do it twice */
+    bool renews;     /* leases: sent again at will, and no harm when it is done after all */
     bool internal;   /* of the session core itself: nobody is told its end */
     bool has_returned;
     uint64_t called_ns, returned_ns;
