@@ -64,7 +64,12 @@ int64_t followed_told(const struct followed *followed)
     const Kv__StreamItem *last =
         followed->n_items > 0 ? followed->items[followed->n_items - 1] : NULL;
 
-    return last && last->watch ? last->watch->revision : -1;
+    if (!last) {
+        return -1;
+    }
+    return last->item_case == KV__STREAM_ITEM__ITEM_TOPIC   ? last->topic->revision
+           : last->item_case == KV__STREAM_ITEM__ITEM_WATCH ? last->watch->revision
+                                                            : -1;
 }
 
 /* ---------------------------------------------------------------- one event */
@@ -535,6 +540,10 @@ void followed_judge(const struct followed *followed,
                               .truth = truth,
                               .checkers = checkers};
 
+    if (followed->request->command_case == KV__REQUEST__COMMAND_SUBSCRIBE) {
+        followed_judge_topics(followed, truth, checkers);
+        return;
+    }
     kv_arena_init(&judging.arena, SIZE_MAX);
     for (size_t i = 0; i < followed->n_items && !checkers->has_failed; i++) {
         const Kv__StreamItem *item = followed->items[i];

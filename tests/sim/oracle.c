@@ -71,19 +71,24 @@ static void compare(struct expected *expected, Kv__Reply *reply)
     free(packed);
 }
 
-static void note_done(struct truth *truth, const Kv__Request *request, const Kv__Reply *reply);
+static void note_done(struct truth *truth,
+                      const Kv__Request *request,
+                      const Kv__Reply *reply,
+                      int64_t revision);
 
-static void note_txn(struct truth *truth, const Kv__Txn *txn, const Kv__TxnResult *result)
+static void
+note_txn(struct truth *truth, const Kv__Txn *txn, const Kv__TxnResult *result, int64_t revision)
 {
     Kv__Request **operations = result->succeeded ? txn->then : txn->otherwise;
 
     for (size_t i = 0; i < result->n_replies; i++) {
-        note_done(truth, operations[i], result->replies[i]);
+        note_done(truth, operations[i], result->replies[i], revision);
     }
 }
 
 /* What a command did that no key tells. */
-static void note_done(struct truth *truth, const Kv__Request *request, const Kv__Reply *reply)
+static void
+note_done(struct truth *truth, const Kv__Request *request, const Kv__Reply *reply, int64_t revision)
 {
     switch (reply->result_case) {
     case KV__REPLY__RESULT_LEASE_GRANT:
@@ -98,8 +103,14 @@ static void note_done(struct truth *truth, const Kv__Request *request, const Kv_
             }
         }
         break;
+    case KV__REPLY__RESULT_PUBLISH:
+        truth_message(truth, revision, request->publish);
+        break;
+    case KV__REPLY__RESULT_CONFIG_SET:
+        truth_setting(truth, request->config_set);
+        break;
     case KV__REPLY__RESULT_TXN:
-        note_txn(truth, request->txn, reply->txn);
+        note_txn(truth, request->txn, reply->txn, revision);
         break;
     default:
         break;
@@ -125,7 +136,7 @@ static void on_write(void *arg, Kv__Reply *reply)
 
     if (reply->code == 0 && !is_done_again(expected->call, expected->request->session) &&
         expected->oracle->truth) {
-        note_done(expected->oracle->truth, expected->request, reply);
+        note_done(expected->oracle->truth, expected->request, reply, reply->revision);
     }
     compare(expected, reply);
 }

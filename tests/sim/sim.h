@@ -105,6 +105,7 @@ struct sim_profile {
     unsigned queues;              /* lists that they are on */
     bool has_data_limit;          /* it is set now and then */
     unsigned lives_percent;       /* of commands: on keys that end by themselves, and leases */
+    unsigned topics_percent;      /* of commands: publications */
     unsigned n_followers;         /* clients that watch */
     unsigned slow_follow_percent; /* of their streams: they give little credit */
     bool repeats;                 /* some puts may be done twice; what the search allows is once */
@@ -155,6 +156,7 @@ enum sim_stream {
     SIM_RANDOM_QUEUES,                                /* pops that wait, limits, compaction */
     SIM_RANDOM_FOLLOW,                                /* what is watched, and how */
     SIM_RANDOM_LIVES,                                 /* ttls and leases */
+    SIM_RANDOM_TOPICS,                                /* what is published */
     SIM_RANDOM_STREAMS
 };
 
@@ -256,8 +258,9 @@ struct sim_client {
     uint64_t healed_writes; /* acknowledged since the faults have ended */
     uint64_t last_id;       /* to cancel */
     uint64_t waiting_id;    /* of its newest pop that waits, or did */
-    uint64_t n_pushed;      /* values, each like no other */
-    uint64_t heard_from;    /* node and its incarnation, while an answer is handled */
+    uint64_t n_published;
+    uint64_t n_pushed;   /* values, each like no other */
+    uint64_t heard_from; /* node and its incarnation, while an answer is handled */
 };
 
 /* What a follower wants to know for the whole run: streams of it follow each other. */
@@ -422,6 +425,10 @@ void sim_client_send(struct sim *sim, struct sim_conn *conn, struct kv_slice byt
 void sim_lives_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request);
 /* Nothing is left on any node that ends by itself. */
 bool sim_lives_are_over(const struct sim *sim);
+
+/* sim_topics.c */
+/* A publication, or several in a transaction; in the arena. */
+void sim_topics_draft(struct sim_client *client, struct kv_arena *arena, Kv__Request *request);
 
 /* sim_follow.c */
 void sim_follow_begin(struct sim *sim);

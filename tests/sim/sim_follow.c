@@ -104,6 +104,25 @@ static void choose_watch(struct sim *sim, Kv__Watch *watch, Kv__EventKind *kinds
     }
 }
 
+static void choose_topic(struct sim *sim, Kv__Subscribe *subscribe, char *topic)
+{
+    static const char *const patterns[] = {"*", "t/*", "t/[0-1]", "[!t]/?", "?/2"};
+
+    if (chance(sim, 40)) {
+        subscribe->topic = name(topic, "t/%u", (unsigned)pick(sim, 4));
+    } else {
+        subscribe->topic =
+            name(topic, "%s", patterns[pick(sim, sizeof patterns / sizeof patterns[0])]);
+        subscribe->pattern = true;
+    }
+    subscribe->start_revision = some_start(sim);
+    if (subscribe->start_revision == 0 && chance(sim, 30)) {
+        subscribe->last = 1 + pick(sim, 12);
+    }
+    subscribe->progress_ms = some_progress_ms(sim);
+    subscribe->require_leader_ms = chance(sim, 20) ? 500 + pick(sim, 3000) : 0;
+}
+
 /* What the stream follows for the whole run. */
 static void choose(struct sim *sim, struct sim_interest *stream)
 {
@@ -112,15 +131,23 @@ static void choose(struct sim *sim, struct sim_interest *stream)
     Kv__Type types[2];
     Kv__KeyRange range = KV__KEY_RANGE__INIT;
     Kv__Watch watch = KV__WATCH__INIT;
+    Kv__Subscribe subscribe = KV__SUBSCRIBE__INIT;
     Kv__Request request = KV__REQUEST__INIT;
     size_t size;
 
     choose_range(sim, &range, start, end);
     watch.range = &range;
     choose_watch(sim, &watch, kinds, types);
-    request.command_case = KV__REQUEST__COMMAND_WATCH;
-    request.watch = &watch;
-    stream->next = watch.start_revision;
+    if (sim->profile.topics_percent > 0 && chance(sim, 50)) {
+        choose_topic(sim, &subscribe, start);
+        request.command_case = KV__REQUEST__COMMAND_SUBSCRIBE;
+        request.subscribe = &subscribe;
+        stream->next = subscribe.start_revision;
+    } else {
+        request.command_case = KV__REQUEST__COMMAND_WATCH;
+        request.watch = &watch;
+        stream->next = watch.start_revision;
+    }
     stream->is_slow = chance(sim, sim->profile.slow_follow_percent);
     size = kv__request__get_packed_size(&request);
     stream->request = kv_arena_alloc(&sim->follow_arena, size);
@@ -203,6 +230,25 @@ static void keep(struct sim *sim, struct followed *followed)
     sim->followed[sim->n_followed++] = followed;
 }
 
+static void aim(Kv__Request *request, int64_t start_revision, uint64_t credit)
+{
+    if (request->command_case == KV__REQUEST__COMMAND_WATCH) {
+        request->watch->start_revision = start_revision;
+        request->watch->credit = credit;
+        return;
+    }
+    request->subscribe->start_revision = start_revision;
+    request->subscribe->credit = credit;
+    /* The last ones are asked for once; then it goes on. */
+    request->subscribe->last = start_revision > 0 ? 0 : request->subscribe->last;
+}
+
+static uint64_t progress_ms_of(const Kv__Request *request)
+{
+    return request->command_case == KV__REQUEST__COMMAND_WATCH ? request->watch->progress_ms
+                                                               : request->subscribe->progress_ms;
+}
+
 static void open_stream(struct sim_follower *follower, struct sim_interest *stream)
 {
     struct sim *sim = follower->sim;
@@ -212,8 +258,9 @@ static void open_stream(struct sim_follower *follower, struct sim_interest *stre
     stream->now = malloc(sizeof *stream->now);
     KV_ASSERT(stream->now);
     request->id = stream->id = ++follower->last_id;
-    request->watch->start_revision = stream->next;
-    request->watch->credit = stream->is_slow && !sim->has_healed ? 1 + pick(sim, 400) : CREDIT_ALL;
+    aim(request,
+        stream->next,
+        stream->is_slow && !sim->has_healed ? 1 + pick(sim, 400) : CREDIT_ALL);
     followed_init(stream->now, follower->id, request, sim->known_revision);
     stream->now->asked_ns = sim->now_ns;
     keep(sim, stream->now);
@@ -463,7 +510,7 @@ bool sim_follow_is_caught_up(const struct sim *sim, int64_t revision)
             const struct followed *now = follower->streams[k].now;
 
             if (!now || !is_alive(sim, sim->conns[follower->conn - 1]) || now->n_items == 0 ||
-                (now->request->watch->progress_ms > 0 && followed_told(now) < revision)) {
+                (progress_ms_of(now->request) > 0 && followed_told(now) < revision)) {
                 return false;
             }
         }

@@ -719,6 +719,20 @@ static bool draft_lives(struct draft *draft, bool is_write)
     return true;
 }
 
+static bool draft_topics(struct draft *draft)
+{
+    struct sim *sim = draft->sim;
+    unsigned percent = sim->profile.topics_percent;
+
+    if (percent == 0 || sim_random(sim, SIM_RANDOM_TOPICS, 100) >= percent) {
+        return false;
+    }
+    kv_arena_reset(&sim->typed);
+    draft->is_judged = false;
+    sim_topics_draft(draft->client, &sim->typed, &draft->request);
+    return true;
+}
+
 /* Somewhere a limit of the data stands in the way of progress. */
 static bool is_limited(const struct sim *sim)
 {
@@ -754,8 +768,8 @@ static void draft_any(struct draft *draft)
         return;
     }
     is_write = may_write && chance(draft, profile->write_percent);
-    if (!(may_write && draft_queue(draft)) && !draft_lives(draft, is_write) &&
-        !draft_typed(draft, is_write)) {
+    if (!(may_write && (draft_queue(draft) || draft_topics(draft))) &&
+        !draft_lives(draft, is_write) && !draft_typed(draft, is_write)) {
         (is_write ? draft_write : draft_read)(draft);
     }
 }

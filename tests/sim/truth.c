@@ -1,6 +1,7 @@
 #include "tests/sim/truth.h"
 
 #include "common/assert.h"
+#include "common/limits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,10 @@ enum { PIECE_BYTES = 1024 * 1024 };
 
 void truth_init(struct truth *truth)
 {
-    *truth = (struct truth){.revision = 1, .oldest = 1};
+    *truth = (struct truth){
+        .revision = 1,
+        .oldest = 1,
+        .retention = {KV_TOPIC_MESSAGES_DEFAULT, KV_TOPIC_BYTES_DEFAULT, KV_TOPIC_AGE_DEFAULT_MS}};
     kv_arena_init(&truth->arena, SIZE_MAX);
 }
 
@@ -19,6 +23,7 @@ void truth_deinit(struct truth *truth)
     free(truth->keys);
     free(truth->leases);
     free(truth->timely);
+    free(truth->messages);
     kv_arena_deinit(&truth->arena);
 }
 
@@ -273,6 +278,48 @@ const struct true_key *truth_overdue(const struct truth *truth)
         }
     }
     return NULL;
+}
+
+/* ---------------------------------------------------------------- topics */
+
+void truth_message(struct truth *truth, int64_t revision, const Kv__Publish *publish)
+{
+    truth->messages = grow(
+        truth->messages, &truth->messages_capacity, truth->n_messages, sizeof *truth->messages);
+    truth->messages[truth->n_messages++] = (struct true_message){
+        revision, truth->time_ms, copy(truth, publish->topic), copy(truth, publish->payload)};
+}
+
+static void narrow(uint64_t *limit, uint64_t value)
+{
+    *limit = value < *limit ? value : *limit;
+}
+
+void truth_setting(struct truth *truth, const Kv__ConfigSet *set)
+{
+    if (strcmp(set->name, "topic-messages") == 0) {
+        narrow(&truth->retention.messages, set->value);
+    } else if (strcmp(set->name, "topic-bytes") == 0) {
+        narrow(&truth->retention.bytes, set->value);
+    } else if (strcmp(set->name, "topic-age-ms") == 0) {
+        narrow(&truth->retention.age_ms, set->value);
+    }
+}
+
+bool truth_may_drop(const struct truth *truth, const struct true_message *message)
+{
+    enum { OVERHEAD_BYTES = 64 }; /* of a message, at most */
+    const struct true_message *end = truth->messages + truth->n_messages;
+    uint64_t n = 0, bytes = 0;
+
+    for (const struct true_message *one = message; one < end; one++) {
+        if (kv_slice_equal(one->topic, message->topic)) {
+            n++;
+            bytes += one->topic.size + one->payload.size + OVERHEAD_BYTES;
+        }
+    }
+    return n > truth->retention.messages || bytes > truth->retention.bytes ||
+           truth->time_ms >= message->time_ms + (int64_t)truth->retention.age_ms;
 }
 
 /* ---------------------------------------------------------------- states */

@@ -43,6 +43,17 @@ struct true_lease {
     uint64_t ttl_ms;
 };
 
+/* In the order of their publication. */
+struct true_message {
+    int64_t revision, time_ms;
+    struct kv_slice topic, payload;
+};
+
+/* The narrowest that retention of topics ever was. */
+struct true_retention {
+    uint64_t messages, bytes, age_ms;
+};
+
 struct truth {
     struct true_event *events; /* by revision, then key */
     size_t n_events, events_capacity;
@@ -50,6 +61,9 @@ struct truth {
     size_t n_keys, keys_capacity;
     struct true_lease *leases; /* that were ever granted */
     size_t n_leases, leases_capacity;
+    struct true_message *messages;
+    size_t n_messages, messages_capacity;
+    struct true_retention retention;
     int64_t *timely; /* revisions that no command made */
     size_t n_timely, timely_capacity;
     uint64_t index;  /* of the entry that is looked at */
@@ -63,6 +77,11 @@ void truth_init(struct truth *truth);
 void truth_deinit(struct truth *truth);
 /* The entry has granted or renewed it. */
 void truth_lease(struct truth *truth, int64_t id, uint64_t ttl_ms);
+/* The command that has made the revision has published it. */
+void truth_message(struct truth *truth, int64_t revision, const Kv__Publish *publish);
+void truth_setting(struct truth *truth, const Kv__ConfigSet *set);
+/* Retention may have dropped it by the end of the log. */
+bool truth_may_drop(const struct truth *truth, const struct true_message *message);
 /* 0: the key does not end by itself. */
 int64_t truth_deadline_ms(const struct truth *truth, const Kv__KeyValue *kv);
 /* All of its fields have a time, and it is over. */
