@@ -81,6 +81,10 @@ bool kv_endpoint_send(struct kv_session *session,
     request->endpoint = (unsigned)(endpoint - session->endpoints);
     request->sent_at_ns = now_ns;
     request->credit_owed = 0;
+    /* What has no end may say nothing for long: its connection is probed. */
+    if (!request->endless && endpoint->asked_ns == 0) {
+        endpoint->asked_ns = now_ns;
+    }
     request->out_end = endpoint->out_bytes;
     kv_request_list_push(&endpoint->sent, request);
     return true;
@@ -389,6 +393,7 @@ void kv_session_on_bytes(struct kv_session *session,
     }
     session->steering_held = true;
     endpoint->heard_ns = now_ns;
+    endpoint->asked_ns = 0;
     session->now_ns = now_ns;
     endpoint->stalled = false;
     if (buffered) {

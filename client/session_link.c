@@ -24,6 +24,7 @@ static void reset_link(struct kv_endpoint *endpoint)
     endpoint->stalled = false;
     endpoint->n_abandoned = 0;
     endpoint->probed_ns = 0;
+    endpoint->asked_ns = 0;
     kv_buf_clear(&endpoint->in);
     kv_buf_clear(&endpoint->out);
 }
@@ -392,10 +393,11 @@ void kv_endpoint_on_timer(struct kv_session *session, uint64_t now_ns, struct kv
     if (endpoint->streams.count > 0) {
         kv_stream_probe(session, now_ns, endpoint);
     }
-    if (endpoint->sent.count == 0 || session->n_endpoints < 2) {
+    if ((endpoint->sent.count == 0 && endpoint->asked_ns == 0) || session->n_endpoints < 2) {
         return;
     }
-    base_ns = endpoint->sent.first->sent_at_ns;
+    /* Requests may end by their deadlines sooner than that, one after the other. */
+    base_ns = endpoint->asked_ns ? endpoint->asked_ns : endpoint->sent.first->sent_at_ns;
     base_ns = endpoint->heard_ns > base_ns ? endpoint->heard_ns : base_ns;
     if (now_ns - base_ns < stall_ns) {
         kv_session_wake_at(session, base_ns + stall_ns);

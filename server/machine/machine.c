@@ -203,6 +203,11 @@ void kv_machine_read(struct kv_machine *machine,
     kv_machine_answer(machine, request, KV_COMMAND_READ, fn, arg);
 }
 
+void kv_machine_pass_time(struct kv_machine *machine)
+{
+    kv_machine_expire(machine);
+}
+
 void kv_machine_end(struct kv_machine *machine)
 {
     struct kv_history_limits limits;

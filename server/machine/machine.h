@@ -104,7 +104,10 @@ void kv_machine_on_wake(struct kv_machine *machine, kv_machine_wake_fn fn, void 
 /* Whom to tell of the sequence that waits; NULL: nobody. Not of the state: another machine made of
  * it has no tags. Returns who was to be told so far. */
 void *kv_machine_tag_waiter(struct kv_machine *machine, const Kv__SessionStamp *stamp, void *tag);
-/* History over its retention goes; what it held is freed in bounded steps. */
+/* What is due ends now, if no request of this entry has made it; for who wants to see all that the
+ * entry has done while its history is there. */
+void kv_machine_pass_time(struct kv_machine *machine);
+/* Likewise; then history over its retention goes; what it held is freed in bounded steps. */
 void kv_machine_end(struct kv_machine *machine);
 /* One more such step, for idle times; it changes nothing that can be read. True: there is more. */
 bool kv_machine_reclaim(struct kv_machine *machine);

@@ -266,8 +266,14 @@ void kv_node_close(struct kv_node *node)
     }
     node->dead = true;
     for (int state = KV_OP_QUEUED; state < KV_OP_STATES; state++) {
+        const bool is_begun =
+            state == KV_OP_PROPOSED || state == KV_OP_FORWARDED || state == KV_OP_WAITING;
+
         while (node->lists[state].first) {
-            kv_node_fail(node, node->lists[state].first, KV_SHUTTING_DOWN, "the server is closing");
+            kv_node_fail(node,
+                         node->lists[state].first,
+                         is_begun ? KV_OUTCOME_UNKNOWN : KV_SHUTTING_DOWN,
+                         "the server is closing");
         }
     }
     kv_heaps_deinit(&node->subscriptions.heaps);
@@ -380,7 +386,6 @@ void kv_node_stop(struct kv_node *node)
                                                  KV_OP_STREAM,
                                                  KV_OP_TRANSFER,
                                                  KV_OP_SNAPSHOT,
-                                                 KV_OP_WAITING,
                                                  KV_OP_BEHIND,
                                                  KV_OP_NO_CREDIT,
                                                  KV_OP_NO_ROOM,
@@ -398,6 +403,7 @@ void kv_node_stop(struct kv_node *node)
 
         KV_LOG(INFO, "node", "hand_over", "status=%s", kv_status_name(status));
     }
+    kv_node_fail_waiting(node, "this server is shutting down while the pop waits");
     for (size_t i = 0; i < sizeof not_begun / sizeof not_begun[0]; i++) {
         while (node->lists[not_begun[i]].first) {
             kv_node_fail(node,

@@ -202,7 +202,7 @@ void kv_node_truncated(void *arg, uint64_t first_index);
 /* The machine's function for what waited. */
 void kv_node_woken(void *arg, void *tag, Kv__Reply *reply);
 /* Another state takes this one's place: whoever waits here asks again. */
-void kv_node_fail_waiting(struct kv_node *node);
+void kv_node_fail_waiting(struct kv_node *node, const char *why);
 
 /* node_forward.c */
 void kv_node_forward(struct kv_node *node);

@@ -194,7 +194,7 @@ void kv_node_restore_install(void *arg, void *restore_arg, uint64_t index)
     struct kv_machine *former = node->machine;
 
     KV_ASSERT(restore->machine && kv_machine_applied_index(restore->machine) <= index);
-    kv_node_fail_waiting(node);
+    kv_node_fail_waiting(node, "the state of this node was replaced while the pop waited");
     kv_watch_flush(node);
     kv_topic_flush(node);
     kv_subscriptions_restart(node);

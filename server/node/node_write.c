@@ -269,14 +269,14 @@ void kv_node_woken(void *arg, void *tag, Kv__Reply *reply)
     kv_node_finish(arg, tag, reply);
 }
 
-void kv_node_fail_waiting(struct kv_node *node)
+void kv_node_fail_waiting(struct kv_node *node, const char *why)
 {
     while (node->lists[KV_OP_WAITING].first) {
         kv_node_fail(node,
                      node->lists[KV_OP_WAITING].first,
                      KV_OUTCOME_UNKNOWN,
-                     "the state of this node was replaced while the pop waited: it may or may not "
-                     "have been done");
+                     "%s: it may or may not have been done",
+                     why);
     }
 }
 
@@ -394,6 +394,7 @@ static void apply_command(struct kv_node *node,
             proposal->slots[i] = NULL;
         }
     }
+    kv_machine_pass_time(node->machine);
     kv_watch_note(node, revision);
     kv_machine_end(node->machine);
     kv_node_clock_applied(node);

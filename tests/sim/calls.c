@@ -53,6 +53,7 @@ size_t history_call(struct history *history,
         .cls = kv_command_classify(request),
         .serializable = request->serializable,
         .repeatable = repeatable,
+        .renews = request->command_case == KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE,
         .called_ns = now_ns,
         .recorded = SIZE_MAX,
     };

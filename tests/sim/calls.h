@@ -16,6 +16,7 @@ struct history_call {
     enum kv_command_class cls;
     bool serializable;
     bool repeatable; /* the caller allowed to do it twice */
+    bool renews;     /* leases: sent again at will, and no harm when it is done after all */
     bool internal;   /* of the session core itself: nobody is told its end */
     bool has_returned;
     uint64_t called_ns, returned_ns;
@@ -32,7 +33,8 @@ struct history_call {
     unsigned n_committed;
     unsigned n_effects; /* entries that it made a revision with */
     bool is_explained;
-    uint64_t first_wait, last_wait; /* ids of tries of a pop that waited; 0: none did */
+    uint64_t done_session, done_sequence; /* the stamp with which it was done */
+    uint64_t first_wait, last_wait;       /* ids of tries of a pop that waited; 0: none did */
 };
 
 /* Tries: ids that the session chose, by client and number. */

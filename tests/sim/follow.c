@@ -64,7 +64,12 @@ int64_t followed_told(const struct followed *followed)
     const Kv__StreamItem *last =
         followed->n_items > 0 ? followed->items[followed->n_items - 1] : NULL;
 
-    return last && last->watch ? last->watch->revision : -1;
+    if (!last) {
+        return -1;
+    }
+    return last->item_case == KV__STREAM_ITEM__ITEM_TOPIC   ? last->topic->revision
+           : last->item_case == KV__STREAM_ITEM__ITEM_WATCH ? last->watch->revision
+                                                            : -1;
 }
 
 /* ---------------------------------------------------------------- one event */
@@ -74,12 +79,13 @@ struct judging {
     const Kv__Watch *watch;
     const struct truth *truth;
     struct checkers *checkers;
-    const struct true_event **due; /* what it asked for, from its beginning */
-    bool *told;                    /* by place in due */
-    size_t n_due, next;            /* the first that was not told */
-    int64_t revision;              /* everything up to here was told */
-    bool in_fragments;             /* the item before was not the last of its revision */
-    Kv__Event pending;             /* may go on with the next item; kv: NULL when there is none */
+    const struct true_event **due;    /* what it asked for, from its beginning */
+    bool *told;                       /* by place in due */
+    size_t n_due, next;               /* the first that was not told */
+    int64_t revision;                 /* everything up to here was told */
+    bool in_fragments;                /* the item before was not the last of its revision */
+    const struct true_event *expired; /* the newest that was taken by time */
+    Kv__Event pending; /* may go on with the next item; kv: NULL when there is none */
     const struct true_event *pending_of;
     struct kv_arena arena;
 };
@@ -399,6 +405,26 @@ static void demand(struct judging *judging, int64_t revision, const char *what)
     }
 }
 
+/* What ends together is told by (deadline, key); two leases, or a lease and a key, that end in the
+ * same ms have no order. */
+static void judge_order(struct judging *judging, const struct true_event *event)
+{
+    const struct true_event *last = judging->expired;
+
+    if (!event->by_time || event->after) {
+        return;
+    }
+    if (last && last->revision == event->revision && event->deadline_ms > 0 &&
+        last->deadline_ms > 0 &&
+        (event->deadline_ms < last->deadline_ms ||
+         (event->deadline_ms == last->deadline_ms &&
+          event->before->lease_id == last->before->lease_id &&
+          kv_slice_compare(event->key, last->key) < 0))) {
+        complain(judging, event->revision, event->key, "what ended later was told sooner");
+    }
+    judging->expired = event;
+}
+
 static void take_event(struct judging *judging, const Kv__Event *told)
 {
     int64_t revision = told->kv ? told->kv->mod_revision : 0;
@@ -423,6 +449,7 @@ static void take_event(struct judging *judging, const Kv__Event *told)
         judging->told[place] = true;
         judging->pending = *told;
         judging->pending_of = judging->due[place];
+        judge_order(judging, judging->due[place]);
     }
 }
 
@@ -513,6 +540,10 @@ void followed_judge(const struct followed *followed,
                               .truth = truth,
                               .checkers = checkers};
 
+    if (followed->request->command_case == KV__REQUEST__COMMAND_SUBSCRIBE) {
+        followed_judge_topics(followed, truth, checkers);
+        return;
+    }
     kv_arena_init(&judging.arena, SIZE_MAX);
     for (size_t i = 0; i < followed->n_items && !checkers->has_failed; i++) {
         const Kv__StreamItem *item = followed->items[i];

@@ -9,9 +9,10 @@
 
 /* One stream, from its request to its end. */
 struct followed {
-    const Kv__Request *request; /* a Watch */
+    const Kv__Request *request; /* a Watch or a Subscribe */
     unsigned client;
     int64_t known; /* newest revision that anybody had been told of when it was asked for */
+    uint64_t asked_ns;
     Kv__StreamItem **items;
     size_t n_items, capacity;
     bool is_open;   /* at the end of the run: it has had the time to tell everything */
@@ -29,6 +30,10 @@ void followed_item(struct followed *followed, const Kv__StreamItem *item);
 void followed_end(struct followed *followed, int status, const Kv__Hint *hint);
 /* Everything up to here was told; what it began with until then. -1: nothing has come. */
 int64_t followed_told(const struct followed *followed);
+/* Of a Subscribe; the other one calls it. */
+void followed_judge_topics(const struct followed *followed,
+                           const struct truth *truth,
+                           struct checkers *checkers);
 void followed_judge(const struct followed *followed,
                     const struct truth *truth,
                     struct checkers *checkers);

@@ -129,6 +129,12 @@ int kv_history_end(struct kv_history *history,
     return 0;
 }
 
+void kv_history_timely(struct kv_history *history, const int64_t *revisions, size_t n)
+{
+    history->timely = revisions;
+    history->n_timely = n;
+}
+
 enum kv_outcome kv_history_outcome(const struct kv_history_op *op)
 {
     if (op->end == KV_HISTORY_NEVER) {

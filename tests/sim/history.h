@@ -38,6 +38,8 @@ struct kv_history {
     size_t n_ops;
     size_t max_ops;
     uint64_t n_events;
+    const int64_t *timely;
+    size_t n_timely;
     struct kv_arena arena;
 };
 
@@ -66,6 +68,10 @@ int kv_history_end(struct kv_history *history,
                    uint64_t node,
                    int status,
                    const Kv__Reply *reply) KV_MUST_CHECK;
+
+/* Revisions that no request made, but time: keys ended by themselves, which are not the model's.
+ * Borrows. */
+void kv_history_timely(struct kv_history *history, const int64_t *revisions, size_t n);
 
 /* What is known of whether it was done. */
 enum kv_outcome {

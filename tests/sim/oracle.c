@@ -45,8 +45,10 @@ static const char *name_of(const struct history_call *call)
 /* ---------------------------------------------------------------- writes */
 
 struct expected {
+    struct oracle *oracle;      /* that wants to know what was done; NULL: a read */
+    const Kv__Request *request; /* likewise */
     uint64_t id;
-    const struct history_call *call;
+    struct history_call *call;
     bool is_same;
     bool is_stamped;
     bool has_effect; /* it made a revision */
@@ -69,9 +71,74 @@ static void compare(struct expected *expected, Kv__Reply *reply)
     free(packed);
 }
 
+static void note_done(struct truth *truth,
+                      const Kv__Request *request,
+                      const Kv__Reply *reply,
+                      int64_t revision);
+
+static void
+note_txn(struct truth *truth, const Kv__Txn *txn, const Kv__TxnResult *result, int64_t revision)
+{
+    Kv__Request **operations = result->succeeded ? txn->then : txn->otherwise;
+
+    for (size_t i = 0; i < result->n_replies; i++) {
+        note_done(truth, operations[i], result->replies[i], revision);
+    }
+}
+
+/* What a command did that no key tells. */
+static void
+note_done(struct truth *truth, const Kv__Request *request, const Kv__Reply *reply, int64_t revision)
+{
+    switch (reply->result_case) {
+    case KV__REPLY__RESULT_LEASE_GRANT:
+        truth_lease(truth, reply->lease_grant->lease_id, reply->lease_grant->ttl_ms);
+        break;
+    case KV__REPLY__RESULT_LEASE_KEEP_ALIVE:
+        for (size_t i = 0; i < reply->lease_keep_alive->n_leases; i++) {
+            const Kv__LeaseResult *lease = reply->lease_keep_alive->leases[i];
+
+            if (lease->ttl_ms > 0) {
+                truth_lease(truth, lease->lease_id, lease->ttl_ms);
+            }
+        }
+        break;
+    case KV__REPLY__RESULT_PUBLISH:
+        truth_message(truth, revision, request->publish);
+        break;
+    case KV__REPLY__RESULT_CONFIG_SET:
+        truth_setting(truth, request->config_set);
+        break;
+    case KV__REPLY__RESULT_TXN:
+        note_txn(truth, request->txn, reply->txn, revision);
+        break;
+    default:
+        break;
+    }
+}
+
+/* A retry with a stamp that was done before gets the answer of that, and does nothing. */
+static bool is_done_again(struct history_call *call, const Kv__SessionStamp *stamp)
+{
+    bool result =
+        stamp && call->done_session == stamp->session_id && call->done_sequence == stamp->sequence;
+
+    if (stamp) {
+        call->done_session = stamp->session_id;
+        call->done_sequence = stamp->sequence;
+    }
+    return result;
+}
+
 static void on_write(void *arg, Kv__Reply *reply)
 {
-    compare(arg, reply);
+    struct expected *expected = arg;
+
+    if (reply->code == 0 && !is_done_again(expected->call, expected->request->session) &&
+        expected->oracle->truth) {
+        note_done(expected->oracle->truth, expected->request, reply, reply->revision);
+    }
+    compare(expected, reply);
 }
 
 static bool is_refusal(int status)
@@ -89,7 +156,7 @@ check_write(struct oracle *oracle, struct history_call *call, const struct expec
 
     call->n_committed += !is_refused;
     call->n_effects += expected->has_effect;
-    if (call->n_committed > 1 && !call->repeatable && !expected->is_stamped) {
+    if (call->n_committed > 1 && !call->repeatable && !call->renews && !expected->is_stamped) {
         checkers_fail(oracle->checkers,
                       "%s of client %u is in the log twice, again at entry %" PRIu64,
                       name_of(call),
@@ -103,7 +170,7 @@ check_write(struct oracle *oracle, struct history_call *call, const struct expec
                       call->client,
                       oracle->index);
     }
-    if (call->has_returned && is_refusal(call->status) &&
+    if (call->has_returned && is_refusal(call->status) && !call->renews &&
         (expected->has_effect || !(expected->is_stamped || is_refused))) {
         checkers_fail(oracle->checkers,
                       "%s of client %u was refused (%s) and is in the log at entry %" PRIu64,
@@ -170,29 +237,52 @@ static void look(struct oracle *oracle, bool by_time)
     }
 }
 
-/* Ends what is due, as the first command of the entry would: by one of a session that never was,
- * which is refused, so that what time has done is told from what the command does. */
+/* What is due has ended, and nothing else by time. */
+static void check_time(struct oracle *oracle)
+{
+    struct truth *truth = oracle->truth;
+    const struct true_key *key = truth ? truth_overdue(truth) : NULL;
+
+    if (key) {
+        checkers_fail(oracle->checkers,
+                      "the key \"%.*s\" lives on at entry %" PRIu64
+                      ", its time was over at %" PRId64 " ms",
+                      (int)key->key.size,
+                      (const char *)key->key.data,
+                      oracle->index,
+                      truth_deadline_ms(truth, key->kv));
+    }
+    for (size_t i = truth ? truth->n_events : 0; i > 0; i--) {
+        const struct true_event *event = &truth->events[i - 1];
+
+        if (event->index != oracle->index || !event->by_time) {
+            break;
+        }
+        if (!event->after && (event->deadline_ms == 0 || event->deadline_ms > truth->time_ms) &&
+            !(event->before->type == KV__TYPE__TYPE_HASH &&
+              truth_fields_are_over(truth, event->was))) {
+            checkers_fail(oracle->checkers,
+                          "the key \"%.*s\" is taken by time at entry %" PRIu64 " of %" PRId64
+                          " ms, it has until %" PRId64 " ms",
+                          (int)event->key.size,
+                          (const char *)event->key.data,
+                          oracle->index,
+                          truth->time_ms,
+                          event->deadline_ms);
+        }
+    }
+}
+
+/* Ends what is due, as the first command of the entry would. */
 static void let_time_pass(struct oracle *oracle)
 {
-    static uint8_t nobody[] = "\xff";
-    ProtobufCBinaryData key = {1, nobody};
-    Kv__Touch touch = KV__TOUCH__INIT;
-    Kv__SessionStamp stamp = KV__SESSION_STAMP__INIT;
-    Kv__Request request = KV__REQUEST__INIT;
-
     if (oracle->time_has_passed) {
         return;
     }
-    touch.n_keys = 1;
-    touch.keys = &key;
-    request.command_case = KV__REQUEST__COMMAND_TOUCH;
-    request.touch = &touch;
-    stamp.session_id = UINT64_MAX;
-    stamp.sequence = 1;
-    request.session = &stamp;
-    kv_machine_execute(oracle->machine, &request, NULL, NULL);
+    kv_machine_pass_time(oracle->machine);
     oracle->time_has_passed = true;
     look(oracle, true);
+    check_time(oracle);
 }
 
 static void run_request(struct oracle *oracle, struct kv_slice bytes)
@@ -218,7 +308,8 @@ static void run_request(struct oracle *oracle, struct kv_slice bytes)
                       oracle->index,
                       request->id);
     } else {
-        expected = (struct expected){.id = request->id, .call = call};
+        expected = (struct expected){
+            .oracle = oracle, .request = request, .id = request->id, .call = call};
         note_id(oracle, request->id);
         expected.is_stamped = request->session != NULL;
         revision = kv_machine_revision(oracle->machine);
@@ -250,11 +341,18 @@ static void run_entry(struct oracle *oracle)
         return;
     }
     oracle->time_has_passed = false;
+    if (oracle->truth) {
+        oracle->truth->index = oracle->index;
+        oracle->truth->time_ms = kv_machine_cluster_time_ms(oracle->machine);
+    }
     while (kv_entry_read_request(&reader, &request) == 1) {
         run_request(oracle, request);
     }
     let_time_pass(oracle);
     kv_machine_end(oracle->machine);
+    if (oracle->truth) {
+        oracle->truth->oldest = kv_machine_oldest_revision(oracle->machine);
+    }
     if (entry->has_state && kv_machine_state_hash(oracle->machine) != entry->state_hash) {
         checkers_fail(oracle->checkers,
                       "the state of the nodes after entry %" PRIu64 " is not that of the log",
@@ -266,9 +364,7 @@ static void run_entry(struct oracle *oracle)
 
 static void on_read(void *arg, Kv__Reply *reply)
 {
-    struct expected *expected = arg;
-
-    on_write(expected, reply);
+    compare(arg, reply);
 }
 
 struct pieces {

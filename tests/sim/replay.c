@@ -49,7 +49,8 @@ static bool find_newest(struct kv_replay *replay)
         if (info->changes && info->answer_revision == 0) {
             return false;
         }
-        if (told > (int64_t)replay->history->n_ops + KV_REVISION_FIRST) {
+        if (told >
+            (int64_t)(replay->history->n_ops + replay->history->n_timely) + KV_REVISION_FIRST) {
             kv_report_bad(replay->report,
                           some_key(replay, i),
                           "revision %" PRId64 " was told, more than all requests can have made",
@@ -64,6 +65,11 @@ static bool find_newest(struct kv_replay *replay)
 
 static bool find_makers(struct kv_replay *replay)
 {
+    for (size_t i = 0; i < replay->history->n_timely; i++) {
+        if (replay->history->timely[i] <= replay->newest) {
+            replay->may_foreign[replay->history->timely[i]] = true;
+        }
+    }
     for (size_t i = 0; i < replay->history->n_ops; i++) {
         const struct kv_op_info *info = info_of(replay, i);
         int64_t revision = info->answer_revision;

@@ -13,6 +13,7 @@ enum {
     HEAL_MAX_MS = 60000,  /* from the end of the faults until all is well */
     DRAIN_MAX_MS = 60000, /* until the last command has its end */
     CHECK_EVERY_MS = 100,
+    SETTLE_MS = 2000,
     SIZE_CLASS_MIN = 6,
     RECORDED_MAX = 1000000,
 };
@@ -268,6 +269,7 @@ struct sim *sim_new(const struct sim_options *options)
     history_init(&sim->history);
     kv_arena_init(&sim->typed, TYPED_BYTES_MAX);
     sim->known_revision = 1;
+    lives_init(&sim->lives);
     KV_ASSERT(kv_history_open(RECORDED_MAX, RECORDED_BYTES_MAX, &sim->recorded) == 0);
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         snprintf(sim->addresses[i - 1], sizeof sim->addresses[0], "node%u:4700", i);
@@ -313,6 +315,7 @@ void sim_free(struct sim *sim)
     }
     sim_server_free(sim);
     sim_follow_free(sim);
+    lives_deinit(&sim->lives);
     free_memory(sim);
     checkers_deinit(&sim->checkers);
     history_deinit(&sim->history);
@@ -473,7 +476,7 @@ static bool is_whole(struct sim *sim)
         applied = status.applied_index;
         revision = kv_machine_revision(node->node->machine);
     }
-    if (sim->load_ended && !sim_follow_is_caught_up(sim, revision)) {
+    if (sim->load_ended && !(sim_lives_are_over(sim) && sim_follow_is_caught_up(sim, revision))) {
         return false;
     }
     for (unsigned i = 0; i < sim->profile.n_clients && !sim->load_ended; i++) {
@@ -550,6 +553,7 @@ static void check_end(struct sim *sim)
     uint64_t first_hash = 0;
     int64_t revision = 0;
     bool has_first = false;
+    bool wants_truth = sim->profile.n_followers > 0 || sim->profile.lives_percent > 0;
 
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         const struct kv_machine *machine;
@@ -569,8 +573,12 @@ static void check_end(struct sim *sim)
     }
     sim_snapshots_check_end(sim);
     checkers_log_matching(&sim->checkers);
-    history_check(&sim->history, &sim->checkers, sim->profile.n_followers > 0 ? &sim->truth : NULL);
-    sim_follow_check(sim);
+    history_check(&sim->history, &sim->checkers, wants_truth ? &sim->truth : NULL);
+    if (wants_truth) {
+        lives_check(&sim->lives, &sim->history, &sim->truth, &sim->checkers);
+        sim_follow_check(sim);
+        kv_history_timely(sim->recorded, sim->truth.timely, sim->truth.n_timely);
+    }
     if (!sim->profile.repeats) {
         judge(sim);
     }
@@ -597,6 +605,10 @@ bool sim_run(struct sim *sim)
     sim->load_ended = true;
     if (!run_until(sim, is_quiet, DRAIN_MAX_MS)) {
         fail_not_whole(sim, "after the load had ended");
+    } else if (sim->profile.n_followers > 0) {
+        /* What is on its way to them comes. */
+        (void)run_until(sim, NULL, SETTLE_MS);
+        (void)run_until(sim, is_quiet, DRAIN_MAX_MS);
     }
     sim->counts.simulated_ns = sim->now_ns - sim->start_ns;
     sim->counts.entries = sim->checkers.n_entries;

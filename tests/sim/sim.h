@@ -14,6 +14,7 @@
 #include "tests/sim/check.h"
 #include "tests/sim/checkers.h"
 #include "tests/sim/follow.h"
+#include "tests/sim/lives.h"
 #include "tests/support/fake_disk.h"
 
 #include <stdio.h>
@@ -103,6 +104,8 @@ struct sim_profile {
     unsigned queue_percent;       /* of commands: pushes and pops, also such that wait; 0: none */
     unsigned queues;              /* lists that they are on */
     bool has_data_limit;          /* it is set now and then */
+    unsigned lives_percent;       /* of commands: on keys that end by themselves, and leases */
+    unsigned topics_percent;      /* of commands: publications */
     unsigned n_followers;         /* clients that watch */
     unsigned slow_follow_percent; /* of their streams: they give little credit */
     bool repeats;                 /* some puts may be done twice; what the search allows is once */
@@ -152,6 +155,8 @@ enum sim_stream {
     SIM_RANDOM_TYPES,                                 /* what is done with keys of all types */
     SIM_RANDOM_QUEUES,                                /* pops that wait, limits, compaction */
     SIM_RANDOM_FOLLOW,                                /* what is watched, and how */
+    SIM_RANDOM_LIVES,                                 /* ttls and leases */
+    SIM_RANDOM_TOPICS,                                /* what is published */
     SIM_RANDOM_STREAMS
 };
 
@@ -253,8 +258,9 @@ struct sim_client {
     uint64_t healed_writes; /* acknowledged since the faults have ended */
     uint64_t last_id;       /* to cancel */
     uint64_t waiting_id;    /* of its newest pop that waits, or did */
-    uint64_t n_pushed;      /* values, each like no other */
-    uint64_t heard_from;    /* node and its incarnation, while an answer is handled */
+    uint64_t n_published;
+    uint64_t n_pushed;   /* values, each like no other */
+    uint64_t heard_from; /* node and its incarnation, while an answer is handled */
 };
 
 /* What a follower wants to know for the whole run: streams of it follow each other. */
@@ -315,6 +321,8 @@ struct sim {
     size_t n_followed, followed_capacity;
     struct kv_arena follow_arena;
     struct truth truth;
+    struct lives lives;
+    int64_t chosen_lease;    /* the newest that the cluster gave a number */
     int64_t known_revision;  /* newest that anybody was told of */
     struct sim_conn **conns; /* by number - 1 */
     size_t n_conns, conns_capacity;
@@ -411,6 +419,16 @@ void sim_client_pump(struct sim_client *client);
 void sim_client_reset(struct sim_client *client);
 /* Bytes, or none: it closes. */
 void sim_client_send(struct sim *sim, struct sim_conn *conn, struct kv_slice bytes);
+
+/* sim_lives.c */
+/* A command on keys that end, or on leases; in the arena. */
+void sim_lives_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request);
+/* Nothing is left on any node that ends by itself. */
+bool sim_lives_are_over(const struct sim *sim);
+
+/* sim_topics.c */
+/* A publication, or several in a transaction; in the arena. */
+void sim_topics_draft(struct sim_client *client, struct kv_arena *arena, Kv__Request *request);
 
 /* sim_follow.c */
 void sim_follow_begin(struct sim *sim);

@@ -16,6 +16,7 @@
 enum {
     THINK_MS = 150,
     SILENT_MS = 5000, /* then it looks elsewhere */
+    TIME_TO_TELL_MS = 1500,
     LEAVE_PERMILLE = 15,
     CANCEL_PERMILLE = 10,
     CREDIT_ALL = 1024 * 1024,
@@ -103,6 +104,25 @@ static void choose_watch(struct sim *sim, Kv__Watch *watch, Kv__EventKind *kinds
     }
 }
 
+static void choose_topic(struct sim *sim, Kv__Subscribe *subscribe, char *topic)
+{
+    static const char *const patterns[] = {"*", "t/*", "t/[0-1]", "[!t]/?", "?/2"};
+
+    if (chance(sim, 40)) {
+        subscribe->topic = name(topic, "t/%u", (unsigned)pick(sim, 4));
+    } else {
+        subscribe->topic =
+            name(topic, "%s", patterns[pick(sim, sizeof patterns / sizeof patterns[0])]);
+        subscribe->pattern = true;
+    }
+    subscribe->start_revision = some_start(sim);
+    if (subscribe->start_revision == 0 && chance(sim, 30)) {
+        subscribe->last = 1 + pick(sim, 12);
+    }
+    subscribe->progress_ms = some_progress_ms(sim);
+    subscribe->require_leader_ms = chance(sim, 20) ? 500 + pick(sim, 3000) : 0;
+}
+
 /* What the stream follows for the whole run. */
 static void choose(struct sim *sim, struct sim_interest *stream)
 {
@@ -111,15 +131,23 @@ static void choose(struct sim *sim, struct sim_interest *stream)
     Kv__Type types[2];
     Kv__KeyRange range = KV__KEY_RANGE__INIT;
     Kv__Watch watch = KV__WATCH__INIT;
+    Kv__Subscribe subscribe = KV__SUBSCRIBE__INIT;
     Kv__Request request = KV__REQUEST__INIT;
     size_t size;
 
     choose_range(sim, &range, start, end);
     watch.range = &range;
     choose_watch(sim, &watch, kinds, types);
-    request.command_case = KV__REQUEST__COMMAND_WATCH;
-    request.watch = &watch;
-    stream->next = watch.start_revision;
+    if (sim->profile.topics_percent > 0 && chance(sim, 50)) {
+        choose_topic(sim, &subscribe, start);
+        request.command_case = KV__REQUEST__COMMAND_SUBSCRIBE;
+        request.subscribe = &subscribe;
+        stream->next = subscribe.start_revision;
+    } else {
+        request.command_case = KV__REQUEST__COMMAND_WATCH;
+        request.watch = &watch;
+        stream->next = watch.start_revision;
+    }
     stream->is_slow = chance(sim, sim->profile.slow_follow_percent);
     size = kv__request__get_packed_size(&request);
     stream->request = kv_arena_alloc(&sim->follow_arena, size);
@@ -202,6 +230,25 @@ static void keep(struct sim *sim, struct followed *followed)
     sim->followed[sim->n_followed++] = followed;
 }
 
+static void aim(Kv__Request *request, int64_t start_revision, uint64_t credit)
+{
+    if (request->command_case == KV__REQUEST__COMMAND_WATCH) {
+        request->watch->start_revision = start_revision;
+        request->watch->credit = credit;
+        return;
+    }
+    request->subscribe->start_revision = start_revision;
+    request->subscribe->credit = credit;
+    /* The last ones are asked for once; then it goes on. */
+    request->subscribe->last = start_revision > 0 ? 0 : request->subscribe->last;
+}
+
+static uint64_t progress_ms_of(const Kv__Request *request)
+{
+    return request->command_case == KV__REQUEST__COMMAND_WATCH ? request->watch->progress_ms
+                                                               : request->subscribe->progress_ms;
+}
+
 static void open_stream(struct sim_follower *follower, struct sim_interest *stream)
 {
     struct sim *sim = follower->sim;
@@ -211,9 +258,11 @@ static void open_stream(struct sim_follower *follower, struct sim_interest *stre
     stream->now = malloc(sizeof *stream->now);
     KV_ASSERT(stream->now);
     request->id = stream->id = ++follower->last_id;
-    request->watch->start_revision = stream->next;
-    request->watch->credit = stream->is_slow && !sim->has_healed ? 1 + pick(sim, 400) : CREDIT_ALL;
+    aim(request,
+        stream->next,
+        stream->is_slow && !sim->has_healed ? 1 + pick(sim, 400) : CREDIT_ALL);
     followed_init(stream->now, follower->id, request, sim->known_revision);
+    stream->now->asked_ns = sim->now_ns;
     keep(sim, stream->now);
     send_message(follower, KV_FRAME_REQUEST, &request->base);
     kv__request__free_unpacked(request, NULL);
@@ -445,6 +494,13 @@ void sim_follow_free(struct sim *sim)
     kv_arena_deinit(&sim->follow_arena);
 }
 
+/* The node at the other end knows of it: one that lost its power says nothing. */
+static bool is_alive(const struct sim *sim, const struct sim_conn *conn)
+{
+    return conn && conn->is_open && sim->nodes[conn->node].is_up &&
+           sim->nodes[conn->node].incarnation == conn->incarnation;
+}
+
 bool sim_follow_is_caught_up(const struct sim *sim, int64_t revision)
 {
     for (unsigned i = 0; i < sim->profile.n_followers; i++) {
@@ -453,8 +509,8 @@ bool sim_follow_is_caught_up(const struct sim *sim, int64_t revision)
         for (unsigned k = 0; k < follower->n_streams; k++) {
             const struct followed *now = follower->streams[k].now;
 
-            if (!now || now->n_items == 0 ||
-                (now->request->watch->progress_ms > 0 && followed_told(now) < revision)) {
+            if (!now || !is_alive(sim, sim->conns[follower->conn - 1]) || now->n_items == 0 ||
+                (progress_ms_of(now->request) > 0 && followed_told(now) < revision)) {
                 return false;
             }
         }
@@ -465,6 +521,10 @@ bool sim_follow_is_caught_up(const struct sim *sim, int64_t revision)
 void sim_follow_check(struct sim *sim)
 {
     for (size_t i = 0; i < sim->n_followed && !sim->checkers.has_failed; i++) {
-        followed_judge(sim->followed[i], &sim->truth, &sim->checkers);
+        struct followed *followed = sim->followed[i];
+
+        followed->is_open =
+            followed->is_open && sim->now_ns - followed->asked_ns > TIME_TO_TELL_MS * SIM_MS;
+        followed_judge(followed, &sim->truth, &sim->checkers);
     }
 }

@@ -126,7 +126,8 @@ static Kv__KeyRange *range(struct draft *draft)
     case 0:
         /* Keys of all types lie before these two kinds, and are not the model's. */
         draft->range.special = KV__KEY_RANGE__SPECIAL__ALL;
-        if (draft->sim->profile.types_percent > 0 || draft->sim->profile.queue_percent > 0) {
+        if (draft->sim->profile.types_percent > 0 || draft->sim->profile.queue_percent > 0 ||
+            draft->sim->profile.lives_percent > 0) {
             draft->range.special = KV__KEY_RANGE__SPECIAL__FROM_KEY;
             draft->range.start = (ProtobufCBinaryData){2, (uint8_t *)(uintptr_t) "c/"};
         }
@@ -556,6 +557,13 @@ static void record_end(struct sim *sim,
                              reply) == 0);
 }
 
+static void note_lease(struct sim *sim, const Kv__Reply *reply)
+{
+    if (reply && reply->result_case == KV__REPLY__RESULT_LEASE_GRANT) {
+        sim->chosen_lease = reply->lease_grant->lease_id;
+    }
+}
+
 static void on_end(void *arg, const struct kv_session_answer *answer)
 {
     struct sim *sim = ending_sim;
@@ -572,6 +580,7 @@ static void on_end(void *arg, const struct kv_session_answer *answer)
     sim->known_revision =
         call->revision > sim->known_revision ? call->revision : sim->known_revision;
     client->n_pending--;
+    note_lease(sim, answer->reply);
     if (call->recorded != SIZE_MAX) {
         record_end(sim, client, call, answer);
     }
@@ -698,6 +707,34 @@ static bool draft_queue(struct draft *draft)
     return !draft->is_judged;
 }
 
+static bool draft_lives(struct draft *draft, bool is_write)
+{
+    struct sim *sim = draft->sim;
+    unsigned percent = sim->profile.lives_percent;
+
+    if (percent == 0 || sim_random(sim, SIM_RANDOM_LIVES, 100) >= percent) {
+        return false;
+    }
+    kv_arena_reset(&sim->typed);
+    draft->is_judged = false;
+    sim_lives_draft(sim, &sim->typed, is_write, &draft->request);
+    return true;
+}
+
+static bool draft_topics(struct draft *draft)
+{
+    struct sim *sim = draft->sim;
+    unsigned percent = sim->profile.topics_percent;
+
+    if (percent == 0 || sim_random(sim, SIM_RANDOM_TOPICS, 100) >= percent) {
+        return false;
+    }
+    kv_arena_reset(&sim->typed);
+    draft->is_judged = false;
+    sim_topics_draft(draft->client, &sim->typed, &draft->request);
+    return true;
+}
+
 /* Somewhere a limit of the data stands in the way of progress. */
 static bool is_limited(const struct sim *sim)
 {
@@ -733,7 +770,8 @@ static void draft_any(struct draft *draft)
         return;
     }
     is_write = may_write && chance(draft, profile->write_percent);
-    if (!(may_write && draft_queue(draft)) && !draft_typed(draft, is_write)) {
+    if (!(may_write && (draft_queue(draft) || draft_topics(draft))) &&
+        !draft_lives(draft, is_write) && !draft_typed(draft, is_write)) {
         (is_write ? draft_write : draft_read)(draft);
     }
 }

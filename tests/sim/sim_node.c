@@ -84,8 +84,16 @@ void sim_node_on_timer(struct sim_node *node)
     kv_node_on_timer(node->node);
 }
 
+static void note_rate(struct sim *sim, uint64_t rate_ppm)
+{
+    struct lives *lives = &sim->lives;
+
+    lives->fastest_ppm = rate_ppm > lives->fastest_ppm ? rate_ppm : lives->fastest_ppm;
+}
+
 void sim_node_set_rate(struct sim_node *node, uint64_t rate_ppm)
 {
+    note_rate(node->sim, rate_ppm);
     node->clock = (struct sim_clock){node->sim->now_ns, sim_node_now_ns(node), rate_ppm};
     if (node->is_up) {
         node->timer_event_ns = UINT64_MAX;
@@ -215,6 +223,7 @@ void sim_node_init(struct sim *sim, unsigned id)
         (1 + sim_random(sim, SIM_RANDOM_NODE, 1000000)) * 1000 * SIM_MS,
         PPM + drift - sim->profile.drift_ppm,
     };
+    note_rate(sim, node->clock.rate_ppm);
 }
 
 enum { RESTART_MS_MAX = 20000 };

@@ -232,6 +232,20 @@ static void choose_queues(struct sim *sim)
     }
 }
 
+static void choose_topics(struct sim *sim)
+{
+    if (sim->profile.n_followers > 0 && sim_random(sim, SIM_RANDOM_TOPICS, 2) == 0) {
+        sim->profile.topics_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_TOPICS, 40);
+    }
+}
+
+static void choose_lives(struct sim *sim)
+{
+    if (sim_random(sim, SIM_RANDOM_LIVES, 5) < 2) {
+        sim->profile.lives_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LIVES, 50);
+    }
+}
+
 static void choose_followers(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -264,7 +278,9 @@ void sim_profile_choose(struct sim *sim)
     choose_snapshots(sim);
     choose_sessions(sim);
     choose_queues(sim);
+    choose_lives(sim);
     choose_followers(sim);
+    choose_topics(sim);
     choose_faults(sim);
     choose_swarm(sim);
     if (sim->options.n_nodes) {

@@ -211,7 +211,8 @@ static bool is_called(const ProtobufCFieldDescriptor *field, const char *names)
 /* What this version refuses, and what would take the command elsewhere. */
 static bool is_left_out(const struct typing *typing, const ProtobufCFieldDescriptor *field)
 {
-    return is_called(field, "ttl_ms lease_id keep stream credit cursor") ||
+    return is_called(field, "stream credit cursor") ||
+           (is_called(field, "ttl_ms lease_id keep") && typing->sim->profile.lives_percent == 0) ||
            (is_called(field, "block_ms") && typing->sim->profile.session_ttl_ms == 0);
 }
 
@@ -244,6 +245,9 @@ static int64_t number_of(const struct typing *typing, const ProtobufCFieldDescri
                    ? some_revision(typing)
                    : 0;
     }
+    if (is_called(field, "lease_id")) {
+        return (int64_t)pick(typing, 5);
+    }
     if (is_called(field, "delta") && chance(typing, 3)) {
         return INT64_MAX - 2;
     }
@@ -254,6 +258,9 @@ static uint64_t size_of(const struct typing *typing, const ProtobufCFieldDescrip
 {
     if (is_called(field, "period_ms")) {
         return 10 + 1000 * pick(typing, 3);
+    }
+    if (is_called(field, "ttl_ms")) {
+        return chance(typing, 30) ? 1 + pick(typing, 3000) : 0;
     }
     if (is_called(field, "block_ms")) {
         return chance(typing, 30) ? 1 + pick(typing, 2000) : 0;

@@ -46,6 +46,7 @@ on_apply(void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, stru
     if (type == KV_ENTRY_COMMAND) {
         check_time(node, index, data);
     }
+    lives_applied(&node->sim->lives, index, node->sim->now_ns);
     node->apply(arg, index, term, type, data);
     if (!kv_node->dead) {
         checkers_time_goes_on(

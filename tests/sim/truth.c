@@ -1,6 +1,7 @@
 #include "tests/sim/truth.h"
 
 #include "common/assert.h"
+#include "common/limits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,10 @@ enum { PIECE_BYTES = 1024 * 1024 };
 
 void truth_init(struct truth *truth)
 {
-    *truth = (struct truth){.revision = 1, .oldest = 1};
+    *truth = (struct truth){
+        .revision = 1,
+        .oldest = 1,
+        .retention = {KV_TOPIC_MESSAGES_DEFAULT, KV_TOPIC_BYTES_DEFAULT, KV_TOPIC_AGE_DEFAULT_MS}};
     kv_arena_init(&truth->arena, SIZE_MAX);
 }
 
@@ -17,6 +21,9 @@ void truth_deinit(struct truth *truth)
 {
     free(truth->events);
     free(truth->keys);
+    free(truth->leases);
+    free(truth->timely);
+    free(truth->messages);
     kv_arena_deinit(&truth->arena);
 }
 
@@ -129,6 +136,10 @@ static void read_fields(struct reading *reading, const Kv__HashFieldsResult *res
     for (size_t i = 0; i < result->n_fields; i++) {
         reading->content->elements[i].name = copy(reading->truth, result->fields[i]->name);
         reading->content->elements[i].value = copy(reading->truth, result->fields[i]->value);
+        if (result->fields[i]->ttl_ms > 0) {
+            reading->content->elements[i].deadline_ms =
+                reading->truth->time_ms + (int64_t)result->fields[i]->ttl_ms;
+        }
     }
 }
 
@@ -204,6 +215,113 @@ static const struct true_content *content_of(struct truth *truth,
     return reading.content;
 }
 
+/* ---------------------------------------------------------------- time */
+
+static struct true_lease *find_lease(const struct truth *truth, int64_t id)
+{
+    for (size_t i = 0; i < truth->n_leases; i++) {
+        if (truth->leases[i].id == id) {
+            return &truth->leases[i];
+        }
+    }
+    return NULL;
+}
+
+void truth_lease(struct truth *truth, int64_t id, uint64_t ttl_ms)
+{
+    struct true_lease *lease = find_lease(truth, id);
+
+    if (!lease) {
+        truth->leases =
+            grow(truth->leases, &truth->leases_capacity, truth->n_leases, sizeof *truth->leases);
+        lease = &truth->leases[truth->n_leases++];
+    }
+    *lease = (struct true_lease){id, truth->time_ms + (int64_t)ttl_ms, ttl_ms};
+}
+
+int64_t truth_deadline_ms(const struct truth *truth, const Kv__KeyValue *kv)
+{
+    const struct true_lease *lease = kv->lease_id ? find_lease(truth, kv->lease_id) : NULL;
+
+    return lease ? lease->deadline_ms : kv->expires_at_ms;
+}
+
+static bool is_over(const struct truth *truth, int64_t deadline_ms)
+{
+    return deadline_ms != 0 && deadline_ms <= truth->time_ms;
+}
+
+static size_t count_over(const struct truth *truth, const struct true_content *content)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < content->n; i++) {
+        n += is_over(truth, content->elements[i].deadline_ms);
+    }
+    return n;
+}
+
+bool truth_fields_are_over(const struct truth *truth, const struct true_content *content)
+{
+    return !content || count_over(truth, content) == content->n;
+}
+
+const struct true_key *truth_overdue(const struct truth *truth)
+{
+    for (size_t i = 0; i < truth->n_keys; i++) {
+        const struct true_key *key = &truth->keys[i];
+
+        if (is_over(truth, truth_deadline_ms(truth, key->kv)) ||
+            (key->kv->type == KV__TYPE__TYPE_HASH && key->content &&
+             count_over(truth, key->content) > 0)) {
+            return key;
+        }
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- topics */
+
+void truth_message(struct truth *truth, int64_t revision, const Kv__Publish *publish)
+{
+    truth->messages = grow(
+        truth->messages, &truth->messages_capacity, truth->n_messages, sizeof *truth->messages);
+    truth->messages[truth->n_messages++] = (struct true_message){
+        revision, truth->time_ms, copy(truth, publish->topic), copy(truth, publish->payload)};
+}
+
+static void narrow(uint64_t *limit, uint64_t value)
+{
+    *limit = value < *limit ? value : *limit;
+}
+
+void truth_setting(struct truth *truth, const Kv__ConfigSet *set)
+{
+    if (strcmp(set->name, "topic-messages") == 0) {
+        narrow(&truth->retention.messages, set->value);
+    } else if (strcmp(set->name, "topic-bytes") == 0) {
+        narrow(&truth->retention.bytes, set->value);
+    } else if (strcmp(set->name, "topic-age-ms") == 0) {
+        narrow(&truth->retention.age_ms, set->value);
+    }
+}
+
+bool truth_may_drop(const struct truth *truth, const struct true_message *message)
+{
+    enum { OVERHEAD_BYTES = 64 }; /* of a message, at most */
+    const struct true_message *end = truth->messages + truth->n_messages;
+    uint64_t n = 0, bytes = 0;
+
+    for (const struct true_message *one = message; one < end; one++) {
+        if (kv_slice_equal(one->topic, message->topic)) {
+            n++;
+            bytes += one->topic.size + one->payload.size + OVERHEAD_BYTES;
+        }
+    }
+    return n > truth->retention.messages || bytes > truth->retention.bytes ||
+           truth->time_ms >= message->time_ms + (int64_t)truth->retention.age_ms;
+}
+
 /* ---------------------------------------------------------------- states */
 
 struct look {
@@ -212,7 +330,9 @@ struct look {
     int64_t revision;
     int64_t at_revision; /* to ask for it; 0: it is the present one */
     bool by_time;
-    size_t next; /* of a listing: our key that is next */
+    size_t next;                  /* of a listing: our key that is next */
+    const Kv__KeyValue **changed; /* copies: whoever gives them is asked again for what they hold */
+    size_t n_changed, changed_capacity;
 };
 
 static struct true_event *add_event(struct look *look, const struct true_key *before)
@@ -223,11 +343,13 @@ static struct true_event *add_event(struct look *look, const struct true_key *be
     truth->events =
         grow(truth->events, &truth->events_capacity, truth->n_events, sizeof *truth->events);
     event = &truth->events[truth->n_events++];
-    *event = (struct true_event){.revision = look->revision, .by_time = look->by_time};
+    *event = (struct true_event){
+        .revision = look->revision, .index = truth->index, .by_time = look->by_time};
     if (before) {
         event->key = before->key;
         event->before = before->kv;
         event->was = before->content;
+        event->deadline_ms = truth_deadline_ms(truth, before->kv);
     }
     return event;
 }
@@ -258,19 +380,13 @@ static void put_key(struct look *look, const Kv__KeyValue *pair)
 static void on_changed(void *arg, Kv__RangeResult *result, int64_t revision)
 {
     struct look *look = arg;
-    const size_t n = result->n_kvs;
-    const Kv__KeyValue **pairs = malloc((n + 1) * sizeof(const Kv__KeyValue *));
 
     (void)revision;
-    KV_ASSERT(pairs);
-    /* Asking for a key's content ends the life of the result. */
-    for (size_t i = 0; i < n; i++) {
-        pairs[i] = copy_pair(look->truth, result->kvs[i]);
+    for (size_t i = 0; i < result->n_kvs; i++) {
+        look->changed = grow(
+            look->changed, &look->changed_capacity, look->n_changed, sizeof(const Kv__KeyValue *));
+        look->changed[look->n_changed++] = copy_pair(look->truth, result->kvs[i]);
     }
-    for (size_t i = 0; i < n; i++) {
-        put_key(look, pairs[i]);
-    }
-    free((void *)pairs);
 }
 
 static void drop_key(struct look *look)
@@ -359,6 +475,10 @@ void truth_look(struct truth *truth, struct kv_machine *machine, bool by_time)
         size_t first = truth->n_events;
 
         list(&look, true);
+        for (size_t i = 0; i < look.n_changed; i++) {
+            put_key(&look, look.changed[i]);
+        }
+        free(look.changed);
         /* What is there now is counted at once; a former revision has to be listed. */
         if (look.at_revision != 0 || count_now(machine) != truth->n_keys) {
             list(&look, false);
@@ -368,6 +488,11 @@ void truth_look(struct truth *truth, struct kv_machine *machine, bool by_time)
         }
         qsort(truth->events + first, truth->n_events - first, sizeof *truth->events, by_key);
         truth->revision++;
+        if (by_time) {
+            truth->timely = grow(
+                truth->timely, &truth->timely_capacity, truth->n_timely, sizeof *truth->timely);
+            truth->timely[truth->n_timely++] = truth->revision;
+        }
     }
     truth->oldest = kv_machine_oldest_revision(machine);
 }

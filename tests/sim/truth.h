@@ -11,6 +11,7 @@
 struct true_element {
     struct kv_slice name, value;
     double score;
+    int64_t deadline_ms; /* of a field; 0: none */
 };
 
 /* Elements by name; those of a list, too. */
@@ -22,10 +23,12 @@ struct true_content {
 /* What one revision did to one key. */
 struct true_event {
     int64_t revision;
+    uint64_t index; /* of the entry */
     struct kv_slice key;
     const Kv__KeyValue *before;             /* NULL: it was not there */
     const Kv__KeyValue *after;              /* NULL: it is gone */
     const struct true_content *was, *holds; /* of collections; NULL: not known */
+    int64_t deadline_ms;                    /* of what ended by time */
     bool by_time; /* its time, or its lease's, was over; not a command's doing */
 };
 
@@ -35,11 +38,36 @@ struct true_key {
     const struct true_content *content;
 };
 
+struct true_lease {
+    int64_t id, deadline_ms;
+    uint64_t ttl_ms;
+};
+
+/* In the order of their publication. */
+struct true_message {
+    int64_t revision, time_ms;
+    struct kv_slice topic, payload;
+};
+
+/* The narrowest that retention of topics ever was. */
+struct true_retention {
+    uint64_t messages, bytes, age_ms;
+};
+
 struct truth {
     struct true_event *events; /* by revision, then key */
     size_t n_events, events_capacity;
     struct true_key *keys; /* as of the revision, in order */
     size_t n_keys, keys_capacity;
+    struct true_lease *leases; /* that were ever granted */
+    size_t n_leases, leases_capacity;
+    struct true_message *messages;
+    size_t n_messages, messages_capacity;
+    struct true_retention retention;
+    int64_t *timely; /* revisions that no command made */
+    size_t n_timely, timely_capacity;
+    uint64_t index;  /* of the entry that is looked at */
+    int64_t time_ms; /* of the cluster, in it */
     int64_t revision;
     int64_t oldest; /* that could be read at last */
     struct kv_arena arena;
@@ -47,6 +75,19 @@ struct truth {
 
 void truth_init(struct truth *truth);
 void truth_deinit(struct truth *truth);
+/* The entry has granted or renewed it. */
+void truth_lease(struct truth *truth, int64_t id, uint64_t ttl_ms);
+/* The command that has made the revision has published it. */
+void truth_message(struct truth *truth, int64_t revision, const Kv__Publish *publish);
+void truth_setting(struct truth *truth, const Kv__ConfigSet *set);
+/* Retention may have dropped it by the end of the log. */
+bool truth_may_drop(const struct truth *truth, const struct true_message *message);
+/* 0: the key does not end by itself. */
+int64_t truth_deadline_ms(const struct truth *truth, const Kv__KeyValue *kv);
+/* All of its fields have a time, and it is over. */
+bool truth_fields_are_over(const struct truth *truth, const struct true_content *content);
+/* A key whose time is over, or that of a field of it, and that is still there; NULL: none is. */
+const struct true_key *truth_overdue(const struct truth *truth);
 /* Adds what has happened since the last look; by_time: no command has run since then. */
 void truth_look(struct truth *truth, struct kv_machine *machine, bool by_time);
 

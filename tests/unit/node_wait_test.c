@@ -172,6 +172,26 @@ static void a_newer_try_takes_the_place_of_the_one_before(void **state)
     cluster_free(cluster);
 }
 
+/* It is registered: to say that nothing was done would let its client ask anew, and lose an
+ * element. */
+static void a_node_that_stops_does_not_know(void **state)
+{
+    struct cluster *cluster = new_cluster(6);
+    unsigned follower = cluster_leader(cluster) % 3 + 1;
+    uint64_t session = open_session(cluster);
+    struct cluster_request *sent = pop(cluster, follower, session, 1, 60000);
+    struct cluster_request *own = pop(cluster, cluster_leader(cluster), session, 2, 60000);
+
+    (void)state;
+    cluster_run_ms(cluster, 500);
+    cluster_stop(cluster, cluster_leader(cluster));
+    assert_int_equal(cluster_await(cluster, own, 1000), KV__CODE__OUTCOME_UNKNOWN);
+    assert_int_equal(cluster_await(cluster, sent, 1000), KV__CODE__OUTCOME_UNKNOWN);
+    cluster_request_free(sent);
+    cluster_request_free(own);
+    cluster_free(cluster);
+}
+
 /* The table of forwarded commands goes round once and more. */
 static void forwards_pass_what_waits(void **state)
 {
@@ -205,6 +225,7 @@ int main(void)
         cmocka_unit_test(a_deadline_comes_without_other_entries),
         cmocka_unit_test(a_new_leader_knows_who_waits),
         cmocka_unit_test(a_newer_try_takes_the_place_of_the_one_before),
+        cmocka_unit_test(a_node_that_stops_does_not_know),
         cmocka_unit_test(forwards_pass_what_waits),
     };
 

@@ -1,0 +1,221 @@
+/* Keys that end by themselves, and leases: granted, renewed by any client through any node,
+ * revoked, or left to die. lives.c judges when they ended. */
+#include "tests/sim/sim.h"
+
+#include "common/assert.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum {
+    KEYS = 8,
+    LEASES = 5,
+    NAME_BYTES = 24,
+    TTL_MAX_MS = 6000,
+    RENEWED_MAX = 3,
+    LEASE_TTL_MIN_MS = 1000
+};
+
+struct drafting {
+    struct sim *sim;
+    struct kv_arena *arena;
+    Kv__Request *request;
+};
+
+static uint64_t pick(const struct drafting *drafting, uint64_t below)
+{
+    return sim_random(drafting->sim, SIM_RANDOM_LIVES, below);
+}
+
+static void *make(const struct drafting *drafting, const ProtobufCMessageDescriptor *descriptor)
+{
+    void *message = kv_arena_alloc(drafting->arena, descriptor->sizeof_message);
+
+    KV_ASSERT(message);
+    protobuf_c_message_init(descriptor, message);
+    return message;
+}
+
+static ProtobufCBinaryData any_key(const struct drafting *drafting)
+{
+    char *text = kv_arena_alloc(drafting->arena, NAME_BYTES);
+
+    KV_ASSERT(text);
+    return (ProtobufCBinaryData){
+        (size_t)snprintf(text, NAME_BYTES, "b/l/%u", (unsigned)pick(drafting, KEYS)),
+        (uint8_t *)text};
+}
+
+/* Few, so that they meet; a long one now and then. */
+static uint64_t any_ttl(const struct drafting *drafting)
+{
+    return pick(drafting, 4) ? 1 + pick(drafting, 1500) : 1 + pick(drafting, TTL_MAX_MS);
+}
+
+/* One of those that clients name, or that the cluster chose lately. */
+static int64_t any_lease(const struct drafting *drafting)
+{
+    const struct sim *sim = drafting->sim;
+
+    return sim->chosen_lease != 0 && pick(drafting, LEASES + 1) == 0
+               ? sim->chosen_lease
+               : 1 + (int64_t)pick(drafting, LEASES);
+}
+
+/* ---------------------------------------------------------------- leases */
+
+static void draft_grant(const struct drafting *drafting)
+{
+    Kv__LeaseGrant *grant = make(drafting, &kv__lease_grant__descriptor);
+
+    grant->lease_id = pick(drafting, 6) ? 1 + (int64_t)pick(drafting, LEASES) : 0;
+    grant->ttl_ms = LEASE_TTL_MIN_MS + any_ttl(drafting);
+    drafting->request->command_case = KV__REQUEST__COMMAND_LEASE_GRANT;
+    drafting->request->lease_grant = grant;
+}
+
+static void draft_renewal(const struct drafting *drafting)
+{
+    Kv__LeaseKeepAlive *renewal = make(drafting, &kv__lease_keep_alive__descriptor);
+
+    renewal->n_lease_ids = 1 + pick(drafting, RENEWED_MAX);
+    renewal->lease_ids =
+        kv_arena_alloc(drafting->arena, renewal->n_lease_ids * sizeof *renewal->lease_ids);
+    KV_ASSERT(renewal->lease_ids);
+    for (size_t i = 0; i < renewal->n_lease_ids; i++) {
+        renewal->lease_ids[i] = any_lease(drafting);
+    }
+    drafting->request->command_case = KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE;
+    drafting->request->lease_keep_alive = renewal;
+}
+
+static void draft_revoke(const struct drafting *drafting)
+{
+    Kv__LeaseRevoke *revoke = make(drafting, &kv__lease_revoke__descriptor);
+
+    revoke->lease_id = any_lease(drafting);
+    drafting->request->command_case = KV__REQUEST__COMMAND_LEASE_REVOKE;
+    drafting->request->lease_revoke = revoke;
+}
+
+/* ---------------------------------------------------------------- keys */
+
+static void draft_put(const struct drafting *drafting)
+{
+    Kv__Put *put = make(drafting, &kv__put__descriptor);
+
+    put->key = any_key(drafting);
+    put->value = any_key(drafting);
+    switch (pick(drafting, 6)) {
+    case 0:
+        put->expiry_case = KV__PUT__EXPIRY_KEEP;
+        put->keep = true;
+        break;
+    case 1:
+    case 2:
+        put->expiry_case = KV__PUT__EXPIRY_TTL_MS;
+        put->ttl_ms = any_ttl(drafting);
+        break;
+    case 3:
+        break;
+    default:
+        put->expiry_case = KV__PUT__EXPIRY_LEASE_ID;
+        put->lease_id = any_lease(drafting);
+        break;
+    }
+    drafting->request->command_case = KV__REQUEST__COMMAND_PUT;
+    drafting->request->put = put;
+}
+
+static void draft_expire(const struct drafting *drafting)
+{
+    Kv__Expire *expire = make(drafting, &kv__expire__descriptor);
+
+    expire->key = any_key(drafting);
+    if (pick(drafting, 2)) {
+        expire->expiry_case = KV__EXPIRE__EXPIRY_TTL_MS;
+        expire->ttl_ms = any_ttl(drafting);
+    } else {
+        expire->expiry_case = KV__EXPIRE__EXPIRY_LEASE_ID;
+        expire->lease_id = any_lease(drafting);
+    }
+    drafting->request->command_case = KV__REQUEST__COMMAND_EXPIRE;
+    drafting->request->expire = expire;
+}
+
+static void draft_persist(const struct drafting *drafting)
+{
+    Kv__Persist *persist = make(drafting, &kv__persist__descriptor);
+
+    persist->key = any_key(drafting);
+    drafting->request->command_case = KV__REQUEST__COMMAND_PERSIST;
+    drafting->request->persist = persist;
+}
+
+/* ---------------------------------------------------------------- reads */
+
+static void draft_read(const struct drafting *drafting)
+{
+    Kv__Request *request = drafting->request;
+
+    switch (pick(drafting, 4)) {
+    case 0:
+        request->command_case = KV__REQUEST__COMMAND_TTL;
+        request->ttl = make(drafting, &kv__ttl__descriptor);
+        request->ttl->key = any_key(drafting);
+        break;
+    case 1:
+        request->command_case = KV__REQUEST__COMMAND_LEASE_INFO;
+        request->lease_info = make(drafting, &kv__lease_info__descriptor);
+        request->lease_info->lease_id = any_lease(drafting);
+        request->lease_info->with_keys = pick(drafting, 2) > 0;
+        break;
+    case 2:
+        request->command_case = KV__REQUEST__COMMAND_LEASE_LIST;
+        request->lease_list = make(drafting, &kv__lease_list__descriptor);
+        break;
+    default:
+        request->command_case = KV__REQUEST__COMMAND_GET;
+        request->get = make(drafting, &kv__get__descriptor);
+        request->get->key = any_key(drafting);
+        break;
+    }
+}
+
+void sim_lives_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request)
+{
+    struct drafting drafting = {sim, arena, request};
+    uint64_t throw = pick(&drafting, 20);
+
+    if (!is_write) {
+        draft_read(&drafting);
+    } else if (throw < 3) {
+        draft_grant(&drafting);
+    } else if (throw < 10) {
+        draft_renewal(&drafting);
+    } else if (throw < 11) {
+        draft_revoke(&drafting);
+    } else if (throw < 17) {
+        draft_put(&drafting);
+    } else if (throw < 19) {
+        draft_expire(&drafting);
+    } else {
+        draft_persist(&drafting);
+    }
+}
+
+bool sim_lives_are_over(const struct sim *sim)
+{
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        struct kv_machine_stats stats;
+
+        if (!sim->nodes[i].is_up) {
+            continue;
+        }
+        kv_machine_stats(sim->nodes[i].node->machine, &stats);
+        if (stats.leases + stats.expiring + stats.leased > 0) {
+            return false;
+        }
+    }
+    return true;
+}
