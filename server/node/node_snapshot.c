@@ -32,7 +32,7 @@ uint64_t kv_node_state_bytes(void *arg)
     struct kv_machine_stats stats;
 
     kv_machine_stats(node->machine, &stats);
-    return stats.data_bytes + stats.history_bytes;
+    return stats.data_bytes + stats.history_bytes + stats.topic_bytes;
 }
 
 void *kv_node_snapshot_open(void *arg)
