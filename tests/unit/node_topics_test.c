@@ -149,7 +149,7 @@ static void subscribe(struct stream *stream, int64_t from)
     command.start_revision = from;
     /* So that all are told how far they have come at the end. */
     command.progress_ms = KV_PROGRESS_MIN_MS;
-    command.credit = below(3) ? KV_STREAM_CREDIT_MAX : 1 + below(100000);
+    command.credit = below(3) ? 1 + below(200000) : KV_STREAM_CREDIT_MAX;
     request.id = 9;
     request.deadline_ms = 0;
     request.command_case = KV__REQUEST__COMMAND_SUBSCRIBE;
@@ -319,7 +319,10 @@ static void step_fault(void)
         }
         return;
     default:
-        grant(stream, 1 + below(200000));
+        /* Little, so that it ends within a revision. */
+        for (unsigned i = 0; i < STREAMS; i++) {
+            grant(&streams[i], 1 + below(200000));
+        }
         return;
     }
 }
