@@ -19,7 +19,7 @@ static const struct kvctl_command commands[] = {
      .details = FILE_HELP
      "\n$ttl_ms and $lease tell what remains of a key's time, and its lease. All is of "
      "one revision.",
-     .example = "kvctl export config/ > config.yaml",
+     .example = "kvctl export config/ --format json",
      .run = kvctl_run_export},
     {.name = "import",
      .arguments = "FILE",
@@ -49,7 +49,7 @@ static const struct kvctl_command commands[] = {
          "afterwards is shown, and\napplied after a yes, unless one of those keys was changed by "
          "somebody "
          "else meanwhile (exit code 2): they are named,\nnothing is applied, and the file is kept.",
-     .example = "EDITOR=nano kvctl edit config/",
+     .example = "kvctl edit config/",
      .run = kvctl_run_edit},
     {.name = "rollback",
      .arguments = "KEY | PREFIX/ | --prefix P --to REVISION",
