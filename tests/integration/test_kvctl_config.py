@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -11,7 +12,7 @@ import subprocess
 import pytest
 
 from fakeserver import FakeServer
-from kvcluster import HOST, KVCTL, Cluster, kv, wait_until
+from kvcluster import HOST, KVCTL, ROOT, Cluster, kv, wait_until
 from typecase import Types
 
 NOWHERE = f"{HOST}:1"  # nobody listens there
@@ -603,6 +604,26 @@ def test_run_with_cache(types, tmp_path):
     code, output, errors = service(types, "--cache", tmp_path / "no" / "cache", *show)
     assert (code, output) == (0, expected) and "the cache is not kept" in errors
     assert not list(tmp_path.glob(".*"))
+
+
+def test_guide(cluster, tmp_path):
+    """docs/guide/configuration.md as it stands: each block runs, and the last lines are what the keys say."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "guide" / "configuration.md").read_text(), re.MULTILINE | re.DOTALL)
+    result = subprocess.run(["bash", "-ec", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+                            env={**os.environ, "KVCTL_ENDPOINTS": cluster.endpoints(), "KVCTL_HISTORY": "",
+                                 "PATH": f"{os.path.dirname(KVCTL)}:{os.environ['PATH']}"})
+    assert result.returncode == 0 and result.stderr == "", result
+    assert result.stdout.endswith("""db.example
+changed: app.conf
+host = db.example
+pool = 10
+motd = "it's on"
+host = db.example
+port = 5432
+tls = off
+connecting to db.example:5432
+"""), result.stdout
+    assert json.loads((tmp_path / "cache.json").read_text()) == {"app/db/host": "db.example", "app/db/port": "5432"}
 
 
 @pytest.mark.parametrize("command", ["export", "import", "edit", "rollback", "history", "render", "run"])
