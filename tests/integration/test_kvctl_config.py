@@ -136,6 +136,11 @@ def test_by_hand(types, tmp_path):
     code, output, _ = run(types, "-o", "json", "import", "-", stdin=f"{prefix}hits: !counter 6\n")
     assert code == 0 and json.loads(output) == {"created": 0, "changed": 1, "deleted": 0, "applied": True,
                                                 "revision": before + 3}
+    code, output, _ = run(types, "-o", "json", "import", "-", "--dry-run", stdin=f"{prefix}hits: x\n{prefix}new: !set [m]\n")
+    assert code == 0 and json.loads(output) == {"changes": [
+        {"key": f"{prefix}hits", "change": "change", "from": {"$counter": 6}, "to": "x"},
+        {"key": f"{prefix}new", "change": "create", "to": {"$set": ["m"]}}],
+        "created": 1, "changed": 1, "deleted": 0, "applied": False, "revision": before + 3}
     # The past can be exported as well.
     assert "theme: dark" in run(types, "export", prefix, "--at", before + 1)[1]
 
