@@ -3,8 +3,10 @@
 import base64
 import json
 import os
+import pty
 import random
 import re
+import select
 import signal
 import stat
 import subprocess
@@ -12,7 +14,7 @@ import subprocess
 import pytest
 
 from fakeserver import FakeServer
-from kvcluster import HOST, KVCTL, ROOT, Cluster, kv, wait_until
+from kvcluster import HOST, KVCTL, PATIENCE_S, ROOT, Cluster, kv, wait_until
 from typecase import Types
 
 NOWHERE = f"{HOST}:1"  # nobody listens there
@@ -572,6 +574,42 @@ def test_run_ignores_its_signal(types, tmp_path):
         assert "sh did not end within 100 ms: it is killed" in service.err.read_text()
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_run_on_a_terminal(types):
+    """The command has the terminal: it reads, ctrl-z stops both, ctrl-c is the command's."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(KVCTL, [KVCTL, "-e", types.cluster.endpoints(), "run", "--prefix", types.key(""), "--", "cat"])
+    seen = b""
+
+    def shows(text):
+        nonlocal seen
+        while text not in seen:
+            assert select.select([terminal], [], [], PATIENCE_S)[0], (text, seen)
+            seen += os.read(terminal, 4096)
+        seen = b""
+
+    try:
+        shows(b"no keys below --prefix yet")
+        for text in (b"first", b"second"):
+            os.write(terminal, text + b"\n")
+            shows(text + b"\r\n" + text + b"\r\n")
+            os.write(terminal, b"\x1a")
+            _, status = os.waitpid(pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            os.kill(pid, signal.SIGCONT)
+        os.write(terminal, b"third\n")
+        shows(b"third\r\nthird\r\n")
+        os.write(terminal, b"\x03")
+        shows(b"^C")
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        _, status = os.waitpid(pid, 0)
+        os.close(terminal)
+    assert os.WEXITSTATUS(status) == 128 + signal.SIGINT
 
 
 def test_run_restart_on_exit(types, tmp_path):
