@@ -301,6 +301,11 @@ add_compare(struct builder *builder, Kv__Comparison comparison, int64_t revision
 
 static void add_compares(struct builder *builder)
 {
+    static const Kv__KeyRange__Special specials[] = {
+        [KV_RANGE_KEY] = KV__KEY_RANGE__SPECIAL__NONE,
+        [KV_RANGE_PREFIX] = KV__KEY_RANGE__SPECIAL__PREFIX,
+        [KV_RANGE_ALL] = KV__KEY_RANGE__SPECIAL__ALL,
+    };
     const struct kvctl_plan *plan = builder->plan;
     const struct kv_range_spec *scope = plan->scope;
 
@@ -315,8 +320,7 @@ static void add_compares(struct builder *builder)
         Kv__KeyRange *range =
             add_compare(builder, KV__COMPARISON__COMPARE_LESS_EQUAL, plan->revision)->range;
 
-        range->special = scope->kind == KV_RANGE_ALL ? KV__KEY_RANGE__SPECIAL__ALL
-                                                     : KV__KEY_RANGE__SPECIAL__PREFIX;
+        range->special = specials[scope->kind];
         range->start = data_of(scope->start);
     }
 }

@@ -262,6 +262,8 @@ class Timed:
         if command == "exists":
             return kv.Reply(revision=8, exists=kv.ExistsResult(present=[False]))
         if command == "range":
+            if request.range.at_revision == 3:
+                pair.value = b"old"
             return kv.Reply(revision=8, range=kv.RangeResult(kvs=[pair], count=1, revision=8))
         if command == "txn" and request.txn.compares:
             self.sent.append(request.txn)
@@ -288,6 +290,24 @@ def test_time_to_live():
     assert put.put == kv.Put(key=b"k", value=b"other", keep=True)
     assert counter.counter_set == kv.CounterSet(key=b"new", value=5)
     assert expire.expire == kv.Expire(key=b"new", ttl_ms=1000)
+
+
+@pytest.mark.parametrize("words,scope", [
+    (["k"], kv.KeyRange(start=b"k")),
+    (["k/"], kv.KeyRange(start=b"k/", special=kv.KeyRange.PREFIX)),
+    (["--prefix", "k"], kv.KeyRange(start=b"k", special=kv.KeyRange.PREFIX)),
+    (["--prefix", ""], kv.KeyRange(special=kv.KeyRange.ALL)),
+])
+def test_rollback_is_conditional(words, scope):
+    timed = Timed(True)
+    with FakeServer(timed.answer, STATUS) as server:
+        assert ctl(f"{HOST}:{server.port}", "rollback", *words, "--to", "3")[0] == 0
+    (txn,) = timed.sent
+    changed, nothing_newer = txn.compares
+    assert changed == kv.Compare(range=kv.KeyRange(start=b"k"), comparison=kv.COMPARE_EQUAL, mod_revision=5)
+    assert nothing_newer == kv.Compare(range=scope, comparison=kv.COMPARE_LESS_EQUAL, mod_revision=8)
+    # What it has of its own time is kept.
+    assert [op.put for op in txn.then] == [kv.Put(key=b"k", value=b"old", keep=True)]
 
 
 def test_changed_meanwhile():
