@@ -67,7 +67,8 @@ def fill(types, prefix, chance):
 
     def some(least=1):
         kinds = [lambda: bytes(chance.randrange(256) for _ in range(chance.randrange(least, 12))),
-                 lambda: chance.choice([b"true", b"- a", b"a: b", b"$hash", b"a\nb\n", b" a ", b"1e3", "gr\u00fc\u00df".encode(), b"null"])]
+                 lambda: chance.choice([b"true", b"- a", b"a: b", b"$hash", b"a\nb\n", b" a ", b"1e3",
+                                        "gr\u00fc\u00df".encode(), b"null"])]
         return chance.choice(kinds)()
 
     for number in range(12):
@@ -122,8 +123,8 @@ def test_by_hand(types, tmp_path):
     file.write_text(f"{prefix}:\n  config: {{theme: dark, port: 8080}}\n  hits: !counter 5\n  jobs: !list [a, b]\n")
     before = types.revision()
     code, output, _ = run(types, "import", file, "--dry-run")
-    assert code == 0 and output == (f"+ {prefix}config/port: 8080\n+ {prefix}config/theme: dark\n+ {prefix}hits: (counter) 5\n"
-                                    f"+ {prefix}jobs: (list of 2)\n  + a\n  + b\n"
+    assert code == 0 and output == (f"+ {prefix}config/port: 8080\n+ {prefix}config/theme: dark\n"
+                                    f"+ {prefix}hits: (counter) 5\n+ {prefix}jobs: (list of 2)\n  + a\n  + b\n"
                                     "4 created, 0 changed, 0 deleted (dry run: nothing was applied)\n")
     assert types.revision() == before
     assert run(types, "import", file)[:2] == (0, f"4 created, 0 changed, 0 deleted, revision {before + 1}\n")
@@ -194,7 +195,8 @@ def test_parts_and_missing(types, tmp_path):
     for key in ("a/1", "a/2", "b/1", "b/2"):
         types.ctl("put", prefix + key, "old")
     code, output, _ = run(types, "import", file, "--prefix", f"{prefix}a/", "--delete-missing", "--diff")
-    assert code == 0 and output.startswith(f"~ {prefix}a/1:\n  - old\n  + new\n- {prefix}a/2: old\n0 created, 1 changed, 1 deleted")
+    assert code == 0 and output.startswith(f"~ {prefix}a/1:\n  - old\n  + new\n- {prefix}a/2: old\n"
+                                           "0 created, 1 changed, 1 deleted")
     assert state(types, prefix) == {f"{prefix}{key}".encode(): (kv.TYPE_STRING, value) for key, value in
                                     [("a/1", b"new"), ("b/1", b"old"), ("b/2", b"old")]}
 
@@ -220,7 +222,8 @@ def test_another_type(types):
     key = types.key("k")
     contents = {"text": (kv.TYPE_STRING, b"text"), "!counter -1": (kv.TYPE_COUNTER, -1),
                 "!hash {a: b}": (kv.TYPE_HASH, {b"a": b"b"}), "!list [a, a]": (kv.TYPE_LIST, [b"a", b"a"]),
-                "!set [a, b]": (kv.TYPE_SET, {b"a", b"b"}), "!zset {a: 1, b: -inf}": (kv.TYPE_ZSET, {b"a": 1, b"b": float("-inf")}),
+                "!set [a, b]": (kv.TYPE_SET, {b"a", b"b"}),
+                "!zset {a: 1, b: -inf}": (kv.TYPE_ZSET, {b"a": 1, b"b": float("-inf")}),
                 "!list [b, a]": (kv.TYPE_LIST, [b"b", b"a"]), "!list [b]": (kv.TYPE_LIST, [b"b"]),
                 "!hash {a: c, d: e}": (kv.TYPE_HASH, {b"a": b"c", b"d": b"e"}), "!set [b, c]": (kv.TYPE_SET, {b"b", b"c"}),
                 "!zset {b: 2, c: 0.1}": (kv.TYPE_ZSET, {b"b": 2, b"c": 0.1})}
@@ -257,7 +260,8 @@ class Timed:
         self.sent = []
 
     def answer(self, request):
-        pair = kv.KeyValue(key=b"k", value=b"v", type=kv.TYPE_STRING, mod_revision=5, version=1, lease_id=7, expires_at_ms=9000)
+        pair = kv.KeyValue(key=b"k", value=b"v", type=kv.TYPE_STRING, mod_revision=5, version=1, lease_id=7,
+                           expires_at_ms=9000)
         command = request.WhichOneof("command")
         if command == "exists":
             return kv.Reply(revision=8, exists=kv.ExistsResult(present=[False]))
@@ -380,7 +384,8 @@ def test_edit(types, tmp_path):
     types.ctl("put", f"{prefix}a", "1")
     types.ctl("rpush", f"{prefix}l", "x", "y")
     output, errors, left = edit(types, tmp_path, "sed -i s/1/one/", stdin="y\n")
-    assert output.startswith(f"~ {prefix}a:\n  - 1\n  + one\napply? [y/n] 0 created, 1 changed") and errors == "" and left == []
+    assert output.startswith(f"~ {prefix}a:\n  - 1\n  + one\napply? [y/n] 0 created, 1 changed")
+    assert errors == "" and left == []
     assert edit(types, tmp_path, "true")[0] == "nothing to change\n"
     # An emptied file is a way out, not a deletion.
     assert edit(types, tmp_path, "truncate -s 0")[0] == "nothing to change\n"
@@ -406,8 +411,8 @@ def test_edit_refused(types, tmp_path):
     left[0].unlink()
     # The second time it is right.
     script = tmp_path / "editor"
-    script.write_text(f"#!/bin/sh\nif [ -e {tmp_path}/second ]; then echo '{prefix}a: right' >$1; else touch {tmp_path}/second; "
-                      "echo '[' >>$1; fi\n")
+    script.write_text(f"#!/bin/sh\nif [ -e {tmp_path}/second ]; then echo '{prefix}a: right' >$1\n"
+                      f"else touch {tmp_path}/second; echo '[' >>$1; fi\n")
     script.chmod(0o755)
     output, errors, left = edit(types, tmp_path, str(script), stdin="y\ny\n")
     assert "edit again?" in output and "apply?" in output and left == []
@@ -426,9 +431,11 @@ def test_edit_changed_meanwhile(types, tmp_path):
     types.ctl("put", f"{prefix}b", "1")
     editor = f"{KVCTL} -e {types.cluster.endpoints()} put {prefix}a theirs && sed -i s/1/mine/"
     output, errors, left = edit(types, tmp_path, editor, "--yes", code=2)
-    assert errors.startswith(f"kvctl edit: changed by somebody else meanwhile, nothing was applied:\n  {prefix}a\nkvctl edit: what")
+    assert errors.startswith("kvctl edit: changed by somebody else meanwhile, nothing was applied:\n"
+                             f"  {prefix}a\nkvctl edit: what")
     assert f"{prefix}b: \"mine\"" in left[0].read_text() and str(left[0]) in errors
-    assert state(types, prefix) == {f"{prefix}a".encode(): (kv.TYPE_STRING, b"theirs"), f"{prefix}b".encode(): (kv.TYPE_STRING, b"1")}
+    assert state(types, prefix) == {f"{prefix}a".encode(): (kv.TYPE_STRING, b"theirs"),
+                                    f"{prefix}b".encode(): (kv.TYPE_STRING, b"1")}
 
 
 # ---------------------------------------------------------------- render
@@ -441,11 +448,13 @@ def test_render(types, tmp_path):
     types.ctl("counter", f"{prefix}n", "5")
     types.ctl("hset", f"{prefix}user", "name", "ada")
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "part.tmpl").write_text("user {{ hash \"PREFIXuser\" \"name\" }}\n{{ include \"more.tmpl\" }}".replace("PREFIX", prefix))
+    (tmp_path / "sub" / "part.tmpl").write_text(
+        "user {{ hash \"PREFIXuser\" \"name\" }}\n{{ include \"more.tmpl\" }}".replace("PREFIX", prefix))
     (tmp_path / "sub" / "more.tmpl").write_text("more\n")
-    (tmp_path / "t.tmpl").write_text("host {{ key \"PREFIXhost\" }} {{ key \"PREFIXn\" }} {{ key \"PREFIXnone\" | default \"-\" }}\n"
-                                     "{{ range prefix \"PREFIXm\" }}{{ .key }} {{ .name }} {{ .value | shell }} {{ .value | json }}\n{{ end }}"
-                                     "{{ if exists \"PREFIXhost\" }}yes{{ else }}no{{ end }}\n{{ include \"sub/part.tmpl\" }}".replace("PREFIX", prefix))
+    (tmp_path / "t.tmpl").write_text((
+        "host {{ key \"PREFIXhost\" }} {{ key \"PREFIXn\" }} {{ key \"PREFIXnone\" | default \"-\" }}\n"
+        "{{ range prefix \"PREFIXm\" }}{{ .key }} {{ .name }} {{ .value | shell }} {{ .value | json }}\n{{ end }}"
+        "{{ if exists \"PREFIXhost\" }}yes{{ else }}no{{ end }}\n{{ include \"sub/part.tmpl\" }}").replace("PREFIX", prefix))
     expected = (f"host db.example 5 -\n{prefix}motd otd 'it'\\''s \"here\"' \"it's \\\"here\\\"\"\nyes\nuser ada\nmore\n")
     assert run(types, "render", tmp_path / "t.tmpl", "-")[:2] == (0, expected)
     target = tmp_path / "out"
@@ -455,13 +464,15 @@ def test_render(types, tmp_path):
     assert target.read_text() == expected and log.read_text() == f"{expected}{target}\n"
     # Nothing is different: nothing is written or run.
     inode = target.stat().st_ino
-    assert run(types, *words) == (0, "", "") and target.stat().st_ino == inode and log.read_text() == f"{expected}{target}\n"
+    assert run(types, *words) == (0, "", "")
+    assert target.stat().st_ino == inode and log.read_text() == f"{expected}{target}\n"
     # The mode stays, a link is followed.
     target.chmod(0o640)
     (tmp_path / "link").symlink_to(target)
     types.ctl("counter", f"{prefix}n", "6")
     assert run(types, "render", tmp_path / "t.tmpl", tmp_path / "link") == (0, "", "")
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640 and "db.example 6" in target.read_text() and (tmp_path / "link").is_symlink()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640 and "db.example 6" in target.read_text()
+    assert (tmp_path / "link").is_symlink()
     # The check fails: what was there stays, and nothing else.
     types.ctl("counter", f"{prefix}n", "7")
     code, _, errors = run(types, "render", tmp_path / "t.tmpl", target, "--check", "exit 3")
@@ -549,7 +560,8 @@ class Service:
         self.out.write_text("")
         with open(self.err, "w", encoding="utf-8") as err:
             self.process = subprocess.Popen([KVCTL, "-e", endpoints, "run", *map(str, words), "--", "sh", "-c", script],
-                                            stdout=err, stderr=err, stdin=subprocess.DEVNULL, env={**os.environ, "OUT": str(self.out)})
+                                            stdout=err, stderr=err, stdin=subprocess.DEVNULL,
+                                            env={**os.environ, "OUT": str(self.out)})
 
     def says(self, text):
         wait_until(lambda: text in self.out.read_text(), f"{text!r} of {self.out.read_text()!r}, {self.err.read_text()}")
@@ -671,7 +683,8 @@ def test_run_with_cache(types, tmp_path):
 
 def test_guide(cluster, tmp_path):
     """docs/guide/configuration.md as it stands: each block runs, and the last lines are what the keys say."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "guide" / "configuration.md").read_text(), re.MULTILINE | re.DOTALL)
+    page = (ROOT / "docs" / "guide" / "configuration.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     result = subprocess.run(["bash", "-ec", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True, timeout=60,
                             env={**os.environ, "KVCTL_ENDPOINTS": cluster.endpoints(), "KVCTL_HISTORY": "",
                                  "PATH": f"{os.path.dirname(KVCTL)}:{os.environ['PATH']}"})

@@ -152,8 +152,8 @@ def test_render_watch(types, tmp_path):
     target = tmp_path / "out"
     log = tmp_path / "log"
     key = types.key("")
-    template.write_text(f"{{{{ key \"{key}host\" }}}}:{{{{ range prefix \"{key}list/\" }}}}{{{{ .name }}}}={{{{ .value }}}};{{{{ end }}}}\n"
-                        f"{{{{ if exists \"{key}flag\" }}}}on{{{{ else }}}}off{{{{ end }}}}\n")
+    template.write_text("{{ key \"PREFIXhost\" }}:{{ range prefix \"PREFIXlist/\" }}{{ .name }}={{ .value }};{{ end }}\n"
+                        "{{ if exists \"PREFIXflag\" }}on{{ else }}off{{ end }}\n".replace("PREFIX", key))
     types.ctl("put", f"{key}host", "a")
     with open(tmp_path / "err", "w", encoding="utf-8") as err:
         process = subprocess.Popen([KVCTL, "-e", types.cluster.endpoints(), "render", template, target, "--watch", *FAST,
