@@ -10,6 +10,7 @@ import select
 import signal
 import stat
 import subprocess
+import threading
 
 import pytest
 
@@ -320,6 +321,68 @@ def test_changed_meanwhile():
         code, output, errors = ctl(f"{HOST}:{server.port}", "import", "-", stdin="k: other\nnew: x\n")
     assert code == 2 and output == "" and len(timed.sent) == 1
     assert errors == "kvctl import: changed by somebody else meanwhile, nothing was applied:\n  k\n"
+
+
+def test_time_to_live_of_keys(types):
+    """What is there keeps its time whatever import makes of it; what is new gets the file's."""
+    prefix = types.key("")
+    keys = [f"{prefix}{name}".encode() for name in ("text", "list", "hash")]
+    lease = types.call(lease_grant=kv.LeaseGrant(ttl_ms=600000)).lease_id
+    types.call(put=kv.Put(key=keys[0], value=b"1", ttl_ms=600000))
+    types.call(list_push=kv.ListPush(key=keys[1], elements=[b"1", b"2"]))
+    types.call(expire=kv.Expire(key=keys[1], ttl_ms=600000))
+    types.call(hash_set=kv.HashSet(key=keys[2], fields=[kv.HashField(name=b"a", value=b"1")]))
+    types.call(expire=kv.Expire(key=keys[2], lease_id=lease))
+    document = json.loads(run(types, "export", prefix, "--format", "json")[1])
+    assert 0 < document[f"{prefix}text"]["$ttl_ms"] <= 600000 and 0 < document[f"{prefix}list"]["$ttl_ms"] <= 600000
+    assert document[f"{prefix}hash"] == {"$hash": {"a": "1"}, "$lease": lease}
+    document[f"{prefix}text"] = "other"
+    document[f"{prefix}list"] = {"$list": ["3"]}
+    document[f"{prefix}hash"] = {"$hash": {"b": "2"}}
+    document[f"{prefix}new"] = {"$set": ["m"], "$ttl_ms": 300000}
+    code, output, errors = run(types, "import", "-", stdin=json.dumps(document))
+    assert code == 0 and output.startswith("1 created, 3 changed"), errors
+    assert state(types, prefix) == {keys[0]: (kv.TYPE_STRING, b"other"), keys[1]: (kv.TYPE_LIST, [b"3"]),
+                                    keys[2]: (kv.TYPE_HASH, {b"b": b"2"}), f"{prefix}new".encode(): (kv.TYPE_SET, {b"m"})}
+    assert 300000 < types.call(ttl=kv.Ttl(key=keys[0])).remaining_ms <= 600000
+    assert 300000 < types.call(ttl=kv.Ttl(key=keys[1])).remaining_ms <= 600000
+    assert types.call(ttl=kv.Ttl(key=keys[2])).lease_id == lease
+    assert 0 < types.call(ttl=kv.Ttl(key=f"{prefix}new".encode())).remaining_ms <= 300000
+
+
+def test_one_revision(types, tmp_path):
+    """Two keys that always hold the same are the same in whatever is made of them, though somebody writes all the time."""
+    keys = [types.key("a").encode(), types.key("z").encode()]
+    writer = types.cluster.leader().client()
+    stop = threading.Event()
+
+    def put_both(number):
+        text = str(number).encode()
+        writer.call(txn=kv.Txn(then=[kv.Request(put=kv.Put(key=key, value=text)) for key in keys]))
+
+    def write():
+        number = 1
+        while not stop.is_set():
+            put_both(number)
+            number += 1
+
+    put_both(0)
+    (tmp_path / "t").write_text("".join(f"{{{{ key \"{key.decode()}\" }}}} " for key in keys))
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = set()
+    try:
+        for _ in range(10):
+            first, last = run(types, "render", tmp_path / "t", "-")[1].split()
+            document = json.loads(run(types, "export", types.key(""), "--format", "json")[1])
+            variables = service(types, "--prefix", keys[1].decode()[:-1], "--", "sh", "-c", "echo $A $Z")[1].split()
+            assert first == last and len(set(document.values())) == 1 and variables[0] == variables[1]
+            seen.add(first)
+    finally:
+        stop.set()
+        thread.join()
+        writer.close()
+    assert len(seen) > 1
 
 
 # ---------------------------------------------------------------- history and rollback
