@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
+from configcase import LOOP, Service
 from kvcluster import KVCTL, Cluster, wait_until
-from test_kvctl_config import LOOP, Service
 from typecase import Types
 
 
