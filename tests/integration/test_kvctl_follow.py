@@ -133,6 +133,26 @@ def test_cluster_goes_away(tmp_path):
             service_.complains("the cluster is back")
 
 
+def test_render_begins_without_the_cluster(tmp_path):
+    with Cluster(tmp_path, nodes=1) as cluster:
+        types = Types(cluster, "t")
+        types.ctl("put", "k", "v")
+        types.close()
+        cluster.nodes[1].kill()
+        (tmp_path / "t.tmpl").write_text("{{ key \"k\" }}")
+        with open(tmp_path / "err", "w", encoding="utf-8") as err:
+            process = subprocess.Popen([KVCTL, "-e", cluster.endpoints(), "render", tmp_path / "t.tmpl", tmp_path / "out",
+                                        "--watch"], stderr=err, stdin=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: "no endpoint can be reached" in (tmp_path / "err").read_text(), "it says so")
+            cluster.nodes[1].start()
+            wait_until(lambda: (tmp_path / "out").exists() and (tmp_path / "out").read_text() == "v", "it goes on")
+            assert (tmp_path / "err").read_text().count("kvctl render: ") <= 2
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
 def test_leader_dies(tmp_path):
     with Cluster(tmp_path, nodes=3) as cluster:
         types = Types(cluster, "t")
