@@ -301,6 +301,11 @@ add_compare(struct builder *builder, Kv__Comparison comparison, int64_t revision
 
 static void add_compares(struct builder *builder)
 {
+    static const Kv__KeyRange__Special specials[] = {
+        [KV_RANGE_KEY] = KV__KEY_RANGE__SPECIAL__NONE,
+        [KV_RANGE_PREFIX] = KV__KEY_RANGE__SPECIAL__PREFIX,
+        [KV_RANGE_ALL] = KV__KEY_RANGE__SPECIAL__ALL,
+    };
     const struct kvctl_plan *plan = builder->plan;
     const struct kv_range_spec *scope = plan->scope;
 
@@ -315,8 +320,7 @@ static void add_compares(struct builder *builder)
         Kv__KeyRange *range =
             add_compare(builder, KV__COMPARISON__COMPARE_LESS_EQUAL, plan->revision)->range;
 
-        range->special = scope->kind == KV_RANGE_ALL ? KV__KEY_RANGE__SPECIAL__ALL
-                                                     : KV__KEY_RANGE__SPECIAL__PREFIX;
+        range->special = specials[scope->kind];
         range->start = data_of(scope->start);
     }
 }
@@ -483,21 +487,36 @@ int kvctl_plan_apply(const struct kvctl_plan *plan, int64_t *ret_revision)
 
 /* ---------------------------------------------------------------- what is said */
 
+static int say_json(const struct kvctl_plan *plan, int64_t revision, bool applied)
+{
+    const struct kvctl_diff *diff = plan->diff;
+    const bool *set = plan->kvctl->args.set;
+    FILE *out = plan->kvctl->out;
+    struct kv_error error;
+    int code = KVCTL_OK;
+
+    fputc('{', out);
+    if (set[KVCTL_DIFF] || set[KVCTL_DRY_RUN]) {
+        if (kvctl_diff_print_json(diff, out, &error) < 0) {
+            code = kvctl_fail(plan->kvctl, &error);
+        }
+        fputc(',', out);
+    }
+    fprintf(out,
+            "\"created\":%zu,\"changed\":%zu,\"deleted\":%zu,\"applied\":%s",
+            diff->n[KVCTL_CREATE],
+            diff->n[KVCTL_CHANGE],
+            diff->n[KVCTL_REMOVE],
+            applied ? "true" : "false");
+    fprintf(out, ",\"revision\":%" PRId64 "}\n", applied ? revision : plan->revision);
+    return code;
+}
+
 static void say(const struct kvctl_plan *plan, int64_t revision, bool applied)
 {
     const struct kvctl_diff *diff = plan->diff;
     FILE *out = plan->kvctl->out;
 
-    if (plan->kvctl->args.format == KVCTL_JSON) {
-        fprintf(out,
-                "{\"created\":%zu,\"changed\":%zu,\"deleted\":%zu,\"applied\":%s",
-                diff->n[KVCTL_CREATE],
-                diff->n[KVCTL_CHANGE],
-                diff->n[KVCTL_REMOVE],
-                applied ? "true" : "false");
-        fprintf(out, ",\"revision\":%" PRId64 "}\n", applied ? revision : plan->revision);
-        return;
-    }
     if (diff->n_changes == 0) {
         fputs("nothing to change\n", out);
         return;
@@ -517,18 +536,23 @@ static void say(const struct kvctl_plan *plan, int64_t revision, bool applied)
 int kvctl_plan_run(const struct kvctl_plan *plan)
 {
     const bool *set = plan->kvctl->args.set;
+    bool json = plan->kvctl->args.format == KVCTL_JSON;
+    bool applied = plan->diff->n_changes > 0 && !set[KVCTL_DRY_RUN];
     int64_t revision = 0;
     int code = KVCTL_OK;
-    bool applied = plan->diff->n_changes > 0 && !set[KVCTL_DRY_RUN];
 
-    if ((set[KVCTL_DIFF] || set[KVCTL_DRY_RUN]) && plan->kvctl->args.format != KVCTL_JSON) {
+    if ((set[KVCTL_DIFF] || set[KVCTL_DRY_RUN]) && !json) {
         kvctl_diff_print(plan->diff, plan->kvctl->out);
     }
     if (applied) {
         code = kvctl_plan_apply(plan, &revision);
     }
-    if (code == KVCTL_OK) {
-        say(plan, revision, applied);
+    if (code != KVCTL_OK) {
+        return code;
     }
-    return code;
+    if (json) {
+        return say_json(plan, revision, applied);
+    }
+    say(plan, revision, applied);
+    return KVCTL_OK;
 }

@@ -373,7 +373,8 @@ static int take_command(struct parser *parser)
                      nearest);
     }
     args->n_arguments -= words;
-    memmove(args->arguments, args->arguments + words, args->n_arguments * sizeof(char *));
+    /* With the NULL behind them: they may be another program's. */
+    memmove(args->arguments, args->arguments + words, (args->n_arguments + 1) * sizeof(char *));
     return KVCTL_OK;
 }
 

@@ -19,7 +19,7 @@ static const struct kvctl_command commands[] = {
      .details = FILE_HELP
      "\n$ttl_ms and $lease tell what remains of a key's time, and its lease. All is of "
      "one revision.",
-     .example = "kvctl export config/ > config.yaml",
+     .example = "kvctl export config/ --format json",
      .run = kvctl_run_export},
     {.name = "import",
      .arguments = "FILE",
@@ -28,6 +28,7 @@ static const struct kvctl_command commands[] = {
      .options = B(KVCTL_PREFIX) | B(KVCTL_ALL) | B(KVCTL_DRY_RUN) | B(KVCTL_DIFF) |
                 B(KVCTL_DELETE_MISSING),
      .writes = true,
+     .session = true,
      .summary = "make keys as a file says, in one transaction",
      .details = FILE_HELP
      "\nFILE may be - (standard input). --prefix takes only that part of the file. Nothing is "
@@ -42,6 +43,7 @@ static const struct kvctl_command commands[] = {
      .max_arguments = 1,
      .options = B(KVCTL_YES),
      .writes = true,
+     .session = true,
      .summary = "change keys in an editor, in one transaction",
      .details =
          "The keys below PREFIX, as export writes them, in $VISUAL, $EDITOR or vi. What is "
@@ -49,7 +51,7 @@ static const struct kvctl_command commands[] = {
          "afterwards is shown, and\napplied after a yes, unless one of those keys was changed by "
          "somebody "
          "else meanwhile (exit code 2): they are named,\nnothing is applied, and the file is kept.",
-     .example = "EDITOR=nano kvctl edit config/",
+     .example = "kvctl edit config/",
      .run = kvctl_run_edit},
     {.name = "rollback",
      .arguments = "KEY | PREFIX/ | --prefix P --to REVISION",
@@ -57,6 +59,7 @@ static const struct kvctl_command commands[] = {
      .max_arguments = 1,
      .options = B(KVCTL_PREFIX) | B(KVCTL_BACK_TO) | B(KVCTL_DRY_RUN) | B(KVCTL_DIFF),
      .writes = true,
+     .session = true,
      .summary = "make keys as they were at a revision, in one transaction",
      .details =
          "Keys that were made since are deleted, deleted ones come back with their type, without "

@@ -6,7 +6,11 @@ _kvctl() {
     case $prev in
     --output | -o) mapfile -t COMPREPLY < <(compgen -W "text json value" -- "$cur"); return ;;
     --aggregate) mapfile -t COMPREPLY < <(compgen -W "sum min max" -- "$cur"); return ;;
-    --endpoints | -e | --timeout | -t | --if-rev | --if-value | --at | --prefix | --from | --to | --limit | --min | --max | \
+    --format) mapfile -t COMPREPLY < <(compgen -W "yaml json" -- "$cur"); return ;;
+    --on-change) mapfile -t COMPREPLY < <(compgen -W "restart signal:HUP none" -- "$cur"); return ;;
+    --cache) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+    --exec | --check) mapfile -t COMPREPLY < <(compgen -c -- "$cur"); return ;;
+    --debounce | --grace | --endpoints | -e | --timeout | -t | --if-rev | --if-value | --at | --prefix | --from | --to | --limit | --min | --max | \
         --initial | --cursor | --offset | --weights | --rate | --burst | --permits | --from-rev | --to-rev) return ;;
     esac
     # "  name [subcommand]   what it does"
@@ -26,7 +30,7 @@ _kvctl() {
     case $first in
     "" | help) mapfile -t COMPREPLY < <(compgen -W "$(cut -d ' ' -f 1 <<<"$commands")" -- "$cur") ;;
     put | append | getset) [ -z "$second" ] || mapfile -t COMPREPLY < <(compgen -f -P @ -- "${cur#@}") ;;
-    txn) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+    txn | import | render) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     *) [ -n "$second" ] ||
         mapfile -t COMPREPLY < <(compgen -W "$(sed -n "s/^$first \(.*\)/\1/p" <<<"$commands")" -- "$cur") ;;
     esac

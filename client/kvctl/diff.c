@@ -180,3 +180,42 @@ void kvctl_diff_print(const struct kvctl_diff *diff, FILE *file)
         print_change(file, &diff->changes[i]);
     }
 }
+
+static int print_side(FILE *file,
+                      const char *name,
+                      const struct kvctl_entry *entry,
+                      struct kv_error *ret_error)
+{
+    if (!entry) {
+        return 0;
+    }
+    fprintf(file, ",\"%s\":", name);
+    if (entry->type == KV_TYPE_LIMITER) {
+        fputs("{\"$limiter\": null}", file);
+        return 0;
+    }
+    return kvctl_entry_write_json(entry, file, ret_error);
+}
+
+int kvctl_diff_print_json(const struct kvctl_diff *diff, FILE *file, struct kv_error *ret_error)
+{
+    static const char *const names[] = {
+        [KVCTL_CREATE] = "create", [KVCTL_CHANGE] = "change", [KVCTL_REMOVE] = "delete"};
+    int status = 0;
+
+    fputs("\"changes\":[", file);
+    for (size_t i = 0; i < diff->n_changes && status == 0; i++) {
+        const struct kvctl_change *change = &diff->changes[i];
+
+        fputs(i ? ",{" : "{", file);
+        kvctl_print_json_bytes(file, "key", (change->to ? change->to : change->from)->key);
+        fprintf(file, ",\"change\":\"%s\"", names[change->kind]);
+        status = print_side(file, "from", change->from, ret_error);
+        if (status == 0) {
+            status = print_side(file, "to", change->to, ret_error);
+        }
+        fputc('}', file);
+    }
+    fputc(']', file);
+    return status;
+}

@@ -26,6 +26,11 @@ int kvctl_diff_make(struct kv_arena *arena,
                     struct kv_error *ret_error) KV_MUST_CHECK;
 /* + KEY: VALUE, - KEY: VALUE, ~ KEY with - and + lines below it. Long values are cut. */
 void kvctl_diff_print(const struct kvctl_diff *diff, FILE *file);
+/* "changes":[{"key":...,"change":"create|change|delete","from":VALUE,"to":VALUE},...], whole
+ * values. */
+int kvctl_diff_print_json(const struct kvctl_diff *diff,
+                          FILE *file,
+                          struct kv_error *ret_error) KV_MUST_CHECK;
 
 /* --- apply.c --- */
 struct kvctl_plan {

@@ -115,7 +115,7 @@ struct kvctl_command {
     uint64_t options;  /* KVCTL_BIT of those beyond the global ones */
     bool writes;
     bool offline; /* needs no client, or opens one itself */
-    bool session; /* needs a session in the cluster: it waits, or is many commands */
+    bool session; /* needs a session in the cluster: it waits, is many commands, or a large one */
     const char *summary;
     const char *details; /* may be "" */
     const char *example;

@@ -218,6 +218,7 @@ struct render {
     struct kv_arena arena; /* of the last rendering */
     struct keys keys;
     bool read; /* the keys are known, at keys.revision */
+    bool away; /* the cluster, which was said */
 };
 
 static bool is_same(const char *path, const struct kv_buf *content)
@@ -307,8 +308,13 @@ static int render_once(struct render *render)
     status = kvctl_fetch_revision(&keys->source, &keys->revision, &error);
     render->read = status == 0;
     if (status < 0) {
-        return kvctl_fail(kvctl, &error);
+        /* With --watch it is tried again and again, and said once. */
+        bool known = render->away;
+
+        render->away = true;
+        return known ? (int)kvctl_exit_of(status, false) : kvctl_fail(kvctl, &error);
     }
+    render->away = false;
     kv_buf_init(&content, KVCTL_RENDERED_BYTES_MAX);
     status =
         kvctl_template_render(render->template, &keys->functions, &render->arena, &content, &error);

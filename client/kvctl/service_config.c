@@ -365,6 +365,7 @@ static int read_first(struct kvctl_config_source *source, struct kvctl_config **
         fprintf(kvctl->err, "kvctl run: there is no cache either: %s\n", error.message);
         return code;
     }
+    source->away = status < 0;
     if (status < 0) {
         fprintf(
             kvctl->err,

@@ -372,6 +372,8 @@ keep_copies(struct kv_collection *list, uint64_t from, uint64_t to, struct kv_an
     int status = kv_list_seek(list, from, answer, &cursor);
 
     kv_collection_create(list->machine, list->key, KV_TYPE_LIST, &kept);
+    /* It is the same key: its lease and its end stay. */
+    kept.life = list->life;
     for (uint64_t i = from; i < to && status == 0 && kv_list_next(&cursor, &element); i++) {
         status = push(&kept, KV__LIST_END__LIST_RIGHT, element, answer);
         /* What is in the tree may have moved. */

@@ -90,6 +90,20 @@ def test_list_len_in_the_past(types):
     assert types.call(list_len=kv.ListLen(key=key, at_revision=past)).count == 2
 
 
+@pytest.mark.parametrize("size", [10, 500])
+def test_changes_keep_the_time(types, size):
+    """A list that is trimmed keeps its end, whether much or little of it stays, small (inline) or large."""
+    key = types.key(f"l{size}").encode()
+    types.call(list_push=kv.ListPush(key=key, elements=[b"e"] * size))
+    types.call(expire=kv.Expire(key=key, ttl_ms=600000))
+    for command in (dict(list_push=kv.ListPush(key=key, elements=[b"x"])),
+                    dict(list_trim=kv.ListTrim(key=key, first=1, last=-1)),
+                    dict(list_trim=kv.ListTrim(key=key, first=size - 2, last=-1))):
+        types.call(**command)
+        assert types.call(ttl=kv.Ttl(key=key)).remaining_ms > 300000, command
+    assert types.call(list_len=kv.ListLen(key=key)).count == 2
+
+
 def test_blocking_pop(types):
     key = types.key("l")
     assert types.ctl("blpop", key, "100ms", code=2) == "(nil)\n"

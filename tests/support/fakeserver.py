@@ -31,7 +31,13 @@ class FakeServer:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._serve_to_the_end, args=(connection,), daemon=True).start()
+
+    def _serve_to_the_end(self, connection):
+        try:
+            self._serve(connection)
+        except ConnectionError:
+            pass  # the client is gone, with something that it did not wait for
 
     @staticmethod
     def _send(connection, kind, message):

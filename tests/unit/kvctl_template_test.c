@@ -55,11 +55,18 @@ static int list(struct kvctl_template_keys *keys,
     struct kvctl_document *found = kv_arena_alloc(&arena, sizeof *found);
 
     (void)keys;
-    (void)ret_error;
+    if (!found) {
+        return kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
+    }
     *found = (struct kvctl_document){.arena = &arena};
     for (size_t i = 0; i < store.n_entries; i++) {
         if (kvctl_has_prefix(store.entries[i].key, prefix)) {
-            *kvctl_document_add(found) = store.entries[i];
+            struct kvctl_entry *entry = kvctl_document_add(found);
+
+            if (!entry) {
+                return kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
+            }
+            *entry = store.entries[i];
         }
     }
     *ret_document = found;
