@@ -65,7 +65,7 @@ static ProtobufCBinaryData keep(uint8_t **to, ProtobufCBinaryData from)
     return kept;
 }
 
-/* Often enough to notice a dead connection. */
+/* Often enough that what it resumes at is not compacted meanwhile. */
 static unsigned asked_progress(unsigned wanted_ms)
 {
     return wanted_ms != 0 && wanted_ms < KV_CLIENT_PROGRESS_MS ? wanted_ms : KV_CLIENT_PROGRESS_MS;

@@ -153,6 +153,11 @@ void kv_session_stamp(struct kv_session *session, struct kv_request *request)
     request->wire_id = ++session->next_id << SLOT_BITS | slot_of(request->handle);
 }
 
+uint64_t kv_session_spare_id(struct kv_session *session)
+{
+    return ++session->next_id << SLOT_BITS;
+}
+
 static struct kv_request *in_slot(struct kv_session *session, uint64_t id)
 {
     return slot_of(id) < session->n_slots ? session->slots[slot_of(id)] : NULL;
@@ -549,7 +554,6 @@ static int pack_request(const Kv__Request *original,
     request->once = is_stampable(&copy);
     request->repeatable = request->may_repeat || request->once;
     request->endless = endless;
-    request->silence_ns = endless ? kv_stream_silence_ns(&copy) : 0;
     request->is_asked_once = endless || copy.command_case == KV__REQUEST__COMMAND_SNAPSHOT_NOW;
     *ret_request = request;
     return 0;
@@ -674,10 +678,6 @@ void kv_session_on_timer(struct kv_session *session, uint64_t now_ns)
             continue;
         }
         kv_session_wake_at(session, request->deadline_ns);
-        if (request->endless && request->state == KV_REQUEST_SENT) {
-            kv_stream_on_timer(session, now_ns, request);
-            continue;
-        }
         if (request->state == KV_REQUEST_WAITING) {
             if (now_ns >= request->retry_at_ns) {
                 kv_request_list_remove(request);

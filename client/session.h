@@ -43,7 +43,7 @@ void kv_session_farewell(struct kv_session *session, uint64_t now_ns);
 
 /* Packs and queues the request; its end comes later, never from inside. item_fn: for a stream, else
  * NULL. A watch or subscription is endless: it has no deadline; it ends, with KV_CLOSED, when its
- * connection is lost or no item came for three times its progress_ms. Errors as of kv_async_call.
+ * connection is lost, or silent and does not answer. Errors as of kv_async_call.
  */
 int kv_session_submit(struct kv_session *session,
                       uint64_t now_ns,

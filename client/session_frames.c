@@ -80,11 +80,7 @@ bool kv_endpoint_send(struct kv_session *session,
     request->state = KV_REQUEST_SENT;
     request->endpoint = (unsigned)(endpoint - session->endpoints);
     request->sent_at_ns = now_ns;
-    request->item_at_ns = now_ns;
     request->credit_owed = 0;
-    if (request->silence_ns > 0) {
-        kv_session_wake_at(session, now_ns + request->silence_ns);
-    }
     request->out_end = endpoint->out_bytes;
     kv_request_list_push(&endpoint->sent, request);
     return true;
@@ -108,6 +104,18 @@ int kv_endpoint_send_hello(struct kv_session *session, struct kv_endpoint *endpo
     hello.client_name = session->name;
     hello.lz4 = session->compress;
     return send_message(endpoint, KV_FRAME_HELLO, &hello.base);
+}
+
+int kv_endpoint_send_probe(struct kv_session *session, struct kv_endpoint *endpoint)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Status status = KV__STATUS__INIT;
+
+    request.id = kv_session_spare_id(session);
+    request.command_case = KV__REQUEST__COMMAND_STATUS;
+    request.status = &status;
+    endpoint->n_abandoned++;
+    return send_message(endpoint, KV_FRAME_REQUEST, &request.base);
 }
 
 void kv_endpoint_send_cancel(struct kv_session *session, struct kv_request *request)
@@ -219,7 +227,7 @@ static int on_item(struct kv_session *session,
     }
     if (item->item_case != KV__STREAM_ITEM__ITEM__NOT_SET && item->code == KV__CODE__OK) {
         request->had_items = true;
-        kv_stream_heard(session, now_ns, request);
+        kv_stream_begun(session, now_ns, request);
         request->item_fn(request->arg, item);
         /* It may have been cancelled. */
         request = kv_session_find(session, item->id);

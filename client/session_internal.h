@@ -41,8 +41,6 @@ struct kv_request {
     bool endless;    /* a watch or subscription: no deadline, and in its endpoint's streams */
     bool held;       /* its credit is kept back */
     uint64_t credit_owed;
-    uint64_t silence_ns; /* endless: without an item for so long it is taken for dead; 0: never */
-    uint64_t item_at_ns; /* of the newest item, or of the end of its being held */
     uint64_t session_id;
     uint64_t sequence;     /* 0: no stamp yet */
     struct kv_error *last; /* why it is not done yet; NULL: no reason known */
@@ -86,6 +84,7 @@ struct kv_endpoint {
     uint64_t taken_bytes; /* ever taken by the driver */
     struct kv_request_list sent;
     struct kv_request_list streams; /* endless ones that have begun */
+    uint64_t probed_ns;             /* when it was asked whether it lives, for their sake */
     size_t n_abandoned;             /* under way at the server, wanted by nobody here */
     size_t requests_max;
 };
@@ -167,6 +166,8 @@ void kv_session_add(struct kv_session *session, struct kv_request *request);
 
 /* The request of a wire id; NULL when it is nobody's any more. */
 struct kv_request *kv_session_find(struct kv_session *session, uint64_t wire_id);
+/* A wire id that no request has. */
+uint64_t kv_session_spare_id(struct kv_session *session);
 /* The request that the caller knows by this; NULL: it has ended. */
 struct kv_request *kv_session_of_handle(struct kv_session *session, uint64_t id);
 /* Gives it the id of its next send. */
@@ -245,6 +246,8 @@ bool kv_endpoint_send(struct kv_session *session,
                       uint64_t now_ns,
                       struct kv_endpoint *endpoint,
                       struct kv_request *request);
+/* A question whose answer is not waited for: any byte will do. */
+int kv_endpoint_send_probe(struct kv_session *session, struct kv_endpoint *endpoint) KV_MUST_CHECK;
 int kv_endpoint_send_hello(struct kv_session *session, struct kv_endpoint *endpoint) KV_MUST_CHECK;
 /* Tells the server that nobody waits for the request any more. */
 void kv_endpoint_send_cancel(struct kv_session *session, struct kv_request *request);
@@ -254,11 +257,10 @@ int kv_endpoint_send_credit(struct kv_session *session, struct kv_request *reque
 /* --- session_stream.c --- */
 /* Sets what an endless request needs in the copy that is packed; false: it is none. */
 bool kv_stream_fill(Kv__Request *copy, Kv__Watch *watch, Kv__Subscribe *subscribe);
-uint64_t kv_stream_silence_ns(const Kv__Request *copy);
-/* It has an item, the first or a further one. */
-void kv_stream_heard(struct kv_session *session, uint64_t now_ns, struct kv_request *request);
-/* An endless request at its turn: silent for too long, it ends. */
-void kv_stream_on_timer(struct kv_session *session, uint64_t now_ns, struct kv_request *request);
+/* It has an item: the first, or a further one. */
+void kv_stream_begun(struct kv_session *session, uint64_t now_ns, struct kv_request *request);
+/* Asks an endpoint that only streams wait for whether it lives, and loses it when it does not. */
+void kv_stream_probe(struct kv_session *session, uint64_t now_ns, struct kv_endpoint *endpoint);
 void kv_session_run_timers(struct kv_session *session, uint64_t now_ns);
 
 #endif

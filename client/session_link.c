@@ -23,6 +23,7 @@ static void reset_link(struct kv_endpoint *endpoint)
     endpoint->state = KV_LINK_IDLE;
     endpoint->stalled = false;
     endpoint->n_abandoned = 0;
+    endpoint->probed_ns = 0;
     kv_buf_clear(&endpoint->in);
     kv_buf_clear(&endpoint->out);
 }
@@ -387,6 +388,9 @@ void kv_endpoint_on_timer(struct kv_session *session, uint64_t now_ns, struct kv
             kv_session_wake_at(session, limit_ns);
         }
         return;
+    }
+    if (endpoint->streams.count > 0) {
+        kv_stream_probe(session, now_ns, endpoint);
     }
     if (endpoint->sent.count == 0 || session->n_endpoints < 2) {
         return;

@@ -1,5 +1,5 @@
 /* Streams without an end (watches, subscriptions) as requests: no deadline, credit that can be held
- * back, silence that is noticed; and timers for what is above requests. */
+ * back, a question to a connection that is silent; and timers for what is above requests. */
 #include "client/session_internal.h"
 
 bool kv_stream_fill(Kv__Request *copy, Kv__Watch *watch, Kv__Subscribe *subscribe)
@@ -20,61 +20,36 @@ bool kv_stream_fill(Kv__Request *copy, Kv__Watch *watch, Kv__Subscribe *subscrib
     }
 }
 
-uint64_t kv_stream_silence_ns(const Kv__Request *copy)
-{
-    uint64_t progress_ms = copy->command_case == KV__REQUEST__COMMAND_WATCH
-                               ? copy->watch->progress_ms
-                               : copy->subscribe->progress_ms;
-
-    if (progress_ms > UINT32_MAX) {
-        return 0;
-    }
-    /* A short one says how fresh the reader wants to be, not how bad the network may be. */
-    progress_ms =
-        progress_ms != 0 && progress_ms < KV_CLIENT_STALL_MS ? KV_CLIENT_STALL_MS : progress_ms;
-    return progress_ms * KV_CLIENT_PROGRESS_MISSED * KV_NS_PER_MS;
-}
-
-void kv_stream_heard(struct kv_session *session, uint64_t now_ns, struct kv_request *request)
+void kv_stream_begun(struct kv_session *session, uint64_t now_ns, struct kv_request *request)
 {
     struct kv_endpoint *endpoint = &session->endpoints[request->endpoint];
 
-    request->item_at_ns = now_ns;
     if (request->endless && request->list == &endpoint->sent) {
         /* Nobody waits for its end: the endpoint is not slow because it does not come. */
         kv_request_list_remove(request);
         kv_request_list_push(&endpoint->streams, request);
-        if (request->silence_ns > 0) {
-            kv_session_wake_at(session, now_ns + request->silence_ns);
-        }
+        kv_session_wake_at(session, now_ns + KV_CLIENT_IDLE_MS * KV_NS_PER_MS);
     }
 }
 
-void kv_stream_on_timer(struct kv_session *session, uint64_t now_ns, struct kv_request *request)
+void kv_stream_probe(struct kv_session *session, uint64_t now_ns, struct kv_endpoint *endpoint)
 {
-    struct kv_endpoint *endpoint = &session->endpoints[request->endpoint];
-    uint64_t late_ns = request->item_at_ns + request->silence_ns;
+    uint64_t probe_ns = endpoint->heard_ns + KV_CLIENT_IDLE_MS * KV_NS_PER_MS;
+    uint64_t lose_ns = endpoint->probed_ns + KV_CLIENT_PROBE_MS * KV_NS_PER_MS;
 
-    /* A server that may not send says nothing. */
-    if (request->silence_ns == 0 || request->held) {
-        return;
-    }
-    if (now_ns < late_ns) {
-        kv_session_wake_at(session, late_ns);
-        return;
-    }
-    if (endpoint->heard_ns <= request->item_at_ns) {
+    if (now_ns < probe_ns) {
+        kv_session_wake_at(session, probe_ns);
+    } else if (endpoint->probed_ns <= endpoint->heard_ns) {
+        endpoint->probed_ns = now_ns;
+        kv_session_wake_at(session, now_ns + KV_CLIENT_PROBE_MS * KV_NS_PER_MS);
+        if (kv_endpoint_send_probe(session, endpoint) < 0) {
+            kv_endpoint_lose(session, now_ns, endpoint, "no memory to ask whether it lives");
+        }
+    } else if (now_ns < lose_ns) {
+        kv_session_wake_at(session, lose_ns);
+    } else {
         kv_endpoint_lose(session, now_ns, endpoint, "it is silent");
-        return;
     }
-    kv_endpoint_send_cancel(session, request);
-    kv_session_turn_away(session, endpoint);
-    kv_session_end_error(session,
-                         request,
-                         KV_CLOSED,
-                         "%s has sent nothing for %llu ms",
-                         endpoint->address,
-                         (unsigned long long)(request->silence_ns / KV_NS_PER_MS));
 }
 
 void kv_session_hold(struct kv_session *session, uint64_t now_ns, uint64_t id, bool hold)
@@ -87,12 +62,8 @@ void kv_session_hold(struct kv_session *session, uint64_t now_ns, uint64_t id, b
         return;
     }
     request->held = hold;
-    request->item_at_ns = now_ns;
     if (hold || request->state != KV_REQUEST_SENT) {
         return;
-    }
-    if (request->silence_ns > 0) {
-        kv_session_wake_at(session, now_ns + request->silence_ns);
     }
     session->steering_held = true;
     if (kv_endpoint_send_credit(session, request) < 0) {

@@ -244,8 +244,10 @@
 #define KV_CLIENT_RECONNECT_MIN_MS 20
 #define KV_CLIENT_RECONNECT_MAX_MS 1000
 #define KV_CLIENT_STREAM_CREDIT_BYTES (1 * KV_MIB) /* of one stream ahead of its reader */
-#define KV_CLIENT_PROGRESS_MS 5000   /* a followed stream says that it lives at least so often */
-#define KV_CLIENT_PROGRESS_MISSED 3u /* so many times in a row not: its connection is dead */
+#define KV_CLIENT_IDLE_MS 3000  /* streams and no byte for so long: is it alive? */
+#define KV_CLIENT_PROBE_MS 3000 /* no byte for so long after the question: it is not */
+/* So old may the revision be that a stream without events resumes at: history may be short. */
+#define KV_CLIENT_PROGRESS_MS 10000
 #define KV_CLIENT_PROGRESS_MIN_MS 100
 #define KV_CLIENT_QUEUE_BYTES (4 * KV_MIB) /* of one stream, not yet taken by the program */
 #define KV_CLIENT_QUEUE_BYTES_MAX (256 * KV_MIB)

@@ -155,6 +155,7 @@ struct asked {
     uint64_t last;
     uint64_t progress_ms;
     unsigned cancels; /* before it */
+    uint64_t probe;   /* id of the last question whether it lives, before it; 0: none */
     uint64_t credit;  /* given before it */
 };
 
@@ -180,7 +181,13 @@ static inline struct asked take_stream(struct play *play, unsigned endpoint)
 
             assert_int_equal(kind, KV_FRAME_REQUEST);
             assert_non_null(request);
+            if (request->command_case == KV__REQUEST__COMMAND_STATUS) {
+                asked.probe = request->id;
+                kv__request__free_unpacked(request, NULL);
+                continue;
+            }
             asked.id = request->id;
+            assert_int_equal(request->deadline_ms, 0);
             if (request->command_case == KV__REQUEST__COMMAND_WATCH) {
                 assert_int_equal(request->watch->credit, KV_CLIENT_STREAM_CREDIT_BYTES);
                 asked.start = request->watch->start_revision;
