@@ -6,6 +6,7 @@
 #include <kv/client.h>
 #include <kv/counter.h>
 #include <kv/election.h>
+#include <kv/flags.h>
 #include <kv/hash.h>
 #include <kv/keys.h>
 #include <kv/lease.h>
