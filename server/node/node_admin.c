@@ -47,6 +47,9 @@ static void answer_status(struct kv_node *node, struct kv_op *op)
     result.snapshot_bytes = status.snapshot_bytes;
     result.snapshot_fetch_index = status.snapshot_fetch_index;
     result.snapshot_fetch_bytes = status.snapshot_fetch_bytes;
+    if (node->options.ops->clients) {
+        node->options.ops->clients(node->options.arg, &result);
+    }
     reply.result_case = KV__REPLY__RESULT_STATUS;
     reply.status = &result;
     reply.revision = status.revision;
