@@ -382,6 +382,7 @@ static int take_command(struct parser *parser)
     }
     args->n_arguments -= words;
     memmove(args->arguments, args->arguments + words, args->n_arguments * sizeof(char *));
+    args->arguments[args->n_arguments] = NULL;
     return KVCTL_OK;
 }
 

@@ -90,6 +90,7 @@ enum kvctl_option_id {
     KVCTL_PATTERN,
     KVCTL_LAST,
     KVCTL_TRY,
+    KVCTL_SHARED,
     KVCTL_OBSERVE,
     KVCTL_FOR,
     KVCTL_INTERVAL,
@@ -133,6 +134,7 @@ struct kvctl_command {
     bool writes;
     bool offline; /* needs no client, or opens one itself */
     bool session; /* needs a session in the cluster: it waits, or is many commands */
+    bool stays;   /* until it is told to end: through the loss of nodes, too */
     const char *summary;
     const char *details; /* may be "" */
     const char *example;
@@ -163,7 +165,7 @@ struct kvctl_args {
     enum kvctl_format format;
     const char *prefixes[KVCTL_PREFIXES_MAX]; /* each --prefix, in their order */
     size_t n_prefixes;
-    const char **arguments; /* owned array of borrowed strings */
+    const char **arguments; /* owned array of borrowed strings, NULL at the end */
     size_t n_arguments;
 };
 
@@ -340,6 +342,9 @@ int kvctl_run_help(struct kvctl *kvctl);
 int kvctl_run_version(struct kvctl *kvctl);
 int kvctl_run_txn(struct kvctl *kvctl);
 int kvctl_run_shell(struct kvctl *kvctl);
+int kvctl_run_watch(struct kvctl *kvctl);
+int kvctl_run_subscribe(struct kvctl *kvctl);
+int kvctl_run_top(struct kvctl *kvctl);
 
 int kvctl_fill_append(struct kvctl_call *call);
 int kvctl_fill_compact(struct kvctl_call *call);
@@ -379,6 +384,8 @@ extern const struct kvctl_group kvctl_zset_group;
 extern const struct kvctl_group kvctl_configuration_group;
 extern const struct kvctl_group kvctl_time_group;
 extern const struct kvctl_group kvctl_stream_group;
+extern const struct kvctl_group kvctl_lock_group;
+extern const struct kvctl_group kvctl_flag_group;
 extern const struct kvctl_group kvctl_cluster_group;
 
 /* Runs the command of the arguments, with the client that is open. */

@@ -175,6 +175,7 @@ const struct kvctl_option kvctl_options[] = {
     {KVCTL_PATTERN, "pattern", NULL, 0, KVCTL_STRING, "GLOB", "topics that match: * ? [a-z] \\"},
     {KVCTL_LAST, "last", NULL, 0, KVCTL_NUMBER, "N", "begin with the last so many that are kept"},
     {KVCTL_TRY, "try", NULL, 0, KVCTL_FLAG, NULL, "do not wait"},
+    {KVCTL_SHARED, "shared", NULL, 0, KVCTL_FLAG, NULL, "together with others that share"},
     {KVCTL_OBSERVE, "observe", NULL, 0, KVCTL_FLAG, NULL, "print each leader, now and from now on"},
     {KVCTL_FOR, "for", NULL, 0, KVCTL_STRING, "ID", "of whom, or for what, it is asked"},
     {KVCTL_INTERVAL, "interval", NULL, 0, KVCTL_DURATION, "TIME", "between two looks (default 1s)"},
@@ -471,6 +472,19 @@ static const struct kvctl_command cluster_commands[] = {
      .summary = "list the cluster's members",
      .example = "kvctl member list",
      .run = kvctl_run_member_list},
+    {.name = "top",
+     .arguments = "",
+     .min_arguments = 0,
+     .max_arguments = 0,
+     .options = B(KVCTL_COUNT) | B(KVCTL_INTERVAL),
+     .summary = "what the cluster does, as it happens",
+     .details =
+         "Nodes, leader, rates, latencies (the bounds of the classes that median and 99th "
+         "percentile are in) and the busiest\nprefixes, which are keys up to their first / : . "
+         "or |. On a terminal a screen that is drawn anew each --interval, until q or ctrl-C; "
+         "otherwise\nlines, or with --json one object a time. --count ends it after so many.",
+     .example = "kvctl top --interval 2s",
+     .run = kvctl_run_top},
     {.name = "snapshot take",
      .arguments = "",
      .min_arguments = 0,
@@ -540,6 +554,8 @@ const struct kvctl_group *const kvctl_groups[] = {
     &kvctl_configuration_group,
     &kvctl_time_group,
     &kvctl_stream_group,
+    &kvctl_lock_group,
+    &kvctl_flag_group,
     &kvctl_cluster_group,
 };
 const size_t kvctl_n_groups = sizeof kvctl_groups / sizeof kvctl_groups[0];
