@@ -118,7 +118,7 @@ static int come_in(struct kv_barrier *barrier, struct kv_error *ret_error)
         if (status == 0) {
             status = wait_for_change(barrier, revision, ret_error);
         } else if (status < 0 && kv_wait_is_passing(status)) {
-            status = kv_wait_check(&barrier->wait, ret_error);
+            status = kv_wait_again(&barrier->wait, barrier->entry.lease, ret_error);
         }
         if (status == 0 && kv_lease_state(barrier->entry.lease) == KV_LEASE_LOST) {
             return kv_error_set(ret_error, KV_NOT_FOUND, "its lease ended while it waited");
@@ -193,7 +193,7 @@ static int wait_for_all(struct kv_barrier *barrier, struct kv_error *ret_error)
             }
         }
         status = status == 0 ? wait_for_change(barrier, count.revision, ret_error)
-                             : kv_wait_check(&barrier->wait, ret_error);
+                             : kv_wait_again(&barrier->wait, barrier->entry.lease, ret_error);
         if (status < 0) {
             return status;
         }
@@ -341,7 +341,7 @@ int kv_barrier_leave(struct kv_barrier *barrier, struct kv_error *ret_error)
         if (status == 0) {
             status = wait_for_change(barrier, revision, ret_error);
         } else if (status < 0 && kv_wait_is_passing(status)) {
-            status = kv_wait_check(&barrier->wait, ret_error);
+            status = kv_wait_again(&barrier->wait, barrier->entry.lease, ret_error);
         }
     }
     kv_entry_close(&barrier->entry);

@@ -24,6 +24,8 @@ int kv_wait_check(const struct kv_wait *wait, struct kv_error *ret_error);
 unsigned kv_wait_slice_ms(const struct kv_wait *wait);
 /* Will it be otherwise if it is tried again? No leader, lost connections, a deadline. */
 bool kv_wait_is_passing(int status);
+/* Something that passes was in the way: waits a little, then as kv_wait_check. */
+int kv_wait_again(const struct kv_wait *wait, struct kv_lease *lease, struct kv_error *ret_error);
 /* Waits for a deletion or expiry (or with `all` any event) in the range behind the revision. 0: it
  * came, or the history is not kept so long: look again. With a lease: also 0 when it is lost. */
 struct kv_wait_for {

@@ -50,6 +50,12 @@ bool kv_wait_is_passing(int status)
     }
 }
 
+int kv_wait_again(const struct kv_wait *wait, struct kv_lease *lease, struct kv_error *ret_error)
+{
+    (void)kv_lease_wait(lease, kv_lease_state(lease), kv_wait_slice_ms(wait));
+    return kv_wait_check(wait, ret_error);
+}
+
 int kv_wait_event(struct kv_client *client,
                   const struct kv_wait *wait,
                   const struct kv_wait_for *what,

@@ -114,7 +114,8 @@ static int step(struct kv_client *client,
     int status = look(client, lock, &outlook, ret_error);
 
     if (status < 0) {
-        return kv_wait_is_passing(status) ? kv_wait_check(wait, ret_error) : status;
+        return kv_wait_is_passing(status) ? kv_wait_again(wait, lock->entry.lease, ret_error)
+                                          : status;
     }
     state = kv_lease_state(lock->entry.lease);
     if (!outlook.listed || state == KV_LEASE_LOST) {
@@ -130,8 +131,7 @@ static int step(struct kv_client *client,
         return 1;
     }
     /* Our turn, by a lease that may be over. */
-    (void)kv_lease_wait(lock->entry.lease, state, kv_wait_slice_ms(wait));
-    return kv_wait_check(wait, ret_error);
+    return kv_wait_again(wait, lock->entry.lease, ret_error);
 }
 
 /* ---------------------------------------------------------------- acquire and release */

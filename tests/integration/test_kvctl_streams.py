@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from kvcluster import HOST, KVCTL, PATIENCE_S, Cluster, wait_until
+from kvcluster import HOST, KVCTL, PATIENCE_S, ROOT, Cluster, wait_until
 from kvctl_process import Staying, run
 from kvd_process import Kvd
 
@@ -21,6 +21,23 @@ def endpoints(tmp_path_factory):
         endpoints = f"{HOST}:{server.client_port}"
         run(endpoints, "-t", "60s", "put", "first", "x")
         yield endpoints
+
+
+BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page, said", [("streams.md", "put config/theme=dark"), ("coordination.md", "one at a time")])
+def test_guide_as_it_stands(tmp_path, page, said):
+    blocks = [block for _, block in BLOCK.findall((ROOT / "docs" / "guide" / page).read_text())]
+    assert len(blocks) >= 4
+    with Kvd(tmp_path) as server:
+        environment = {**os.environ, "KVCTL_ENDPOINTS": f"{HOST}:{server.client_port}",
+                       "PATH": f"{os.path.dirname(KVCTL)}:{os.environ['PATH']}"}
+        run(environment["KVCTL_ENDPOINTS"], "-t", "60s", "put", "first", "x")
+        result = subprocess.run(["bash", "-c", "set -ex\n" + "\n".join(blocks)], env=environment, capture_output=True,
+                                text=True, timeout=2 * PATIENCE_S)
+    assert result.returncode == 0, result.stderr
+    assert said in result.stdout
 
 
 def revision_of(endpoints):
