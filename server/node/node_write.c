@@ -394,8 +394,9 @@ static void apply_command(struct kv_node *node,
             proposal->slots[i] = NULL;
         }
     }
-    kv_watch_note(node, revision);
+    /* What is due ends with the entry, and is told, too. */
     kv_machine_end(node->machine);
+    kv_watch_note(node, revision);
     kv_node_clock_applied(node);
 }
 
