@@ -178,13 +178,15 @@ static void show_node(struct screen *screen, const struct kvctl_top_node *node)
     }
     line(screen,
          false,
-         "%-22.22s %4" PRIu64 " %-10.10s %-10.10s %10" PRIu64 " %6" PRIu64 " %9s %9s %9s",
+         "%-22.22s %4" PRIu64 " %-10.10s %-10.10s %10" PRIu64 " %6" PRIu64 " %8" PRIu64
+         " %9s %9s %9s",
          node->address,
          info->node_id,
          info->role,
          info->state,
          info->applied_index,
          info->connections,
+         info->watches + info->subscriptions,
          rate_text(node->requests_per_s, numbers[0]),
          latency_text(node->latency.median_us, node->latency.count, numbers[1]),
          latency_text(node->latency.p99_us, node->latency.count, numbers[2]));
@@ -224,13 +226,14 @@ void kvctl_top_show_screen(FILE *out,
     line(&screen, false, "%s", "");
     line(&screen,
          true,
-         "%-22s %4s %-10s %-10s %10s %6s %9s %9s %9s",
+         "%-22s %4s %-10s %-10s %10s %6s %8s %9s %9s %9s",
          "node",
          "id",
          "role",
          "state",
          "applied",
          "conns",
+         "watchers",
          "req/s",
          "median",
          "p99");
@@ -260,13 +263,14 @@ void kvctl_top_show_lines(FILE *out,
         }
         fprintf(out,
                 "%s: node %" PRIu64 ", %s, %s, applied %" PRIu64 ", %" PRIu64
-                " connections, %s requests/s, median %s, p99 %s\n",
+                " connections, %" PRIu64 " watchers, %s requests/s, median %s, p99 %s\n",
                 node->address,
                 node->info.node_id,
                 node->info.role,
                 node->info.state,
                 node->info.applied_index,
                 node->info.connections,
+                node->info.watches + node->info.subscriptions,
                 rate_text(node->requests_per_s, numbers[0]),
                 latency_text(node->latency.median_us, node->latency.count, numbers[1]),
                 latency_text(node->latency.p99_us, node->latency.count, numbers[2]));
@@ -297,6 +301,7 @@ static void show_node_json(FILE *out, const struct kvctl_top_node *node)
     fprintf(out,
             ",\"node_id\":%" PRIu64 ",\"role\":\"%s\",\"state\":\"%s\",\"leader_id\":%" PRIu64
             ",\"applied_index\":%" PRIu64 ",\"revision\":%" PRId64 ",\"connections\":%" PRIu64
+            ",\"watches\":%" PRIu64 ",\"subscriptions\":%" PRIu64 ",\"behind\":%" PRIu64
             ",\"requests\":%" PRIu64,
             info->node_id,
             info->role,
@@ -305,6 +310,9 @@ static void show_node_json(FILE *out, const struct kvctl_top_node *node)
             info->applied_index,
             info->revision,
             info->connections,
+            info->watches,
+            info->subscriptions,
+            info->watches_behind,
             info->requests);
     if (node->requests_per_s >= 0) {
         fprintf(out, ",\"requests_per_s\":%.1f", node->requests_per_s);

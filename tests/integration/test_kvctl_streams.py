@@ -191,6 +191,8 @@ def test_top_lines(endpoints, tmp_path):
         wait_until(busy, "a prefix is busy")
         node = json.loads(top.lines()[-1])["nodes"][0]
         assert node["role"] == "leader" and node["requests"] > number / 2 and node["connections"] >= 1
+        # Its own, which counts the prefixes.
+        assert node["watches"] == 1 and node["subscriptions"] == 0
         assert top.end() == 130
     text = run(endpoints, "top", "--count", "2", "--interval", "10ms")
     assert len(re.findall(r"^[\d.:]+: node 1, leader, serving", text, re.MULTILINE)) == 2
