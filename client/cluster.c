@@ -158,9 +158,18 @@ int kv_status(struct kv_client *client,
         .history_bytes = reply->status->history_bytes,
         .sessions = reply->status->sessions,
         .session_bytes = reply->status->session_bytes,
+        .watches = result->watches,
+        .subscriptions = result->topic_subscriptions,
+        .watches_behind = result->watches_behind,
+        .requests = result->requests,
         .machine_version = result->machine_version,
         .memory = reply,
     };
+    if (result->n_latency_counts == result->n_latency_bounds_us + 1) {
+        ret_info->n_latencies = result->n_latency_bounds_us;
+        ret_info->latency_bounds_us = result->latency_bounds_us;
+        ret_info->latency_counts = result->latency_counts;
+    }
     return 0;
 }
 

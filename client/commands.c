@@ -164,8 +164,11 @@ int kv_put(struct kv_client *client,
         result.revision = reply->revision;
         result.version = reply->put->version;
         result.had_previous = reply->put->previous != NULL;
-        take_pair(reply, reply->put->previous, &result.previous);
-        reply = NULL;
+        result.previous.revision = reply->revision;
+        if (result.had_previous) {
+            take_pair(reply, reply->put->previous, &result.previous);
+            reply = NULL;
+        }
     } else if (status == 0) {
         status = kv_missing_result(ret_error);
     }

@@ -229,6 +229,11 @@ static void on_changed(void *arg)
     ((struct app *)arg)->publish_due = true;
 }
 
+static void on_status(void *arg, Kv__StatusResult *status)
+{
+    kv_server_fill_status(((struct app *)arg)->server, status);
+}
+
 static bool get_http_status(void *arg, bool scrape, struct kv_node_status *ret_status)
 {
     struct app *app = arg;
@@ -252,6 +257,7 @@ static const struct kv_node_ops node_ops = {
     .fatal = on_fatal,
     .stopped = on_stopped,
     .changed = on_changed,
+    .clients = on_status,
 };
 
 /* ---------------------------------------------------------------- the loop */

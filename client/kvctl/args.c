@@ -1,13 +1,17 @@
 /* The command line: options and commands by the tables of table.c, help made from them. */
 #include "client/kvctl/kvctl.h"
 
+#include "common/limits.h"
+
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define GLOBAL_OPTIONS                                                                 \
     (KVCTL_BIT(KVCTL_ENDPOINTS) | KVCTL_BIT(KVCTL_OUTPUT) | KVCTL_BIT(KVCTL_TIMEOUT) | \
-     KVCTL_BIT(KVCTL_SERIALIZABLE) | KVCTL_BIT(KVCTL_HELP))
+     KVCTL_BIT(KVCTL_SERIALIZABLE) | KVCTL_BIT(KVCTL_HELP) | KVCTL_BIT(KVCTL_LINES))
+/* Ten years: no sum of such times overflows; the server's own bounds are narrower. */
+#define DURATION_MAX_MS (3650LL * 86400000)
 enum { NAME_BYTES_MAX = 64, DISTANCE_MAX = 3 };
 
 /* ---------------------------------------------------------------- nearest name */
@@ -115,7 +119,7 @@ bool kvctl_parse_duration_ms(const char *text, int64_t *ret_ms)
     static const struct {
         const char *unit;
         int64_t ms;
-    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}};
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
     size_t digits = strspn(text, "0123456789");
     char number[16];
 
@@ -126,7 +130,7 @@ bool kvctl_parse_duration_ms(const char *text, int64_t *ret_ms)
     number[digits] = '\0';
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         if (strcmp(text + digits, units[i].unit) == 0 &&
-            kvctl_parse_number(number, 1, INT32_MAX, ret_ms)) {
+            kvctl_parse_number(number, 1, DURATION_MAX_MS / units[i].ms, ret_ms)) {
             *ret_ms *= units[i].ms;
             return true;
         }
@@ -248,7 +252,8 @@ static int take_value(struct parser *parser, const struct kvctl_option *option, 
         valid = kvctl_parse_number(value, INT64_MIN, INT64_MAX, &number);
         break;
     case KVCTL_DURATION:
-        valid = kvctl_parse_duration_ms(value, &number) && number <= 600000;
+        valid = kvctl_parse_duration_ms(value, &number) &&
+                (option->id != KVCTL_TIMEOUT || number <= KV_DEADLINE_MAX_MS);
         break;
     case KVCTL_FORMAT:
         valid = false;
@@ -304,6 +309,9 @@ static int take_option(struct parser *parser, const char *text)
         }
     }
     parser->args.set[option->id] = true;
+    if (option->id == KVCTL_LINES) {
+        parser->args.format = KVCTL_JSON;
+    }
     if (option->type == KVCTL_FLAG) {
         return value ? wrong(parser, "an option without value has one:", text, NULL) : KVCTL_OK;
     }
@@ -476,7 +484,7 @@ static void print_option(FILE *file, const struct kvctl_option *option)
     fprintf(file, "  %-32s %s\n", name, option->help);
 }
 
-static void print_options(FILE *file, uint64_t which)
+static void print_options(FILE *file, kvctl_bits which)
 {
     for (size_t i = 0; i < kvctl_n_options; i++) {
         if (which & KVCTL_BIT(kvctl_options[i].id)) {

@@ -29,6 +29,7 @@ static void fill_add(struct kvctl_call *call, int64_t delta)
     command->min = bound(call, KVCTL_MIN);
     command->max = bound(call, KVCTL_MAX);
     command->initial = call->args->numbers[KVCTL_INITIAL];
+    command->ttl_ms = (uint64_t)call->args->numbers[KVCTL_TTL];
 }
 
 static int fill_incr(struct kvctl_call *call)
@@ -168,14 +169,16 @@ static int print_limit(struct kvctl_call *call, const Kv__Reply *reply)
 
 /* ---------------------------------------------------------------- the table */
 
-#define BOUNDS_HELP "Beyond --min or --max, or 64 bits: an error, nothing is changed."
+#define BOUNDS_HELP                                                                                \
+    "Beyond --min or --max, or 64 bits: an error, nothing is changed. --ttl counts only when the " \
+    "counter\nis made now."
 
 static const struct kvctl_command counter_commands[] = {
     {.name = "incr",
      .arguments = "KEY",
      .min_arguments = 1,
      .max_arguments = 1,
-     .options = B(KVCTL_MIN) | B(KVCTL_MAX) | B(KVCTL_INITIAL),
+     .options = B(KVCTL_MIN) | B(KVCTL_MAX) | B(KVCTL_INITIAL) | B(KVCTL_TTL),
      .writes = true,
      .summary = "add 1 to a counter, print it",
      .details = BOUNDS_HELP,
@@ -186,7 +189,7 @@ static const struct kvctl_command counter_commands[] = {
      .arguments = "KEY",
      .min_arguments = 1,
      .max_arguments = 1,
-     .options = B(KVCTL_MIN) | B(KVCTL_MAX) | B(KVCTL_INITIAL),
+     .options = B(KVCTL_MIN) | B(KVCTL_MAX) | B(KVCTL_INITIAL) | B(KVCTL_TTL),
      .writes = true,
      .summary = "take 1 off a counter, print it",
      .details = BOUNDS_HELP,
@@ -197,7 +200,7 @@ static const struct kvctl_command counter_commands[] = {
      .arguments = "KEY N",
      .min_arguments = 2,
      .max_arguments = 2,
-     .options = B(KVCTL_MIN) | B(KVCTL_MAX) | B(KVCTL_INITIAL),
+     .options = B(KVCTL_MIN) | B(KVCTL_MAX) | B(KVCTL_INITIAL) | B(KVCTL_TTL),
      .writes = true,
      .summary = "add N to a counter, print it",
      .details = BOUNDS_HELP,
@@ -208,7 +211,7 @@ static const struct kvctl_command counter_commands[] = {
      .arguments = "KEY N",
      .min_arguments = 2,
      .max_arguments = 2,
-     .options = B(KVCTL_MIN) | B(KVCTL_MAX) | B(KVCTL_INITIAL),
+     .options = B(KVCTL_MIN) | B(KVCTL_MAX) | B(KVCTL_INITIAL) | B(KVCTL_TTL),
      .writes = true,
      .summary = "take N off a counter, print it",
      .details = BOUNDS_HELP,

@@ -23,6 +23,7 @@ static int fill_hset(struct kvctl_call *call)
 
         kv__hash_field__init(field);
         field->name = kvctl_word(call, 1 + 2 * i);
+        field->ttl_ms = (uint64_t)call->args->numbers[KVCTL_TTL];
         code = kvctl_value(call, 2 + 2 * i, &field->value);
         command->fields[i] = field;
     }
@@ -72,33 +73,42 @@ static int print_hget(struct kvctl_call *call, const Kv__Reply *reply)
     return KVCTL_OK;
 }
 
+struct shown_field {
+    struct kv_bytes name;
+    struct kv_bytes value;
+    bool present;
+    uint64_t ttl_ms; /* 0: it does not end by itself */
+};
+
 /* One field of several: name, tab, value; only the value with --output value. */
-static void
-show_field(struct kvctl_call *call, struct kv_bytes name, struct kv_bytes value, bool present)
+static void show_field(struct kvctl_call *call, const struct shown_field *field)
 {
     FILE *out = call->kvctl->out;
 
     switch (call->args->format) {
     case KVCTL_JSON:
         fputc('{', out);
-        kvctl_print_json_bytes(out, "name", name);
+        kvctl_print_json_bytes(out, "name", field->name);
         fputc(',', out);
-        if (present) {
-            kvctl_print_json_bytes(out, "value", value);
+        if (field->present) {
+            kvctl_print_json_bytes(out, "value", field->value);
         } else {
             fputs("\"value\":null", out);
+        }
+        if (field->ttl_ms > 0) {
+            fprintf(out, ",\"ttl_ms\":%" PRIu64, field->ttl_ms);
         }
         fputc('}', out);
         return;
     case KVCTL_TEXT:
-        kvctl_print_escaped(out, name);
+        kvctl_print_escaped(out, field->name);
         fputc('\t', out);
         break;
     case KVCTL_VALUE:
         break;
     }
-    if (present) {
-        kvctl_show_bytes(call, "value", value);
+    if (field->present) {
+        kvctl_show_bytes(call, "value", field->value);
         fputc('\n', out);
     } else if (call->args->format == KVCTL_TEXT) {
         fputs("(nil)\n", out);
@@ -121,9 +131,11 @@ static int print_hmget(struct kvctl_call *call, const Kv__Reply *reply)
 
         fputs(json && i ? "," : "", call->kvctl->out);
         show_field(call,
-                   kv_bytes_of(name.data, name.len),
-                   kv_bytes_of(result->values[i].data, result->values[i].len),
-                   result->present[i]);
+                   &(struct shown_field){
+                       .name = kv_bytes_of(name.data, name.len),
+                       .value = kv_bytes_of(result->values[i].data, result->values[i].len),
+                       .present = result->present[i],
+                   });
     }
     if (json) {
         fputc(']', call->kvctl->out);
@@ -162,9 +174,12 @@ static int print_fields(struct kvctl_call *call, const Kv__Reply *reply)
 
         fputs(json && i ? "," : "", call->kvctl->out);
         show_field(call,
-                   kv_bytes_of(field->name.data, field->name.len),
-                   kv_bytes_of(field->value.data, field->value.len),
-                   true);
+                   &(struct shown_field){
+                       .name = kv_bytes_of(field->name.data, field->name.len),
+                       .value = kv_bytes_of(field->value.data, field->value.len),
+                       .present = true,
+                       .ttl_ms = field->ttl_ms,
+                   });
     }
     fputs(json ? "]" : "", call->kvctl->out);
     if (result->more) {
@@ -220,11 +235,12 @@ static const struct kvctl_command hash_commands[] = {
      .arguments = "KEY FIELD VALUE [FIELD VALUE]...",
      .min_arguments = 3,
      .max_arguments = -1,
-     .options = B(KVCTL_NX),
+     .options = B(KVCTL_NX) | B(KVCTL_TTL),
      .writes = true,
      .summary = "set fields of a hash",
      .details = "Prints how many are new. With --nx only if none of them is there (else exit code "
-                "2).\nVALUE is the text itself, - for standard input, @FILE for a file's content, "
+                "2).\nWith --ttl these fields end by themselves, without it they do not.\nVALUE is "
+                "the text itself, - for standard input, @FILE for a file's content, "
                 "@@TEXT for @TEXT.",
      .example = "kvctl hset user:42 name Ada city Paris",
      .fill = fill_hset,

@@ -81,6 +81,22 @@ static void set_condition(const struct kvctl_args *args, enum kvctl_option_id id
     }
 }
 
+/* False: more than one is given. */
+static bool set_expiry(const struct kvctl_args *args, Kv__Put *put)
+{
+    if (args->set[KVCTL_TTL]) {
+        put->expiry_case = KV__PUT__EXPIRY_TTL_MS;
+        put->ttl_ms = (uint64_t)args->numbers[KVCTL_TTL];
+    } else if (args->set[KVCTL_LEASE]) {
+        put->expiry_case = KV__PUT__EXPIRY_LEASE_ID;
+        put->lease_id = args->numbers[KVCTL_LEASE];
+    } else if (args->set[KVCTL_KEEP]) {
+        put->expiry_case = KV__PUT__EXPIRY_KEEP;
+        put->keep = true;
+    }
+    return args->set[KVCTL_TTL] + args->set[KVCTL_LEASE] + args->set[KVCTL_KEEP] <= 1;
+}
+
 int kvctl_fill_put(struct kvctl_call *call)
 {
     static const enum kvctl_option_id conditions[] = {
@@ -96,6 +112,9 @@ int kvctl_fill_put(struct kvctl_call *call)
                 call->kvctl, "put takes one of --if-absent, --if-present, --if-rev and --if-value");
         }
         set_condition(call->args, conditions[i], put);
+    }
+    if (!set_expiry(call->args, put)) {
+        return kvctl_usage(call->kvctl, "put takes one of --ttl, --lease and --keep");
     }
     put->return_previous = call->args->set[KVCTL_PREV];
     put->key = kvctl_word(call, 0);

@@ -5,13 +5,15 @@ _kvctl() {
 
     case $prev in
     --output | -o) mapfile -t COMPREPLY < <(compgen -W "text json value" -- "$cur"); return ;;
+    --kinds) mapfile -t COMPREPLY < <(compgen -W "put delete expire" -- "$cur"); return ;;
     --aggregate) mapfile -t COMPREPLY < <(compgen -W "sum min max" -- "$cur"); return ;;
     --format) mapfile -t COMPREPLY < <(compgen -W "yaml json" -- "$cur"); return ;;
     --on-change) mapfile -t COMPREPLY < <(compgen -W "restart signal:HUP none" -- "$cur"); return ;;
     --cache) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     --exec | --check) mapfile -t COMPREPLY < <(compgen -c -- "$cur"); return ;;
     --debounce | --grace | --endpoints | -e | --timeout | -t | --if-rev | --if-value | --at | --prefix | --from | --to | --limit | --min | --max | \
-        --initial | --cursor | --offset | --weights | --rate | --burst | --permits | --from-rev | --to-rev) return ;;
+        --initial | --cursor | --offset | --weights | --rate | --burst | --permits | --from-rev | --to-rev | --ttl | --lease | --id | --count | \
+        --pattern | --last | --for | --interval) return ;;
     esac
     # "  name [subcommand]   what it does"
     commands=$("$kvctl" help 2>/dev/null | sed -n 's/^  \([a-z]\w*\( [a-z]\w*\)\?\)  .*/\1/p')

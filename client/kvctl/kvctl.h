@@ -78,17 +78,35 @@ enum kvctl_option_id {
     KVCTL_CACHE,
     KVCTL_GRACE,
     KVCTL_RESTART_ON_EXIT,
+    /* time, streams, coordination */
+    KVCTL_TTL,
+    KVCTL_LEASE,
+    KVCTL_KEEP,
+    KVCTL_ID,
+    KVCTL_IS_PREFIX,
+    KVCTL_KINDS,
+    KVCTL_LINES,
+    KVCTL_COUNT,
+    KVCTL_PATTERN,
+    KVCTL_LAST,
+    KVCTL_TRY,
+    KVCTL_SHARED,
+    KVCTL_OBSERVE,
+    KVCTL_FOR,
+    KVCTL_INTERVAL,
     KVCTL_N_OPTIONS,
 };
-_Static_assert(KVCTL_N_OPTIONS <= 64, "each has its bit");
-#define KVCTL_BIT(id) (1ULL << (id))
+/* A set of options. */
+__extension__ typedef unsigned __int128 kvctl_bits;
+#define KVCTL_BIT(id) ((kvctl_bits)1 << (id))
+_Static_assert(KVCTL_N_OPTIONS <= 128, "an option has a bit of kvctl_bits");
 
 enum kvctl_option_type {
     KVCTL_FLAG,
     KVCTL_STRING,
     KVCTL_NUMBER,   /* 0..2^63-1 */
     KVCTL_INTEGER,  /* -2^63..2^63-1 */
-    KVCTL_DURATION, /* 500ms 5s 2m; kept in ms */
+    KVCTL_DURATION, /* 500ms 5s 2m 1h 7d; kept in ms */
     KVCTL_FORMAT,   /* text json value */
 };
 
@@ -111,11 +129,12 @@ struct kvctl_command {
     const char *name;      /* "put", "config list" */
     const char *arguments; /* for help */
     int min_arguments;
-    int max_arguments; /* -1: any number */
-    uint64_t options;  /* KVCTL_BIT of those beyond the global ones */
+    int max_arguments;  /* -1: any number */
+    kvctl_bits options; /* KVCTL_BIT of those beyond the global ones */
     bool writes;
     bool offline; /* needs no client, or opens one itself */
     bool session; /* needs a session in the cluster: it waits, is many commands, or a large one */
+    bool stays;   /* until it is told to end: through the loss of nodes, too */
     const char *summary;
     const char *details; /* may be "" */
     const char *example;
@@ -146,7 +165,7 @@ struct kvctl_args {
     enum kvctl_format format;
     const char *prefixes[KVCTL_PREFIXES_MAX]; /* each --prefix, in their order */
     size_t n_prefixes;
-    const char **arguments; /* owned array of borrowed strings */
+    const char **arguments; /* owned array of borrowed strings, NULL at the end */
     size_t n_arguments;
 };
 
@@ -181,6 +200,7 @@ int kvctl_args_parse(int argc,
 void kvctl_args_free(struct kvctl_args *args);
 /* A whole decimal number within bounds. */
 bool kvctl_parse_number(const char *text, int64_t min, int64_t max, int64_t *ret_number);
+/* 500ms 5s 2m 1h 7d; above zero, at most ten years. */
 bool kvctl_parse_duration_ms(const char *text, int64_t *ret_ms);
 /* A score: a decimal number, inf, +inf or -inf. Not NaN, nothing behind it. */
 bool kvctl_parse_score(const char *text, double *ret_score);
@@ -322,6 +342,9 @@ int kvctl_run_help(struct kvctl *kvctl);
 int kvctl_run_version(struct kvctl *kvctl);
 int kvctl_run_txn(struct kvctl *kvctl);
 int kvctl_run_shell(struct kvctl *kvctl);
+int kvctl_run_watch(struct kvctl *kvctl);
+int kvctl_run_subscribe(struct kvctl *kvctl);
+int kvctl_run_top(struct kvctl *kvctl);
 
 int kvctl_fill_append(struct kvctl_call *call);
 int kvctl_fill_compact(struct kvctl_call *call);
@@ -359,6 +382,10 @@ extern const struct kvctl_group kvctl_list_group;
 extern const struct kvctl_group kvctl_set_group;
 extern const struct kvctl_group kvctl_zset_group;
 extern const struct kvctl_group kvctl_configuration_group;
+extern const struct kvctl_group kvctl_time_group;
+extern const struct kvctl_group kvctl_stream_group;
+extern const struct kvctl_group kvctl_lock_group;
+extern const struct kvctl_group kvctl_flag_group;
 extern const struct kvctl_group kvctl_cluster_group;
 
 /* Runs the command of the arguments, with the client that is open. */

@@ -84,7 +84,7 @@ int kvctl_open(struct kvctl *kvctl, const char *endpoints, struct kv_client **re
         .endpoints = endpoints,
         .name = "kvctl",
         .stay = true,
-        .impatient = true,
+        .impatient = !kvctl->args.command->stays,
         /* One command does not pay for a session. */
         .no_session = !kvctl->args.command->session,
     };

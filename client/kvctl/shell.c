@@ -19,7 +19,7 @@ static int64_t now_us(void)
 /* What a line's command inherits from the shell's own options. */
 static void inherit(const struct kvctl_args *from, struct kvctl_args *args)
 {
-    if (!args->set[KVCTL_OUTPUT]) {
+    if (!args->set[KVCTL_OUTPUT] && !args->set[KVCTL_LINES]) {
         args->format = from->format;
     }
     if (!args->set[KVCTL_TIMEOUT]) {

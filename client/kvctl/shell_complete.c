@@ -110,7 +110,7 @@ static void add_options(struct kvctl_completion *completion,
 
         if ((command->options & KVCTL_BIT(option->id)) || option->id == KVCTL_OUTPUT ||
             option->id == KVCTL_TIMEOUT || option->id == KVCTL_SERIALIZABLE ||
-            option->id == KVCTL_HELP) {
+            option->id == KVCTL_HELP || option->id == KVCTL_LINES) {
             snprintf(name, sizeof name, "--%s", option->name);
             add(completion, prefix, name);
         }

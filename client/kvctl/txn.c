@@ -58,7 +58,7 @@ add_operation(struct kvctl_txn_reader *reader, struct kvctl_txn *txn, unsigned b
 static bool has_global_option(const struct kvctl_args *args)
 {
     return args->set[KVCTL_ENDPOINTS] || args->set[KVCTL_OUTPUT] || args->set[KVCTL_TIMEOUT] ||
-           args->set[KVCTL_SERIALIZABLE] || args->set[KVCTL_HELP];
+           args->set[KVCTL_SERIALIZABLE] || args->set[KVCTL_HELP] || args->set[KVCTL_LINES];
 }
 
 /* A command of kvctl; words[-1] is free for the program's name. */

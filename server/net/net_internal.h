@@ -192,6 +192,9 @@ struct kv_server {
     _Atomic uint64_t connections;
     atomic_bool room_made;         /* a connection that is awaited has room; told with the wake */
     _Atomic uint64_t answer_bytes; /* packed, and not yet with their connections */
+    /* What the newest status told, on the core. */
+    uint64_t latency_counts[KV_STATS_BUCKETS + 1];
+    uint64_t latency_bounds_us[KV_STATS_BUCKETS];
 };
 
 /* --- conn.c, on the thread --- */

@@ -407,3 +407,40 @@ void kv_server_stats(const struct kv_server *server, struct kv_stats_total *ret_
     }
     ret_stats->answer_bytes = atomic_load_explicit(&server->answer_bytes, memory_order_relaxed);
 }
+
+/* Their time is that of what they wait for. */
+static bool is_waiting_command(unsigned command)
+{
+    return command == KV__REQUEST__COMMAND_LIST_POP || command == KV__REQUEST__COMMAND_LIST_MOVE ||
+           command == KV__REQUEST__COMMAND_WATCH || command == KV__REQUEST__COMMAND_SUBSCRIBE;
+}
+
+void kv_server_fill_status(struct kv_server *server, Kv__StatusResult *status)
+{
+    struct kv_stats_total stats;
+    uint64_t *counts = server->latency_counts;
+
+    kv_server_stats(server, &stats);
+    memset(counts, 0, sizeof server->latency_counts);
+    for (unsigned i = 0; i < KV_STATS_COMMANDS; i++) {
+        const struct kv_stats_command_total *command = &stats.commands[i];
+        uint64_t in_classes = 0;
+
+        for (unsigned k = 0; k < KV_STATS_BUCKETS && !is_waiting_command(i); k++) {
+            counts[k] += command->buckets[k];
+            in_classes += command->buckets[k];
+        }
+        if (!is_waiting_command(i) && command->count > in_classes) {
+            counts[KV_STATS_BUCKETS] += command->count - in_classes;
+        }
+    }
+    for (unsigned k = 0; k < KV_STATS_BUCKETS; k++) {
+        server->latency_bounds_us[k] = kv_stats_bounds_ns[k] / 1000;
+    }
+    status->connections = stats.connections;
+    status->requests = stats.requests;
+    status->n_latency_counts = KV_STATS_BUCKETS + 1;
+    status->latency_counts = counts;
+    status->n_latency_bounds_us = KV_STATS_BUCKETS;
+    status->latency_bounds_us = server->latency_bounds_us;
+}

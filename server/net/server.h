@@ -60,5 +60,7 @@ void kv_server_publish(struct kv_server *server, const struct kv_node_status *st
 
 /* Any thread. */
 void kv_server_stats(const struct kv_server *server, struct kv_stats_total *ret_stats);
+/* The part of a status that is about clients; the arrays are the server's, until the next call. */
+void kv_server_fill_status(struct kv_server *server, Kv__StatusResult *status);
 
 #endif

@@ -64,6 +64,9 @@ struct kv_node_ops {
     void (*stopped)(void *arg);
     /* Leader, role or serving state changed: for hellos, metrics, goodbyes. */
     void (*changed)(void *arg);
+    /* Fills what a status tells of clients and their requests; its arrays are borrowed until the
+     * answer has left. NULL: nothing is told. */
+    void (*clients)(void *arg, Kv__StatusResult *status);
 };
 
 struct kv_node_member {

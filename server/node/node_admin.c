@@ -37,6 +37,8 @@ static void answer_status(struct kv_node *node, struct kv_op *op)
     result.topic_messages = status.topic_messages;
     result.topic_bytes = status.topic_bytes;
     result.topic_subscriptions = status.topic_subscriptions;
+    result.watches = status.watches;
+    result.watches_behind = status.subscriptions_behind;
     result.data_limit_bytes = status.settings.data_bytes;
     result.used_bytes = status.used_bytes;
     result.cluster_time_ms = status.cluster_time_ms;
@@ -47,6 +49,9 @@ static void answer_status(struct kv_node *node, struct kv_op *op)
     result.snapshot_bytes = status.snapshot_bytes;
     result.snapshot_fetch_index = status.snapshot_fetch_index;
     result.snapshot_fetch_bytes = status.snapshot_fetch_bytes;
+    if (node->options.ops->clients) {
+        node->options.ops->clients(node->options.arg, &result);
+    }
     reply.result_case = KV__REPLY__RESULT_STATUS;
     reply.status = &result;
     reply.revision = status.revision;

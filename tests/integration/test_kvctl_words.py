@@ -46,8 +46,42 @@ MEMBERS = kv.ZSetMembersResult(members=[kv.ZSetMember(member=b"p", score=0.1),
 STORED = kv.ElementsResult(stored=3)
 ZSTORED = kv.ZSetMembersResult(stored=3)
 
+LEASE = kv.LeaseResult(lease_id=7, ttl_ms=30000)
+RENEWED = kv.LeaseKeepAliveResult(leases=[LEASE, kv.LeaseResult(lease_id=9)])
+LEASE_INFO = kv.LeaseInfoResult(lease_id=7, ttl_ms=30000, remaining_ms=1234, keys=[b"a", b"b\n"], key_count=2)
+LEASES = kv.LeaseListResult(lease_ids=[3, 7])
+TOPICS = kv.TopicListResult(topics=[kv.TopicInfo(topic=b"chat", messages=2, bytes=9, subscribers=1, newest_revision=5)])
+
 # Words, the request that they are, the reply, what is printed, exit code.
 CASES = [
+    ("put k v --ttl 2h", 'put { key: "k" value: "v" ttl_ms: 7200000 }', reply(put=kv.PutResult(version=1)),
+     "OK, revision 7\n", 0),
+    ("put k v --lease 7", 'put { key: "k" value: "v" lease_id: 7 }', reply(put=kv.PutResult(version=1)), "OK, revision 7\n", 0),
+    ("put k v --keep", 'put { key: "k" value: "v" keep: true }', reply(put=kv.PutResult(version=1)), "OK, revision 7\n", 0),
+    ("hset k a 1 --ttl 500ms", 'hash_set { key: "k" fields { name: "a" value: "1" ttl_ms: 500 } }', reply(hash_set=COUNT),
+     "3\n", 0),
+    ("incr k --ttl 1d", 'counter_add { key: "k" delta: 1 ttl_ms: 86400000 }', reply(counter_add=NUMBER), "-4\n", 0),
+    ("expire k 5s", 'expire { key: "k" ttl_ms: 5000 }', reply(expire=DONE), "OK\n", 0),
+    ("expire k --lease 7", 'expire { key: "k" lease_id: 7 }', reply(expire=DONE), "OK\n", 0),
+    ("persist k", 'persist { key: "k" }', reply(persist=DONE), "OK\n", 0),
+    ("ttl k", 'ttl { key: "k" }', reply(ttl=kv.TtlResult(remaining_ms=4120)), "4120ms\n", 0),
+    ("ttl k", 'ttl { key: "k" }', reply(ttl=kv.TtlResult(remaining_ms=120000, lease_id=7)), "2m, lease 7\n", 0),
+    ("ttl k", 'ttl { key: "k" }', reply(ttl=kv.TtlResult(remaining_ms=-1)), "(none)\n", 0),
+    ("-o value ttl k", 'ttl { key: "k" }', reply(ttl=kv.TtlResult(remaining_ms=5000)), "5000\n", 0),
+    ("lease grant 30s", 'lease_grant { ttl_ms: 30000 }', reply(lease_grant=LEASE), "7\n", 0),
+    ("lease grant 30s --id 7", 'lease_grant { lease_id: 7 ttl_ms: 30000 }', reply(lease_grant=LEASE), "7\n", 0),
+    ("lease grant 30s --json", 'lease_grant { ttl_ms: 30000 }', reply(lease_grant=LEASE),
+     '{"lease_id":7,"ttl_ms":30000}\n', 0),
+    ("lease revoke 7", 'lease_revoke { lease_id: 7 }', reply(lease_revoke=COUNT), "3\n", 0),
+    ("lease keepalive 7 9", 'lease_keep_alive { lease_ids: 7 lease_ids: 9 }', reply(lease_keep_alive=RENEWED),
+     "7\t30s\n9\t(ended)\n", 2),
+    ("lease info 7", 'lease_info { lease_id: 7 with_keys: true }', reply(lease_info=LEASE_INFO),
+     "lease 7, ttl 30s, remaining 1234ms, 2 keys\na\nb\\n\n", 0),
+    ("lease list 2 --limit 2", 'lease_list { after_id: 2 limit: 2 }', reply(lease_list=LEASES), "3\n7\n", 0),
+    ("publish t hello", 'publish { topic: "t" payload: "hello" }', reply(publish=kv.PublishResult(revision=7)),
+     "OK, revision 7\n", 0),
+    ("topics c", 'topic_list { prefix: "c" }', reply(topic_list=TOPICS),
+     "chat\t2 messages, 9 bytes, 1 subscribers here, newest at revision 5\n", 0),
     ("incr k", 'counter_add { key: "k" delta: 1 }', reply(counter_add=NUMBER), "-4\n", 0),
     ("decr k --min 0 --max -1 --initial 5", 'counter_add { key: "k" delta: -1 min { } max { value: -1 } initial: 5 }',
      reply(counter_add=NUMBER), "-4\n", 0),
@@ -207,6 +241,14 @@ WRONG = {
     "zunion a b --weights 1": "for each of the 2 keys",
     "zunion a b --weights 1,2,3": "for each of the 2 keys",
     "zunion a --aggregate avg": "sum, min or max",
+    "put k v --ttl 5s --keep": "one of --ttl, --lease and --keep",
+    "put k v --ttl 0s": "--ttl wants TIME",
+    "expire k": "expire wants KEY TIME",
+    "expire k 5s --lease 1": "expire wants KEY TIME",
+    "expire k 5": "TIME is 500ms",
+    "lease grant 0s": "TIME is 500ms",
+    "lease grant 5s --id 0": "--id is a number from 1",
+    "lease revoke -1": "ID is a number from 1",
     "compact x": "REVISION is a whole number",
     "hget k": "usage: kvctl hget KEY FIELD",
     "get k --scores": "get has no option --scores",

@@ -129,7 +129,11 @@ static void test_numbers_and_durations(void **state)
     assert_int_equal(number, 120000);
     assert_false(kvctl_parse_duration_ms("0s", &number));
     assert_false(kvctl_parse_duration_ms("s", &number));
-    assert_false(kvctl_parse_duration_ms("5h", &number));
+    assert_true(kvctl_parse_duration_ms("5h", &number));
+    assert_int_equal(number, 5 * 3600000);
+    assert_true(kvctl_parse_duration_ms("3650d", &number));
+    assert_false(kvctl_parse_duration_ms("3651d", &number));
+    assert_false(kvctl_parse_duration_ms("5w", &number));
 }
 
 /* Every command can be found, has help with an example that parses, and is in bash's list. */

@@ -358,7 +358,14 @@ struct kv_node_info {
     uint64_t snapshot_fetch_bytes; /* of it that are here */
     uint64_t history_bytes;        /* of replaced versions and events that can be read */
     uint64_t sessions;
-    uint64_t session_bytes; /* of them and the answers that they keep */
+    uint64_t session_bytes;            /* of them and the answers that they keep */
+    uint64_t watches;                  /* there, and ... */
+    uint64_t subscriptions;            /* ... subscriptions of topics; */
+    uint64_t watches_behind;           /* of both: that have not been told all yet */
+    uint64_t requests;                 /* of clients, answered there since its start */
+    size_t n_latencies;                /* they by the time that they took: */
+    const uint64_t *latency_bounds_us; /* up to these, n_latencies many, ... */
+    const uint64_t *latency_counts;    /* ... and, one more, longer than the last */
     void *memory;
 };
 int kv_status(struct kv_client *client,

@@ -1,0 +1,56 @@
+/* What stays until it is told to end: signals, commands that are run, what of kvctl's streams is
+ * shared. */
+#ifndef KV_KVCTL_STREAM_H
+#define KV_KVCTL_STREAM_H
+
+#include "client/kvctl/kvctl.h"
+
+/* How long a stream's or a lock's loop waits at most before it looks whether it is to end. */
+enum { KVCTL_LOOK_MS = 100 };
+
+/* --- interrupt.c --- */
+/* From now on SIGINT, SIGTERM and SIGHUP are noted rather than deadly. Not nested. */
+void kvctl_interrupts_begin(void);
+/* As it was before. */
+void kvctl_interrupts_end(void);
+bool kvctl_interrupted(void);
+/* 128 + the signal. */
+int kvctl_interrupt_code(void);
+
+/* --- variables.c --- */
+/* Variables for a command: those of the process and more. */
+struct kvctl_variables {
+    char **list; /* owned, NULL at the end */
+    size_t n;
+    size_t size;
+    bool no_memory;
+};
+/* What a variable may hold, so that the sum fits what the system takes. */
+#define KVCTL_VARIABLE_BYTES_MAX (64u * 1024)
+/* Those of the process. */
+void kvctl_variables_init(struct kvctl_variables *variables);
+/* NAME=value; replaces one of that name. A value with a zero byte, or over
+ * KVCTL_VARIABLE_BYTES_MAX, cannot be one: it is left out. */
+void kvctl_variables_set(struct kvctl_variables *variables,
+                         const char *name,
+                         struct kv_bytes value);
+void kvctl_variables_set_number(struct kvctl_variables *variables,
+                                const char *name,
+                                int64_t number);
+void kvctl_variables_deinit(struct kvctl_variables *variables);
+
+/* --- exec.c --- */
+/* Runs `sh -c command` with this on its standard input and waits; complains when it fails. KVCTL_OK
+ * or KVCTL_LOCAL. */
+int kvctl_exec(struct kvctl *kvctl,
+               const char *command,
+               const struct kvctl_variables *variables,
+               FILE *input);
+
+/* --- stream_print.c --- */
+struct kv_event;
+struct kv_message;
+void kvctl_print_event(FILE *file, const struct kv_event *event, enum kvctl_format format);
+void kvctl_print_message(FILE *file, const struct kv_message *message, enum kvctl_format format);
+
+#endif

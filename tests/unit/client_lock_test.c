@@ -1,0 +1,104 @@
+/* Entries of locks, and bounded waiting. */
+#include "client/lock.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+#include <kv/lock.h>
+
+static bool is_entry(const char *key, const char *kinds)
+{
+    return kv_entry_is(kv_bytes_str(key), strlen("n/"), kinds);
+}
+
+static void test_entries(void **state)
+{
+    (void)state;
+    assert_true(is_entry("n/x-0123456789abcdef", "xr"));
+    assert_true(is_entry("n/r-0000000000000001", "xr"));
+    assert_false(is_entry("n/s-0000000000000001", "xr"));
+    /* What else may be under the name. */
+    assert_false(is_entry("n/x-0123456789abcde", "x"));
+    assert_false(is_entry("n/x-0123456789abcdef0", "x"));
+    assert_false(is_entry("n/x-0123456789ABCDEF", "x"));
+    assert_false(is_entry("n/x_0123456789abcdef", "x"));
+    assert_false(is_entry("n/go", "b"));
+    assert_false(is_entry("n/", "b"));
+    assert_false(is_entry("n/m/x-0123456789abcdef", "x"));
+    /* A zero byte is no kind and no digit. */
+    assert_false(kv_entry_is(kv_bytes_of("n/\0-0123456789abcdef", 20), 2, "x"));
+    assert_false(kv_entry_is(kv_bytes_of("n/x-\0"
+                                         "123456789abcdef",
+                                         20),
+                             2,
+                             "x"));
+}
+
+static void test_names(void **state)
+{
+    static char name[KV_LOCK_NAME_BYTES_MAX + 1];
+    struct kv_error error;
+
+    (void)state;
+    memset(name, 'n', sizeof name);
+    assert_int_equal(kv_entry_check_name(kv_bytes_of(name, sizeof name - 1), "lock", &error), 0);
+    assert_int_equal(kv_entry_check_name(kv_bytes_of(name, sizeof name), "lock", &error),
+                     KV_INVALID);
+    assert_non_null(strstr(error.message, "lock"));
+    assert_int_equal(kv_entry_check_name(kv_bytes_of(name, 0), "lock", &error), KV_INVALID);
+    /* A name of the greatest size has a key of the greatest size. */
+    assert_int_equal(KV_LOCK_NAME_BYTES_MAX + KV_ENTRY_BYTES, 4096);
+}
+
+static bool stop(void *arg)
+{
+    return *(bool *)arg;
+}
+
+static void test_waits(void **state)
+{
+    struct kv_error error;
+    bool stopped = false;
+    struct kv_wait wait = kv_wait_begin(0, stop, &stopped);
+
+    (void)state;
+    assert_int_equal(kv_wait_check(&wait, &error), 0);
+    assert_int_equal(kv_wait_slice_ms(&wait), KV_WAIT_LOOK_MS);
+    stopped = true;
+    assert_int_equal(kv_wait_check(&wait, &error), KV_CLOSED);
+    wait = kv_wait_begin(60000, NULL, NULL);
+    assert_int_equal(kv_wait_check(&wait, &error), 0);
+    assert_int_equal(kv_wait_slice_ms(&wait), KV_WAIT_LOOK_MS);
+    /* Its time is over. */
+    wait.until_ns = 1;
+    assert_int_equal(kv_wait_check(&wait, &error), KV_DEADLINE);
+    assert_int_equal(kv_wait_slice_ms(&wait), 0);
+}
+
+static void test_what_passes(void **state)
+{
+    (void)state;
+    assert_true(kv_wait_is_passing(KV_NO_LEADER));
+    assert_true(kv_wait_is_passing(KV_DEADLINE));
+    assert_true(kv_wait_is_passing(KV_OUTCOME_UNKNOWN));
+    assert_true(kv_wait_is_passing(KV_COMPACTED));
+    assert_false(kv_wait_is_passing(KV_CLOSED));
+    assert_false(kv_wait_is_passing(KV_INVALID));
+    assert_false(kv_wait_is_passing(KV_WRONG_TYPE));
+    assert_false(kv_wait_is_passing(0));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_entries),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_waits),
+        cmocka_unit_test(test_what_passes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
