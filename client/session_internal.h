@@ -77,7 +77,8 @@ struct kv_endpoint {
     uint64_t node_id;  /* 0: not known */
     uint64_t since_ns; /* of the state */
     uint64_t heard_ns;
-    uint64_t asked_ns; /* of the first request that was sent since the last byte came; 0: none was */
+    uint64_t
+        asked_ns; /* of the first request that was sent since the last byte came; 0: none was */
     uint64_t retry_at_ns;
     char error[160]; /* why it failed last; "" never */
     struct kv_buf in;
