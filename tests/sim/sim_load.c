@@ -3,7 +3,6 @@
 #include "tests/sim/sim.h"
 
 #include "common/assert.h"
-#include "common/reached.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -506,9 +505,6 @@ static void count_end(struct sim *sim, struct sim_client *client, const struct h
         client->healed_writes += sim->has_healed;
     }
     sim->counts.reads += call->status == 0 && call->cls != KV_COMMAND_WRITE;
-    if (call->status == KV_NO_SPACE && call->revision > 0) {
-        KV_REACHED("data-limit");
-    }
     sim->counts.unknown += retry == KV_RETRY_UNKNOWN;
     sim->counts.refused += retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE;
 }
