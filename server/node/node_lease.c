@@ -2,6 +2,7 @@
  * ones, and logs those that wait in one entry at most twice a second, the first one at once. They
  * stand in front of everything else there, so that no entry ends a lease whose renewal waits: one
  * whose time reaches the deadline of any lease takes all that wait. */
+#include "common/reached.h"
 #include "server/node/node_internal.h"
 
 uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *ret_bytes)
@@ -13,6 +14,9 @@ uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *r
     *ret_bytes = 0;
     if (time_ms < node->renewed_ms + KV_RENEWAL_MS && !ends_some) {
         return 0;
+    }
+    if (ends_some && node->lists[KV_OP_RENEWAL].first) {
+        KV_REACHED("renewal-at-the-last-moment");
     }
     for (const struct kv_op *op = node->lists[KV_OP_RENEWAL].first; op; op = op->next) {
         if (bytes + op->bytes.size > KV_RENEWAL_BYTES_MAX) {

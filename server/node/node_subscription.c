@@ -2,6 +2,7 @@
 #include "server/node/subscription.h"
 
 #include "common/assert.h"
+#include "common/reached.h"
 #include "server/node/node_internal.h"
 
 #include <inttypes.h>
@@ -122,6 +123,7 @@ void kv_subscription_fall_behind(struct kv_node *node,
                                  int64_t next_revision)
 {
     KV_ASSERT(sub->op->state == KV_OP_LIVE);
+    KV_REACHED("stream-fell-behind");
     sub->next_revision = next_revision;
     become_behind(node, sub);
 }
@@ -146,6 +148,7 @@ static bool is_lost(const struct kv_node *node, int64_t next_revision)
 
 static void fail_lost(struct kv_node *node, struct kv_subscription *sub)
 {
+    KV_REACHED("stream-compacted");
     node->subscriptions.lost++;
     kv_node_fail(node,
                  sub->op,
@@ -303,6 +306,7 @@ void kv_subscriptions_restart(struct kv_node *node)
     const int64_t next_revision = kv_machine_revision(node->machine) + 1;
 
     while (node->lists[KV_OP_LIVE].first) {
+        KV_REACHED("stream-over-install");
         kv_subscription_fall_behind(
             node, node->lists[KV_OP_LIVE].first->subscription, next_revision);
     }
@@ -367,6 +371,7 @@ static void wake_future(struct kv_node *node)
 
     while ((first = kv_heaps_first(&node->subscriptions.heaps, KV_HEAP_FUTURE)) &&
            first->key <= next_revision) {
+        KV_REACHED("stream-future");
         become_behind(node, first->sub);
     }
 }

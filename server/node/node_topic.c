@@ -1,6 +1,7 @@
 /* What subscriptions of topics are told (topic.h): of the past pieces from the machine, then what
  * is published as it comes. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "server/node/node_internal.h"
 #include "server/node/topic_group.h"
 
@@ -253,6 +254,7 @@ look_for_gap(struct kv_node *node, struct kv_topic_subscription *sub, struct kv_
         gap_from =
             sub->gap_told.revision < newest.revision ? sub->gap_told.revision + 1 : newest.revision;
     }
+    KV_REACHED("topic-gap");
     sub->gap_told = newest;
     node->topics.gaps++;
     if (!put_gap(&node->topics.scratch, gap_from, newest.revision)) {

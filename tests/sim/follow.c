@@ -1,6 +1,7 @@
 #include "tests/sim/follow.h"
 
 #include "common/assert.h"
+#include "common/reached.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -414,6 +415,7 @@ static void judge_order(struct judging *judging, const struct true_event *event)
     if (!event->by_time || event->after) {
         return;
     }
+    KV_REACHED("watch-expiry");
     if (last && last->revision == event->revision && event->deadline_ms > 0 &&
         last->deadline_ms > 0 &&
         (event->deadline_ms < last->deadline_ms ||
@@ -470,6 +472,9 @@ static void take_item(struct judging *judging, const Kv__StreamItem *item)
         }
         judge_pending(judging);
         take_event(judging, events->events[i]);
+    }
+    if (item->more_fragments) {
+        KV_REACHED("watch-fragment");
     }
     judging->in_fragments = item->more_fragments;
     if (!item->more_fragments) {

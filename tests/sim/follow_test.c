@@ -1,7 +1,6 @@
 /* Negative controls of the judgement on streams: a truth that comes from a log, and streams that
  * tell it, or something else. */
 #include "tests/sim/follow.h"
-#include "tests/sim/lives.h"
 
 #include "server/machine/machine.h"
 
@@ -573,169 +572,6 @@ static void ends_in_another_order(void **state)
     complains("what ended later was told sooner");
 }
 
-/* ---------------------------------------------------------------- lives */
-
-static struct history history;
-static struct lives lives;
-
-static void
-promised(const Kv__Request *request, uint64_t called_ns, uint64_t returned_ns, Kv__Reply *reply)
-{
-    size_t call = history_call(&history, 0, called_ns, request, false);
-
-    history_return(&history, call, returned_ns, -(int)reply->code, reply);
-}
-
-/* Lease 7 is renewed for 100 ms; then somebody is told that it has ended. */
-static void renewal(uint64_t called_ns, uint64_t returned_ns, uint64_t ttl_ms)
-{
-    int64_t ids[] = {7};
-    Kv__LeaseKeepAlive command = KV__LEASE_KEEP_ALIVE__INIT;
-    Kv__LeaseKeepAliveResult result = KV__LEASE_KEEP_ALIVE_RESULT__INIT;
-    Kv__LeaseResult lease = KV__LEASE_RESULT__INIT;
-    Kv__LeaseResult *leases[] = {&lease};
-    Kv__Request request = KV__REQUEST__INIT;
-    Kv__Reply reply = KV__REPLY__INIT;
-
-    command.n_lease_ids = 1;
-    command.lease_ids = ids;
-    request.command_case = KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE;
-    request.lease_keep_alive = &command;
-    lease.lease_id = 7;
-    lease.ttl_ms = ttl_ms;
-    result.n_leases = 1;
-    result.leases = leases;
-    reply.result_case = KV__REPLY__RESULT_LEASE_KEEP_ALIVE;
-    reply.lease_keep_alive = &result;
-    promised(&request, called_ns, returned_ns, &reply);
-}
-
-static void revoke(uint64_t called_ns, uint64_t returned_ns)
-{
-    Kv__LeaseRevoke command = KV__LEASE_REVOKE__INIT;
-    Kv__Request request = KV__REQUEST__INIT;
-    Kv__Reply reply = KV__REPLY__INIT;
-
-    command.lease_id = 7;
-    request.command_case = KV__REQUEST__COMMAND_LEASE_REVOKE;
-    request.lease_revoke = &command;
-    promised(&request, called_ns, returned_ns, &reply);
-}
-
-static void weigh(const char *complaint)
-{
-    lives_check(&lives, &history, &truth, &checkers);
-    assert_int_equal(checkers.has_failed, complaint != NULL);
-    assert_true(!complaint || strstr(checkers.message, complaint));
-}
-
-static int set_up_lives(void **state)
-{
-    history_init(&history);
-    lives_init(&lives);
-    return set_up(state);
-}
-
-static int tear_down_lives(void **state)
-{
-    history_deinit(&history);
-    lives_deinit(&lives);
-    memset(&followed, 0, sizeof followed);
-    return tear_down(state);
-}
-
-#define MS UINT64_C(1000000)
-
-static void a_lease_ends_in_time(void **state)
-{
-    (void)state;
-    renewal(1 * MS, 2 * MS, 100);
-    renewal(101 * MS, 102 * MS, 0);
-    weigh(NULL);
-}
-
-static void a_renewal_is_lost(void **state)
-{
-    (void)state;
-    renewal(1 * MS, 2 * MS, 100);
-    renewal(50 * MS, 51 * MS, 0);
-    weigh("before the time that its last renewal gave it");
-}
-
-static void a_lease_is_revoked(void **state)
-{
-    (void)state;
-    renewal(1 * MS, 2 * MS, 100);
-    revoke(10 * MS, 11 * MS);
-    renewal(50 * MS, 51 * MS, 0);
-    weigh(NULL);
-}
-
-static void a_fast_clock_shortens_it(void **state)
-{
-    (void)state;
-    lives.fastest_ppm = 2000000;
-    renewal(1 * MS, 2 * MS, 100);
-    renewal(60 * MS, 61 * MS, 0);
-    weigh(NULL);
-}
-
-/* A key of lease 7, or with a time of its own, is taken by entry 3, which is first applied then. */
-static void taken(int64_t lease_id, uint64_t applied_ns)
-{
-    static Kv__KeyValue before;
-
-    kv__key_value__init(&before);
-    before.mod_revision = 2;
-    before.lease_id = lease_id;
-    lives_applied(&lives, 3, applied_ns);
-    truth.events = calloc(1, sizeof *truth.events);
-    assert_non_null(truth.events);
-    truth.n_events = 1;
-    truth.events[0] = (struct true_event){
-        .revision = 3, .index = 3, .key = kv_slice_of("k", 1), .before = &before, .by_time = true};
-}
-
-static void a_key_goes_before_its_lease(void **state)
-{
-    (void)state;
-    renewal(1 * MS, 2 * MS, 100);
-    taken(7, 50 * MS);
-    weigh("ended 49000 us before its time");
-}
-
-static void put_with_ttl(void)
-{
-    Kv__Put command = KV__PUT__INIT;
-    Kv__Request request = KV__REQUEST__INIT;
-    Kv__Reply reply = KV__REPLY__INIT;
-
-    command.key = bytes("k");
-    command.expiry_case = KV__PUT__EXPIRY_TTL_MS;
-    command.ttl_ms = 100;
-    request.command_case = KV__REQUEST__COMMAND_PUT;
-    request.put = &command;
-    reply.revision = 2;
-    promised(&request, 1 * MS, 2 * MS, &reply);
-}
-
-static void a_key_goes_early(void **state)
-{
-    (void)state;
-    put_with_ttl();
-    taken(0, 98 * MS);
-    weigh("before its time, at entry 3");
-}
-
-static void a_key_goes_in_time(void **state)
-{
-    (void)state;
-    put_with_ttl();
-    taken(0, 100 * MS);
-    weigh(NULL);
-}
-
-#define LIVES(test) cmocka_unit_test_setup_teardown(test, set_up_lives, tear_down_lives)
 #define WITH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -769,13 +605,6 @@ int main(void)
         WITH(a_field_is_not_told),
         WITH(ends_in_their_order),
         WITH(ends_in_another_order),
-        LIVES(a_lease_ends_in_time),
-        LIVES(a_renewal_is_lost),
-        LIVES(a_lease_is_revoked),
-        LIVES(a_fast_clock_shortens_it),
-        LIVES(a_key_goes_before_its_lease),
-        LIVES(a_key_goes_early),
-        LIVES(a_key_goes_in_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

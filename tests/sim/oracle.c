@@ -3,6 +3,7 @@
 #include "tests/sim/calls.h"
 
 #include "common/assert.h"
+#include "common/reached.h"
 #include "proto/entry.h"
 #include "raft/replica.h"
 #include "tests/sim/checkers.h"
@@ -154,6 +155,9 @@ check_write(struct oracle *oracle, struct history_call *call, const struct expec
     /* What the machine itself refuses may be asked again, and is no try that counts. */
     bool is_refused = is_refusal(-(int)expected->code);
 
+    if (expected->code == KV__CODE__NO_SPACE) {
+        KV_REACHED("data-limit");
+    }
     call->n_committed += !is_refused;
     call->n_effects += expected->has_effect;
     if (call->n_committed > 1 && !call->repeatable && !call->renews && !expected->is_stamped) {

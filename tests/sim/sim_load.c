@@ -3,7 +3,6 @@
 #include "tests/sim/sim.h"
 
 #include "common/assert.h"
-#include "common/reached.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -508,9 +507,6 @@ static void count_end(struct sim *sim, struct sim_client *client, const struct h
         client->healed_writes += sim->has_healed;
     }
     sim->counts.reads += call->status == 0 && call->cls != KV_COMMAND_WRITE;
-    if (call->status == KV_NO_SPACE && call->revision > 0) {
-        KV_REACHED("data-limit");
-    }
     sim->counts.unknown += retry == KV_RETRY_UNKNOWN;
     sim->counts.refused += retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE;
 }
@@ -678,61 +674,41 @@ static struct draft *draft_new(struct sim_client *client)
     return &draft;
 }
 
+static bool wants(struct sim *sim, enum sim_stream stream, unsigned percent)
+{
+    return percent > 0 && sim_random(sim, stream, 100) < percent;
+}
+
 /* Instead of the commands that the model follows, if so the seed wants it. */
-static bool draft_typed(struct draft *draft, bool is_write)
-{
-    unsigned percent = draft->sim->profile.types_percent;
-
-    if (percent == 0 || sim_random(draft->sim, SIM_RANDOM_TYPES, 100) >= percent) {
-        return false;
-    }
-    kv_arena_reset(&draft->sim->typed);
-    sim_types_draft(draft->sim, &draft->sim->typed, is_write, &draft->request);
-    draft->is_judged = false;
-    draft->options.serializable =
-        kv_command_classify(&draft->request) == KV_COMMAND_READ && chance(draft, 15);
-    return true;
-}
-
-static bool draft_queue(struct draft *draft)
+static bool draft_foreign(struct draft *draft, bool is_write, bool may_write)
 {
     struct sim *sim = draft->sim;
-    unsigned percent = sim->profile.queue_percent;
+    const struct sim_profile *profile = &sim->profile;
+    struct kv_arena *arena = &sim->typed;
+    Kv__Request *request = &draft->request;
 
-    if (percent == 0 || sim_random(sim, SIM_RANDOM_QUEUES, 100) >= percent) {
-        return false;
-    }
-    kv_arena_reset(&sim->typed);
-    draft->is_judged = !sim_queue_draft(draft->client, &sim->typed, &draft->request);
-    return !draft->is_judged;
-}
-
-static bool draft_lives(struct draft *draft, bool is_write)
-{
-    struct sim *sim = draft->sim;
-    unsigned percent = sim->profile.lives_percent;
-
-    if (percent == 0 || sim_random(sim, SIM_RANDOM_LIVES, 100) >= percent) {
-        return false;
-    }
-    kv_arena_reset(&sim->typed);
+    kv_arena_reset(arena);
     draft->is_judged = false;
-    sim_lives_draft(sim, &sim->typed, is_write, &draft->request);
-    return true;
-}
-
-static bool draft_topics(struct draft *draft)
-{
-    struct sim *sim = draft->sim;
-    unsigned percent = sim->profile.topics_percent;
-
-    if (percent == 0 || sim_random(sim, SIM_RANDOM_TOPICS, 100) >= percent) {
-        return false;
+    if (may_write && wants(sim, SIM_RANDOM_QUEUES, profile->queue_percent) &&
+        sim_queue_draft(draft->client, arena, request)) {
+        return true;
     }
-    kv_arena_reset(&sim->typed);
-    draft->is_judged = false;
-    sim_topics_draft(draft->client, &sim->typed, &draft->request);
-    return true;
+    if (may_write && wants(sim, SIM_RANDOM_TOPICS, profile->topics_percent)) {
+        sim_topics_draft(draft->client, arena, request);
+        return true;
+    }
+    if (wants(sim, SIM_RANDOM_LIVES, profile->lives_percent)) {
+        sim_lives_draft(sim, arena, is_write, request);
+        return true;
+    }
+    if (wants(sim, SIM_RANDOM_TYPES, profile->types_percent)) {
+        sim_types_draft(sim, arena, is_write, request);
+        draft->options.serializable =
+            kv_command_classify(request) == KV_COMMAND_READ && chance(draft, 15);
+        return true;
+    }
+    draft->is_judged = true;
+    return false;
 }
 
 /* Somewhere a limit of the data stands in the way of progress. */
@@ -770,8 +746,7 @@ static void draft_any(struct draft *draft)
         return;
     }
     is_write = may_write && chance(draft, profile->write_percent);
-    if (!(may_write && (draft_queue(draft) || draft_topics(draft))) &&
-        !draft_lives(draft, is_write) && !draft_typed(draft, is_write)) {
+    if (!draft_foreign(draft, is_write, may_write)) {
         (is_write ? draft_write : draft_read)(draft);
     }
 }
