@@ -75,17 +75,19 @@ def fan_out(measured):
             raise SystemExit(f"events are missing: {found}")
         return found
 
-    for connections in (100, 1000):
-        found = measure("after_commit_p50_us", "--rate=100", "--pipeline=64", f"--connections={connections}")
+    for connections, rate in ((10, 100), (100, 100), (1000, 100), (100, 500)):
+        found = measure("after_commit_p50_us", f"--rate={rate}", "--pipeline=256", f"--connections={connections}")
         kvd, etcd = (found[name]["after_commit_p50_us"] for name in ("kvd", "etcd"))
-        measured.row(f"1000 watchers of one key on {connections} connections, 100 puts/s: the last is told (p50 / p99)", found,
-                     milliseconds, "2 ms, 5x sooner", kvd <= 2000 and etcd >= 5 * kvd)
+        measured.row(f"1000 watchers of one key on {connections} connections, {rate} puts/s: the last is told (p50 / p99)",
+                     found, milliseconds, f"2 ms: {'met' if kvd <= 2000 else 'missed'}; 5x sooner ({etcd / kvd:.1f}x)",
+                     etcd >= 5 * kvd)
     for deep in (64, 1000):
         found = measure("events_rate", "--connections=100", f"--pipeline={deep}")
         kvd, etcd = (found[name]["events_rate"] for name in ("kvd", "etcd"))
         measured.row(f"the same on 100 connections, {deep} puts not yet told to all: events delivered", found,
-                     lambda figure: f"{figure['events_rate'] / 1e6:.2f} M/s (kvbench: {figure['cpu']:.2f} of a core)",
-                     "4 M/s, 3x", kvd >= 4e6 and kvd >= 3 * etcd)
+                     lambda figure: f"{figure['events_rate'] / 1e6:.2f} M/s (kvbench: {figure['cpu']:.2f} of a core), the last is told "
+                                    f"{figure['p50_us'] / 1000:.1f} ms after sending (p50)",
+                     f"4 M/s, 3x ({kvd / etcd:.1f}x)", kvd >= 4e6 and kvd >= 3 * etcd)
 
 
 def idle(measured):
