@@ -82,8 +82,8 @@
 #define KV_LEASE_TTL_MIN_MS 1000          /* setting lease-ttl-min: renewals come twice a second */
 #define KV_LEASE_TTL_MAX_MS 2678400000ULL /* setting lease-ttl-max: 31 days */
 #define KV_LEASE_KEEP_ALIVE_MAX 4096u     /* leases renewed by one request: about 1 ms */
-#define KV_EXPIRE_PIECES \
-    1000u /* keys and fields ended by one entry: about 1.5 ms, and then their memory */
+#define KV_EXPIRE_PIECES 250u             /* keys and fields ended by one entry: about 1 ms */
+#define KV_EXPIRE_PIECES_BESIDE 25u       /* by one with commands: a tenth, many are under way */
 /* --- rate limiters: their products are below 2^63, sums of two below 2^64 --- */
 #define KV_LIMITER_RATE_MAX 1000000000ULL      /* permits a period: bytes of a fast link */
 #define KV_LIMITER_BURST_MAX 1000000000ULL     /* as many at once */

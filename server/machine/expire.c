@@ -83,10 +83,10 @@ static void expire_lease(struct kv_machine *machine, struct kv_lease *lease)
     }
 }
 
-void kv_machine_expire(struct kv_machine *machine)
+void kv_machine_expire(struct kv_machine *machine, size_t max_pieces)
 {
     const int64_t now_ms = machine->cluster_time_ms;
-    size_t left = machine->expire_per_entry;
+    size_t left = max_pieces < machine->expire_per_entry ? max_pieces : machine->expire_per_entry;
 
     if (machine->expired) {
         return;

@@ -184,7 +184,7 @@ bool kv_machine_execute(struct kv_machine *machine,
     bool answered = true;
 
     if (request->command_case != KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE) {
-        kv_machine_expire(machine);
+        kv_machine_expire(machine, KV_EXPIRE_PIECES_BESIDE);
     }
     if (request->session) {
         answered = kv_execute_stamped(machine, request, fn, arg);
@@ -212,7 +212,7 @@ void kv_machine_end(struct kv_machine *machine)
 {
     struct kv_history_limits limits;
 
-    kv_machine_expire(machine);
+    kv_machine_expire(machine, KV_EXPIRE_PIECES);
     limits = (struct kv_history_limits){
         .now_ms = machine->cluster_time_ms,
         .age_ms = machine->settings.history_age_ms,

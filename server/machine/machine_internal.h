@@ -225,7 +225,7 @@ int kv_machine_check_room(const struct kv_machine *machine,
                           struct kv_answer *answer) KV_MUST_CHECK;
 /* --- expire.c --- */
 /* Ends what is due, a bounded number of pieces, in the order of (deadline, key), once an entry. */
-void kv_machine_expire(struct kv_machine *machine);
+void kv_machine_expire(struct kv_machine *machine, size_t max_pieces);
 /* --- savepoint.c --- */
 void kv_machine_save(const struct kv_machine *machine, struct kv_savepoint *ret_savepoint);
 /* Takes back all changes since; no entry ended and nothing was reclaimed in between. */

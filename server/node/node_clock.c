@@ -25,6 +25,7 @@ void kv_node_clock_leads(struct kv_node *node)
     if (term != 0 && term != node->led_term) {
         rebase(node);
         node->time_proposed_ms = node->time_base_ms;
+        node->expiring_index = 0;
         node->renewed_ms = node->time_base_ms - KV_RENEWAL_MS;
         kv_node_renewals_lead(node);
     }
@@ -48,8 +49,15 @@ static int64_t next_entry_ms(const struct kv_node *node, int64_t due_ms)
     if (due_ms > node->time_proposed_ms) {
         return due_ms < next_ms ? due_ms : next_ms;
     }
-    /* The entry with that time is under way, or has left some for the next one. */
-    return node->n_proposals == 0 ? due_ms : next_ms;
+    if (node->n_proposals == 0) {
+        return due_ms;
+    }
+    /* An entry with that time is under way, or has left some. Those with commands end few, so that
+     * their clients wait little; then one without is due, one at a time. */
+    return kv_machine_cluster_time_ms(node->machine) >= due_ms &&
+                   node->expiring_index <= kv_machine_applied_index(node->machine)
+               ? due_ms
+               : next_ms;
 }
 
 /* The monotonic time, in ms, at which the cluster time is reached. */

@@ -118,6 +118,7 @@ struct kv_node {
     uint64_t bootstrap_term;  /* in which the settings of a new cluster were proposed */
     int64_t renewed_ms;       /* cluster time of our newest entry with renewals */
     int64_t time_proposed_ms; /* cluster time of our newest entry */
+    uint64_t expiring_index;  /* of our newest entry without commands */
     uint64_t clock_wake_ms;   /* when the next one may be needed */
 
     struct kv_subscriptions subscriptions;

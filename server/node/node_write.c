@@ -150,12 +150,21 @@ static bool propose_batch(struct kv_node *node, const struct batch *batch)
     return true;
 }
 
+static struct kv_proposal *newest_proposal(struct kv_node *node)
+{
+    return &node->proposals[(node->proposals_first + node->n_proposals - 1) % KV_PROPOSALS_MAX];
+}
+
 bool kv_node_propose_time(struct kv_node *node)
 {
     struct batch batch;
 
     choose_batch(node, false, &batch);
-    return propose_batch(node, &batch);
+    if (!propose_batch(node, &batch)) {
+        return false;
+    }
+    node->expiring_index = newest_proposal(node)->index;
+    return true;
 }
 
 /* False when nothing more can be proposed now. */
@@ -241,13 +250,13 @@ void kv_node_truncated(void *arg, uint64_t first_index)
     struct kv_node *node = arg;
 
     while (node->n_proposals > 0) {
-        size_t last = (node->proposals_first + node->n_proposals - 1) % KV_PROPOSALS_MAX;
+        struct kv_proposal *last = newest_proposal(node);
 
-        if (node->proposals[last].index < first_index) {
+        if (last->index < first_index) {
             return;
         }
         KV_REACHED("proposal-truncated");
-        drop_proposal(node, &node->proposals[last]);
+        drop_proposal(node, last);
         node->n_proposals--;
     }
 }

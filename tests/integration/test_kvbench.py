@@ -79,3 +79,51 @@ def test_help_names_every_load():
 ])
 def test_refused(cluster, options, message):
     assert message in bench(cluster, *options, code=1)
+
+
+# ---------------------------------------------------------------- streams
+
+
+@pytest.mark.parametrize("operation", ["watch", "subscribe"])
+@pytest.mark.parametrize("options", [["--pipeline=8"], ["--rate=200", "--pipeline=64"], ["--spread", "--value-size=0"]])
+def test_fan_out_tells_each_watcher_of_each_write(cluster, operation, options):
+    result = bench_json(cluster, f"--op={operation}", "--watchers=30", *options)
+    assert (result["watchers"], result["connections"], result["missing"]) == (30, 4, 0)
+    assert result["writes"] > 0
+    assert result["events"] >= 30 * (result["writes"] - 64)
+    assert result["after_commit_p50_us"] <= result["p50_us"]
+
+
+def test_idle_watchers_say_that_they_watch_and_go_when_stdin_ends(cluster):
+    result = bench_json(cluster, "--op=watch-idle", "--watchers=3000", "--seconds=3600")
+    assert (result["watchers"], result["connections"]) == (3000, 4)
+
+
+def test_catch_up_reads_the_past_again(cluster):
+    bench(cluster, "--op=put", "--sequential", "--count=3000", "--keys=3000", "--prefix=past", "--pipeline=16")
+    result = bench_json(cluster, "--op=watch-catch-up", "--prefix=past", "--count=3000")
+    assert result["events"] == 3000 * result["times"] > 0
+
+
+def test_a_compacted_past_is_an_error(cluster):
+    client = next(iter(cluster.nodes.values())).client()
+    client.put(b"a", b"b")
+    client.call(compact={"revision": client.put(b"a", b"c").revision})
+    assert "COMPACTED" in bench(cluster, "--op=watch-catch-up", "--count=1", code=1)
+
+
+def test_leases_are_granted_and_renewed(cluster):
+    granted = bench_json(cluster, "--op=lease-grant", "--keys=500", "--count=500", "--sequential", "--ttl-ms=60000")
+    assert (granted["operations"], granted["failed"]) == (500, 0)
+    renewed = bench_json(cluster, "--op=lease-renew", "--keys=500", "--count=10", "--sequential", "--batch=100")
+    assert (renewed["operations"], renewed["failed"]) == (10, 0)
+    client = next(iter(cluster.nodes.values())).client()
+    assert list(client.call(lease_list={"limit": 1000}).lease_list.lease_ids) == list(range(1, 501))
+
+
+def test_keys_with_a_time(cluster):
+    client = next(iter(cluster.nodes.values())).client()
+    bench(cluster, "--op=put", "--sequential", "--count=20", "--keys=20", "--prefix=ttl", "--ttl-ms=3600000")
+    assert 3000000 < client.call(ttl={"key": b"ttl000000000007"}).ttl.remaining_ms <= 3600000
+    bench(cluster, "--op=put", "--sequential", "--count=20", "--keys=20", "--prefix=all", "--expire-in=7200")
+    assert 3600000 < client.call(ttl={"key": b"all000000000007"}).ttl.remaining_ms <= 7201000
