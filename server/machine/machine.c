@@ -205,7 +205,7 @@ void kv_machine_read(struct kv_machine *machine,
 
 void kv_machine_pass_time(struct kv_machine *machine)
 {
-    kv_machine_expire(machine);
+    kv_machine_expire(machine, KV_EXPIRE_PIECES);
 }
 
 void kv_machine_end(struct kv_machine *machine)
