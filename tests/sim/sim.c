@@ -304,7 +304,8 @@ void sim_free(struct sim *sim)
         }
         fake_disk_free(sim->nodes[i].disk);
     }
-    for (unsigned i = 0; i < sim->profile.n_clients; i++) {
+    sim_resume_free(sim);
+    for (unsigned i = 0; i < sim->profile.n_clients + sim->profile.n_resumers; i++) {
         kv_session_close(sim->clients[i].session);
     }
     for (size_t i = 0; i < sim->n_events; i++) {
@@ -476,7 +477,8 @@ static bool is_whole(struct sim *sim)
         applied = status.applied_index;
         revision = kv_machine_revision(node->node->machine);
     }
-    if (sim->load_ended && !(sim_lives_are_over(sim) && sim_follow_is_caught_up(sim, revision))) {
+    if (sim->load_ended && !(sim_lives_are_over(sim) && sim_follow_is_caught_up(sim, revision) &&
+                             sim_resume_is_caught_up(sim, revision))) {
         return false;
     }
     for (unsigned i = 0; i < sim->profile.n_clients && !sim->load_ended; i++) {
@@ -553,7 +555,8 @@ static void check_end(struct sim *sim)
     uint64_t first_hash = 0;
     int64_t revision = 0;
     bool has_first = false;
-    bool wants_truth = sim->profile.n_followers > 0 || sim->profile.lives_percent > 0;
+    bool wants_truth = sim->profile.n_followers > 0 || sim->profile.n_resumers > 0 ||
+                       sim->profile.lives_percent > 0;
 
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         const struct kv_machine *machine;
@@ -589,10 +592,10 @@ bool sim_run(struct sim *sim)
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         sim_node_start(&sim->nodes[i]);
     }
-    for (unsigned i = 0; i < sim->profile.n_clients; i++) {
+    sim_follow_begin(sim);
+    for (unsigned i = 0; i < sim->profile.n_clients + sim->profile.n_resumers; i++) {
         sim_client_open(sim, i);
     }
-    sim_follow_begin(sim);
     sim->end_ns = sim->now_ns + sim->profile.duration_ms * SIM_MS;
     sim_faults_begin(sim);
     (void)run_until(sim, NULL, sim->profile.duration_ms);
@@ -605,7 +608,7 @@ bool sim_run(struct sim *sim)
     sim->load_ended = true;
     if (!run_until(sim, is_quiet, DRAIN_MAX_MS)) {
         fail_not_whole(sim, "after the load had ended");
-    } else if (sim->profile.n_followers > 0) {
+    } else if (sim->profile.n_followers + sim->profile.n_resumers > 0) {
         /* What is on its way to them comes. */
         (void)run_until(sim, NULL, SETTLE_MS);
         (void)run_until(sim, is_quiet, DRAIN_MAX_MS);

@@ -22,6 +22,7 @@
 enum {
     SIM_NODES_MAX = 7,
     SIM_CLIENTS_MAX = 8,
+    SIM_RESUMERS_MAX = 2,  /* the last ones of the clients */
     SIM_FOLLOWERS_MAX = 4, /* behind the clients, as peers of connections */
     SIM_STREAMS_MAX = 3,   /* of each */
     SIM_NOTES = 512,
@@ -107,6 +108,7 @@ struct sim_profile {
     unsigned lives_percent;       /* of commands: on keys that end by themselves, and leases */
     unsigned topics_percent;      /* of commands: publications */
     unsigned n_followers;         /* clients that watch */
+    unsigned n_resumers;          /* clients that watch through libkv */
     unsigned slow_follow_percent; /* of their streams: they give little credit */
     bool repeats;                 /* some puts may be done twice; what the search allows is once */
 };
@@ -157,6 +159,7 @@ enum sim_stream {
     SIM_RANDOM_FOLLOW,                                /* what is watched, and how */
     SIM_RANDOM_LIVES,                                 /* ttls and leases */
     SIM_RANDOM_TOPICS,                                /* what is published */
+    SIM_RANDOM_RESUME,                                /* what is watched through libkv */
     SIM_RANDOM_STREAMS
 };
 
@@ -273,6 +276,12 @@ struct sim_interest {
     bool is_slow;
 };
 
+struct resumed;
+struct sim_resumed {
+    struct resumed *resumed; /* NULL: it is not open */
+    struct followed *followed;
+};
+
 struct sim_follower {
     struct sim *sim;
     unsigned id;   /* from 0 */
@@ -317,6 +326,7 @@ struct sim {
     char addresses[SIM_NODES_MAX][32];
     struct sim_client clients[SIM_CLIENTS_MAX];
     struct sim_follower followers[SIM_FOLLOWERS_MAX];
+    struct sim_resumed resumed[SIM_RESUMERS_MAX][SIM_STREAMS_MAX];
     struct followed **followed; /* all streams that ever were */
     size_t n_followed, followed_capacity;
     struct kv_arena follow_arena;
@@ -420,6 +430,11 @@ void sim_client_reset(struct sim_client *client);
 /* Bytes, or none: it closes. */
 void sim_client_send(struct sim *sim, struct sim_conn *conn, struct kv_slice bytes);
 
+/* sim_resume.c */
+void sim_resume_think(struct sim_client *client);
+bool sim_resume_is_caught_up(const struct sim *sim, int64_t revision);
+void sim_resume_free(struct sim *sim);
+
 /* sim_lives.c */
 /* A command on keys that end, or on leases; in the arena. */
 void sim_lives_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request);
@@ -432,6 +447,11 @@ void sim_topics_draft(struct sim_client *client, struct kv_arena *arena, Kv__Req
 
 /* sim_follow.c */
 void sim_follow_begin(struct sim *sim);
+/* Something to follow. */
+void sim_follow_choose(struct sim *sim, struct sim_interest *ret_interest);
+/* Takes it, until the end of the run. */
+void sim_follow_keep(struct sim *sim, struct followed *followed);
+uint64_t sim_follow_progress_ms(const Kv__Request *request);
 void sim_follow_free(struct sim *sim);
 void sim_follow_on_event(struct sim *sim, const struct sim_event *event);
 /* All are open and have told everything up to the revision. */

@@ -77,6 +77,10 @@ static void note_tries(struct sim_client *client, struct kv_slice bytes)
     struct kv_error error;
     int64_t size;
 
+    /* Who follows through libkv writes nothing. */
+    if (client->id >= client->sim->profile.n_clients) {
+        return;
+    }
     while ((size = kv_frame_peek(bytes, KV_REQUEST_BYTES_MAX, &frame, &error)) > 0) {
         if (frame.kind == KV_FRAME_REQUEST) {
             uint64_t id = id_of(frame.body);
@@ -217,7 +221,7 @@ void sim_client_on_event(struct sim *sim, struct sim_event *event)
         }
         break;
     default:
-        sim_load_next(client);
+        (client->id < sim->profile.n_clients ? sim_load_next : sim_resume_think)(client);
         break;
     }
     sim_client_pump(client);

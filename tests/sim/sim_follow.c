@@ -124,7 +124,7 @@ static void choose_topic(struct sim *sim, Kv__Subscribe *subscribe, char *topic)
 }
 
 /* What the stream follows for the whole run. */
-static void choose(struct sim *sim, struct sim_interest *stream)
+void sim_follow_choose(struct sim *sim, struct sim_interest *stream)
 {
     char start[NAME_BYTES], end[NAME_BYTES];
     Kv__EventKind kinds[2];
@@ -220,7 +220,7 @@ static void connect_somewhere(struct sim_follower *follower)
 
 /* ---------------------------------------------------------------- streams */
 
-static void keep(struct sim *sim, struct followed *followed)
+void sim_follow_keep(struct sim *sim, struct followed *followed)
 {
     if (sim->n_followed == sim->followed_capacity) {
         sim->followed_capacity = sim->followed_capacity ? sim->followed_capacity * 2 : 64;
@@ -243,7 +243,7 @@ static void aim(Kv__Request *request, int64_t start_revision, uint64_t credit)
     request->subscribe->last = start_revision > 0 ? 0 : request->subscribe->last;
 }
 
-static uint64_t progress_ms_of(const Kv__Request *request)
+uint64_t sim_follow_progress_ms(const Kv__Request *request)
 {
     return request->command_case == KV__REQUEST__COMMAND_WATCH ? request->watch->progress_ms
                                                                : request->subscribe->progress_ms;
@@ -263,7 +263,7 @@ static void open_stream(struct sim_follower *follower, struct sim_interest *stre
         stream->is_slow && !sim->has_healed ? 1 + pick(sim, 400) : CREDIT_ALL);
     followed_init(stream->now, follower->id, request, sim->known_revision);
     stream->now->asked_ns = sim->now_ns;
-    keep(sim, stream->now);
+    sim_follow_keep(sim, stream->now);
     send_message(follower, KV_FRAME_REQUEST, &request->base);
     kv__request__free_unpacked(request, NULL);
     sim->counts.streams++;
@@ -474,7 +474,7 @@ void sim_follow_begin(struct sim *sim)
         follower->n_streams = 1 + (unsigned)pick(sim, SIM_STREAMS_MAX);
         kv_buf_init(&follower->in, 2 * KV_REPLY_FRAME_BYTES_MAX);
         for (unsigned k = 0; k < follower->n_streams; k++) {
-            choose(sim, &follower->streams[k]);
+            sim_follow_choose(sim, &follower->streams[k]);
         }
         think(follower);
     }
@@ -510,7 +510,7 @@ bool sim_follow_is_caught_up(const struct sim *sim, int64_t revision)
             const struct followed *now = follower->streams[k].now;
 
             if (!now || !is_alive(sim, sim->conns[follower->conn - 1]) || now->n_items == 0 ||
-                (progress_ms_of(now->request) > 0 && followed_told(now) < revision)) {
+                (sim_follow_progress_ms(now->request) > 0 && followed_told(now) < revision)) {
                 return false;
             }
         }

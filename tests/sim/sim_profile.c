@@ -232,9 +232,18 @@ static void choose_queues(struct sim *sim)
     }
 }
 
+static void choose_resumers(struct sim *sim)
+{
+    if (sim_random(sim, SIM_RANDOM_RESUME, 5) < 2) {
+        sim->profile.n_resumers =
+            1 + (unsigned)sim_random(sim, SIM_RANDOM_RESUME, SIM_RESUMERS_MAX);
+    }
+}
+
 static void choose_topics(struct sim *sim)
 {
-    if (sim->profile.n_followers > 0 && sim_random(sim, SIM_RANDOM_TOPICS, 2) == 0) {
+    if (sim->profile.n_followers + sim->profile.n_resumers > 0 &&
+        sim_random(sim, SIM_RANDOM_TOPICS, 2) == 0) {
         sim->profile.topics_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_TOPICS, 40);
     }
 }
@@ -280,6 +289,7 @@ void sim_profile_choose(struct sim *sim)
     choose_queues(sim);
     choose_lives(sim);
     choose_followers(sim);
+    choose_resumers(sim);
     choose_topics(sim);
     choose_faults(sim);
     choose_swarm(sim);
