@@ -108,6 +108,7 @@ struct sim_profile {
     unsigned lives_percent;       /* of commands: on keys that end by themselves, and leases */
     unsigned topics_percent;      /* of commands: publications */
     unsigned n_followers;         /* clients that watch */
+    unsigned room_bytes;          /* that a connection takes of streams in a turn; 0: all */
     unsigned n_resumers;          /* clients that watch through libkv */
     unsigned slow_follow_percent; /* of their streams: they give little credit */
     bool repeats;                 /* some puts may be done twice; what the search allows is once */

@@ -234,6 +234,9 @@ static void choose_queues(struct sim *sim)
 
 static void choose_resumers(struct sim *sim)
 {
+    if (sim_random(sim, SIM_RANDOM_RESUME, 3) == 0) {
+        sim->profile.room_bytes = 100 + (unsigned)sim_random(sim, SIM_RANDOM_RESUME, 2000);
+    }
     if (sim_random(sim, SIM_RANDOM_RESUME, 5) < 2) {
         sim->profile.n_resumers =
             1 + (unsigned)sim_random(sim, SIM_RANDOM_RESUME, SIM_RESUMERS_MAX);

@@ -140,11 +140,14 @@ static size_t on_stream_shared(void *arg, struct kv_op *kv_op, struct kv_shared 
     return n + item->size;
 }
 
-static bool stream_has_room(void *arg, struct kv_op *op)
+/* A slow connection takes little at once. */
+static bool stream_has_room(void *arg, struct kv_op *kv_op)
 {
-    (void)arg;
-    (void)op;
-    return true;
+    struct sim_node *node = arg;
+    const struct sim_op *op = (const struct sim_op *)kv_op;
+    size_t room = node->sim->profile.room_bytes;
+
+    return room == 0 || !op->conn || op->conn->out.size < room;
 }
 
 static void on_fatal(void *arg, int exit_code, const struct kv_error *error)
@@ -294,10 +297,22 @@ void sim_server_node_ended(struct sim_node *node, bool abrupt)
 
 void sim_server_flush(struct sim_node *node)
 {
+    bool had_no_room = false;
+
     for (struct sim_conn *conn = node->conns; conn; conn = conn->next) {
         if (conn->out.size > 0) {
+            had_no_room = had_no_room || conn->out.size >= node->sim->profile.room_bytes;
             send_to_client(node->sim, conn);
         }
+    }
+    if (had_no_room && node->sim->profile.room_bytes > 0) {
+        kv_node_stream_room(node->node);
+        /* As the network's thread would wake it. */
+        sim_push(node->sim,
+                 (struct sim_event){.time_ns = node->sim->now_ns + SIM_MS,
+                                    .kind = SIM_EV_TIMER,
+                                    .node = (uint8_t)node->id,
+                                    .incarnation = node->incarnation});
     }
 }
 
