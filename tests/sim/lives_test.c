@@ -1,6 +1,7 @@
 /* Negative controls of what is promised of times and leases. */
 #include "tests/sim/follow.h"
 #include "tests/sim/lives.h"
+#include "tests/sim/locks.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -183,6 +184,53 @@ static void a_key_goes_in_time(void **state)
     weigh(NULL);
 }
 
+/* ---------------------------------------------------------------- locks */
+
+static void judge_locks(struct lock_fact first, struct lock_fact second, struct lock_fact third)
+{
+    struct lock_fact facts[] = {first, second, third};
+
+    locks_judge(&checkers, facts, 3);
+}
+
+static struct lock_fact taken_by(unsigned client, int64_t token, uint64_t called_ns)
+{
+    return (struct lock_fact){LOCK_TAKEN, client, token, token, called_ns, called_ns + 5};
+}
+
+static struct lock_fact wrote(unsigned client, int64_t token, int64_t revision)
+{
+    return (struct lock_fact){LOCK_WROTE, client, token, revision, 0, 0};
+}
+
+static void a_lock_goes_from_one_to_another(void **state)
+{
+    (void)state;
+    judge_locks(taken_by(2, 9, 20), wrote(1, 5, 7), taken_by(1, 5, 10));
+    assert_false(checkers.has_failed);
+}
+
+static void two_hold_a_lock(void **state)
+{
+    (void)state;
+    judge_locks(taken_by(1, 5, 10), taken_by(2, 5, 20), wrote(1, 5, 7));
+    assert_true(checkers.has_failed && strstr(checkers.message, "hold the same lock"));
+}
+
+static void a_former_holder_writes(void **state)
+{
+    (void)state;
+    judge_locks(taken_by(1, 5, 10), taken_by(2, 9, 20), wrote(1, 5, 11));
+    assert_true(checkers.has_failed && strstr(checkers.message, "behind token 9 of client 2"));
+}
+
+static void tokens_run_back(void **state)
+{
+    (void)state;
+    judge_locks(taken_by(1, 9, 10), taken_by(2, 5, 20), wrote(1, 9, 11));
+    assert_true(checkers.has_failed && strstr(checkers.message, "a greater one was given before"));
+}
+
 #define WITH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -195,6 +243,10 @@ int main(void)
         WITH(a_key_goes_before_its_lease),
         WITH(a_key_goes_early),
         WITH(a_key_goes_in_time),
+        WITH(a_lock_goes_from_one_to_another),
+        WITH(two_hold_a_lock),
+        WITH(a_former_holder_writes),
+        WITH(tokens_run_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 #include "tests/sim/sim.h"
 
 #include "common/assert.h"
+#include "tests/sim/locks.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -579,6 +580,7 @@ static void check_end(struct sim *sim)
     history_check(&sim->history, &sim->checkers, wants_truth ? &sim->truth : NULL);
     if (wants_truth) {
         lives_check(&sim->lives, &sim->history, &sim->truth, &sim->checkers);
+        locks_check(&sim->history, &sim->checkers);
         sim_follow_check(sim);
         kv_history_timely(sim->recorded, sim->truth.timely, sim->truth.n_timely);
     }

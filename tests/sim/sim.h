@@ -108,6 +108,7 @@ struct sim_profile {
     unsigned lives_percent;       /* of commands: on keys that end by themselves, and leases */
     unsigned topics_percent;      /* of commands: publications */
     unsigned n_followers;         /* clients that watch */
+    unsigned locks_percent;       /* of commands: about locks */
     unsigned room_bytes;          /* that a connection takes of streams in a turn; 0: all */
     unsigned n_resumers;          /* clients that watch through libkv */
     unsigned slow_follow_percent; /* of their streams: they give little credit */
@@ -161,6 +162,7 @@ enum sim_stream {
     SIM_RANDOM_LIVES,                                 /* ttls and leases */
     SIM_RANDOM_TOPICS,                                /* what is published */
     SIM_RANDOM_RESUME,                                /* what is watched through libkv */
+    SIM_RANDOM_LOCKS,                                 /* who takes which lock */
     SIM_RANDOM_STREAMS
 };
 
@@ -263,6 +265,7 @@ struct sim_client {
     uint64_t last_id;       /* to cancel */
     uint64_t waiting_id;    /* of its newest pop that waits, or did */
     uint64_t n_published;
+    int64_t tokens[2];   /* of the locks that it believes to hold; 0: it does not */
     uint64_t n_pushed;   /* values, each like no other */
     uint64_t heard_from; /* node and its incarnation, while an answer is handled */
 };
@@ -430,6 +433,13 @@ void sim_client_pump(struct sim_client *client);
 void sim_client_reset(struct sim_client *client);
 /* Bytes, or none: it closes. */
 void sim_client_send(struct sim *sim, struct sim_conn *conn, struct kv_slice bytes);
+
+/* sim_locks.c */
+/* To take a lock, to write under it, to renew its lease, to give it back; in the arena. */
+void sim_locks_draft(struct sim_client *client, struct kv_arena *arena, Kv__Request *request);
+void sim_locks_ended(struct sim_client *client,
+                     const struct history_call *call,
+                     const Kv__Reply *reply);
 
 /* sim_resume.c */
 void sim_resume_think(struct sim_client *client);

@@ -577,6 +577,9 @@ static void on_end(void *arg, const struct kv_session_answer *answer)
         call->revision > sim->known_revision ? call->revision : sim->known_revision;
     client->n_pending--;
     note_lease(sim, answer->reply);
+    if (sim->profile.locks_percent > 0) {
+        sim_locks_ended(client, call, answer->reply);
+    }
     if (call->recorded != SIZE_MAX) {
         record_end(sim, client, call, answer);
     }
@@ -695,6 +698,10 @@ static bool draft_foreign(struct draft *draft, bool is_write, bool may_write)
     }
     if (may_write && wants(sim, SIM_RANDOM_TOPICS, profile->topics_percent)) {
         sim_topics_draft(draft->client, arena, request);
+        return true;
+    }
+    if (may_write && wants(sim, SIM_RANDOM_LOCKS, profile->locks_percent)) {
+        sim_locks_draft(draft->client, arena, request);
         return true;
     }
     if (wants(sim, SIM_RANDOM_LIVES, profile->lives_percent)) {

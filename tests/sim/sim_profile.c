@@ -255,6 +255,9 @@ static void choose_lives(struct sim *sim)
 {
     if (sim_random(sim, SIM_RANDOM_LIVES, 5) < 2) {
         sim->profile.lives_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LIVES, 50);
+        if (sim_random(sim, SIM_RANDOM_LOCKS, 2) == 0) {
+            sim->profile.locks_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LOCKS, 50);
+        }
     }
 }
 
