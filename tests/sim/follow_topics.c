@@ -148,28 +148,33 @@ static void take_item(struct listening *listening, const Kv__StreamItem *item)
     listening->revision = topic->revision;
 }
 
+/* The last messages, of those that retention has certainly left, are no more than were asked for;
+ * of the first revision some may be left out. */
+static bool begins_too_early(const struct listening *listening)
+{
+    const int64_t first = listening->n_due > 0 ? listening->due[0]->revision : 0;
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < listening->n_due; i++) {
+        n += listening->due[i]->revision > first &&
+             listening->due[i]->revision <= listening->followed->known &&
+             !truth_may_drop(listening->truth, listening->due[i]);
+    }
+    return n >= listening->subscribe->last;
+}
+
 static void take_first(struct listening *listening, const Kv__StreamItem *item)
 {
     const Kv__Subscribe *subscribe = listening->subscribe;
     const Kv__TopicMessages *topic = item->topic;
-    size_t n = 0;
 
     listening->revision = topic->revision;
     collect_due(listening);
     listening->begins_within = subscribe->last > 0 && listening->n_due > 0;
-    while (n < listening->n_due && listening->due[n]->revision <= listening->followed->known) {
-        n++;
-    }
     if (topic->n_messages > 0) {
         complain(listening, topic->revision, "its first item has messages");
     } else if (subscribe->last > 0) {
-        const int64_t first = listening->n_due > 0 ? listening->due[0]->revision : 0;
-        size_t n_first = 0;
-
-        while (n_first < n && listening->due[n_first]->revision == first) {
-            n_first++;
-        }
-        if (n - n_first >= subscribe->last && n > subscribe->last) {
+        if (begins_too_early(listening)) {
             complain(listening, topic->revision, "it begins before the last messages");
         }
     } else if (subscribe->start_revision > 0 ? topic->revision != subscribe->start_revision - 1
