@@ -284,6 +284,16 @@ void kv_txn_delete(struct kv_txn *txn, struct kv_bytes key)
     add_command(txn, KV__REQUEST__COMMAND_DELETE, &command);
 }
 
+void kv_txn_expire(struct kv_txn *txn, struct kv_bytes key, uint64_t ttl_ms)
+{
+    Kv__Expire command = KV__EXPIRE__INIT;
+
+    command.key = kv_bytes_to_proto(key);
+    command.expiry_case = KV__EXPIRE__EXPIRY_TTL_MS;
+    command.ttl_ms = ttl_ms;
+    add_command(txn, KV__REQUEST__COMMAND_EXPIRE, &command);
+}
+
 void kv_txn_counter_add(struct kv_txn *txn, struct kv_bytes key, int64_t delta)
 {
     Kv__CounterAdd command = KV__COUNTER_ADD__INIT;
@@ -327,6 +337,16 @@ void kv_txn_hash_set(struct kv_txn *txn,
     }
     free(list);
     free(messages);
+}
+
+void kv_txn_hash_add(struct kv_txn *txn, struct kv_bytes key, struct kv_bytes name, int64_t delta)
+{
+    Kv__HashAdd command = KV__HASH_ADD__INIT;
+
+    command.key = kv_bytes_to_proto(key);
+    command.field = kv_bytes_to_proto(name);
+    command.delta = delta;
+    add_command(txn, KV__REQUEST__COMMAND_HASH_ADD, &command);
 }
 
 void kv_txn_hash_delete(struct kv_txn *txn, struct kv_bytes key, struct kv_bytes name)

@@ -101,12 +101,16 @@ void kv_txn_put_with(struct kv_txn *txn,
 void kv_txn_publish(struct kv_txn *txn, struct kv_bytes topic, struct kv_bytes payload);
 void kv_txn_get(struct kv_txn *txn, struct kv_bytes key);
 void kv_txn_delete(struct kv_txn *txn, struct kv_bytes key);
+/* As kv_expire: KV_NOT_FOUND when there is no such key fails the transaction. */
+void kv_txn_expire(struct kv_txn *txn, struct kv_bytes key, uint64_t ttl_ms);
 void kv_txn_counter_add(struct kv_txn *txn, struct kv_bytes key, int64_t delta);
 void kv_txn_counter_get(struct kv_txn *txn, struct kv_bytes key);
 void kv_txn_hash_set(struct kv_txn *txn,
                      struct kv_bytes key,
                      const struct kv_field *fields,
                      size_t n_fields);
+/* Adds to a field that holds a number, 0 when absent. */
+void kv_txn_hash_add(struct kv_txn *txn, struct kv_bytes key, struct kv_bytes name, int64_t delta);
 void kv_txn_hash_delete(struct kv_txn *txn, struct kv_bytes key, struct kv_bytes name);
 void kv_txn_hash_get_all(struct kv_txn *txn, struct kv_bytes key);
 void kv_txn_list_push(struct kv_txn *txn,
