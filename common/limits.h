@@ -89,7 +89,8 @@
 #define KV_LIMITER_BURST_MAX 1000000000ULL     /* as many at once */
 #define KV_LIMITER_PERIOD_MS_MAX 2678400000ULL /* 31 days */
 #define KV_LIMITER_FULL_MS_MAX \
-    8640000000ULL /* an empty bucket is full after so long at most: 100 days */
+    8640000000ULL                /* an empty bucket is full after so long at most: 100 days */
+#define KV_LIMITER_REST_MS 1000u /* a full bucket's key ends no sooner after its last permit */
 
 /* --- client protocol --- */
 #define KV_FRAME_HEADER_BYTES 8u

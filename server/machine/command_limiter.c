@@ -4,7 +4,7 @@
  * A limiter is one number: the theoretical arrival time (TAT), to which the permits that were given
  * have booked it. It is exact as long as the rate stays: whole milliseconds and a fraction in units
  * of 1/rate ms. With another rate the fraction is rounded up, by less than one of the new units. A
- * TAT that has passed is a full bucket, whatever it was. */
+ * TAT that has passed is a full bucket, whatever it was: so the key ends then, as by a ttl. */
 #include "server/machine/command.h"
 
 #include <inttypes.h>
@@ -92,13 +92,31 @@ static void load(const struct kv_record *record, struct limiter *ret_limiter)
     *ret_limiter = (struct limiter){kv_get_u64(p), kv_get_u64(p + 8), kv_get_u64(p + 16)};
 }
 
+/* With its lease, when it has one; else when the bucket is full, though not at once: one that is
+ * asked again and again would be made and ended with each permit. */
+static struct kv_life life_of(const struct kv_machine *machine,
+                              const struct kv_record *former,
+                              const struct limiter *limiter)
+{
+    const uint64_t rested_ms = (uint64_t)machine->cluster_time_ms + KV_LIMITER_REST_MS;
+    const uint64_t full_ms = limiter->tat_ms + (limiter->fraction > 0);
+    const uint64_t end_ms = full_ms > rested_ms ? full_ms : rested_ms;
+    struct kv_life life = kv_record_life(former);
+
+    if (life.lease_id == 0) {
+        life.expires_at_ms = end_ms < INT64_MAX ? (int64_t)end_ms : INT64_MAX;
+    }
+    return life;
+}
+
 static void store(struct kv_machine *machine,
                   struct kv_slice key,
-                  const struct limiter *limiter,
-                  const struct kv_life *life)
+                  const struct kv_record *former,
+                  const struct limiter *limiter)
 {
+    const struct kv_life life = life_of(machine, former, limiter);
     struct kv_record *record =
-        kv_keyspace_begin_living(machine, key, KV_TYPE_LIMITER, LIMITER_BYTES, life);
+        kv_keyspace_begin_living(machine, key, KV_TYPE_LIMITER, LIMITER_BYTES, &life);
     uint8_t *p = record->bytes + key.size;
 
     kv_put_u64(p, limiter->tat_ms);
@@ -153,12 +171,10 @@ int kv_run_limiter_acquire(struct kv_machine *machine,
     kv__limiter_result__init(result);
     result->allowed = after <= room;
     if (result->allowed) {
-        const struct kv_life life = kv_record_life(record);
-
         result->remaining = (room - after) / command->period_ms;
         limiter =
             (struct limiter){now_ms + after / command->rate, after % command->rate, command->rate};
-        store(machine, key, &limiter, &life);
+        store(machine, key, record, &limiter);
     } else {
         result->remaining = before < room ? (room - before) / command->period_ms : 0;
         result->retry_after_ms = (after - room + command->rate - 1) / command->rate;

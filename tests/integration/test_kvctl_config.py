@@ -223,7 +223,7 @@ def test_another_type(types):
 
 def test_limiters_are_left_alone(types, tmp_path):
     prefix = types.key("")
-    types.ctl("limit", f"{prefix}limit", "--rate", "5/s")
+    types.ctl("limit", f"{prefix}limit", "--rate", "5/h")
     types.ctl("put", f"{prefix}k", "v")
     code, output, errors = run(types, "export", prefix)
     assert code == 0 and output == f"{prefix}k: v\n" and "left alone: 1 rate limiters" in errors

@@ -51,6 +51,7 @@ def test_limiter(types):
     answer = types.json("limit", key, "--rate", "1/m", "--burst", "3", code=2)
     assert not answer["allowed"] and 0 < answer["retry_after_ms"] <= 60000
     assert types.ctl("type", key) == "limiter\n"
+    assert 120000 < types.json("ttl", key)["remaining_ms"] <= 180000
     assert "WRONG_TYPE" in types.ctl("incr", key, code=4)
     bytes_key = key.encode()
     types.refused(kv.INVALID, limiter_acquire=kv.LimiterAcquire(key=bytes_key, rate=0, period_ms=1000, burst=1))

@@ -1,5 +1,6 @@
 /* Random acquisitions against a bucket that drains, in fractions: how many permits are taken is a
- * rational number with the rate as its unit of time. */
+ * rational number with the rate as its unit of time. And the key is there until the bucket is full.
+ */
 #include "common/limits.h"
 #include "tests/support/machine_calls.h"
 #include "tests/support/machine_rig.h"
@@ -19,6 +20,7 @@ __extension__ typedef unsigned __int128 wide;
 struct model {
     int64_t at_ms;
     wide numerator, denominator;
+    int64_t ends_at_ms; /* of the key; 0: it never was */
 };
 
 static struct machine_rig rig;
@@ -63,7 +65,11 @@ check(struct model *model, const Kv__LimiterAcquire *command, const Kv__LimiterR
 
     assert_int_equal(result->allowed, allowed);
     if (allowed) {
+        wide rest = (wide)KV_LIMITER_REST_MS, full;
+
         model->numerator += wanted;
+        full = (model->numerator + model->denominator - 1) / model->denominator;
+        model->ends_at_ms = model->at_ms + (int64_t)(full > rest ? full : rest);
         assert_int_equal(result->retry_after_ms, 0);
     } else {
         /* Then and not before. */
@@ -95,6 +101,19 @@ static void acquire(struct model *model, struct kv_arena *arena, const uint64_t 
     kv__reply__free_unpacked(reply, NULL);
 }
 
+static void check_end(const struct model *model, struct kv_arena *arena)
+{
+    Kv__Reply *reply = machine_rig_read(&rig, call_ttl(arena, "limiter"));
+
+    if (model->ends_at_ms <= rig.cluster_time_ms) {
+        assert_int_equal(reply->code, KV__CODE__NOT_FOUND);
+    } else {
+        assert_int_equal(reply->code, KV__CODE__OK);
+        assert_int_equal(reply->ttl->remaining_ms, model->ends_at_ms - rig.cluster_time_ms);
+    }
+    kv__reply__free_unpacked(reply, NULL);
+}
+
 static void run(uint64_t seed)
 {
     struct model model = {.denominator = 1};
@@ -119,8 +138,10 @@ static void run(uint64_t seed)
             /* Nor was the unit changed. */
             model = before;
         }
+        check_end(&model, &arena);
         if (machine_rig_random(&rig, 6) == 0) {
             machine_rig_pass_time(&rig, (int64_t)pick(numbers[1]));
+            check_end(&model, &arena);
         }
         if (machine_rig_random(&rig, 30) == 0) {
             machine_rig_reload(&rig);

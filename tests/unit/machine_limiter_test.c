@@ -149,6 +149,62 @@ static void parameters_may_change(void **state)
     expect(&fast, true, 39, 0);
 }
 
+static void expect_ttl(int64_t remaining_ms, int64_t lease_id)
+{
+    Kv__Reply *reply = machine_rig_read(&rig, call_ttl(&arena, "limiter"));
+
+    assert_int_equal(reply->code, KV__CODE__OK);
+    assert_int_equal(reply->ttl->remaining_ms, remaining_ms);
+    assert_int_equal(reply->ttl->lease_id, lease_id);
+    kv__reply__free_unpacked(reply, NULL);
+}
+
+static void a_full_bucket_is_no_key(void **state)
+{
+    const struct parameters third = {.rate = 3, .period_ms = 10000, .burst = 3};
+    const struct parameters quick = {.rate = 100, .period_ms = 1000, .burst = 20};
+
+    (void)state;
+    expect(&third, true, 2, 0);
+    expect_ttl(3334, 0);
+    machine_rig_pass_time(&rig, 3333);
+    expect_ttl(1, 0);
+    machine_rig_pass_time(&rig, 1);
+    machine_rig_expect(&rig, call_ttl(&arena, "limiter"), KV__CODE__NOT_FOUND);
+    /* Full after 10 ms, but it may be asked again. */
+    expect(&quick, true, 19, 0);
+    expect_ttl(KV_LIMITER_REST_MS, 0);
+    machine_rig_pass_time(&rig, KV_LIMITER_REST_MS - 1);
+    expect(&quick, true, 19, 0);
+    expect_ttl(KV_LIMITER_REST_MS, 0);
+}
+
+static void its_life_may_be_changed(void **state)
+{
+    const struct parameters three = {.rate = 1, .period_ms = 2000, .burst = 3};
+
+    (void)state;
+    expect(&three, true, 2, 0);
+    /* Until the next permit. */
+    machine_rig_expect(&rig, call_persist(&arena, "limiter"), KV__CODE__OK);
+    expect_ttl(-1, 0);
+    expect(&three, true, 1, 0);
+    expect_ttl(4000, 0);
+    /* A bucket that ends before it is full is full. */
+    machine_rig_expect(&rig, call_expire(&arena, "limiter", 10), KV__CODE__OK);
+    machine_rig_pass_time(&rig, 10);
+    expect(&three, true, 2, 0);
+    expect_ttl(2000, 0);
+    machine_rig_expect(&rig, call_lease_grant(&arena, 7, 60000), KV__CODE__OK);
+    machine_rig_expect(&rig, call_expire_lease(&arena, "limiter", 7), KV__CODE__OK);
+    expect(&three, true, 1, 0);
+    machine_rig_pass_time(&rig, 50000);
+    expect_ttl(10000, 7);
+    expect(&three, true, 2, 0);
+    machine_rig_pass_time(&rig, 10000);
+    machine_rig_expect(&rig, call_ttl(&arena, "limiter"), KV__CODE__NOT_FOUND);
+}
+
 static void wrong_parameters(void **state)
 {
     static const struct {
@@ -212,6 +268,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(many_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_denied_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(parameters_may_change, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_full_bucket_is_no_key, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(its_life_may_be_changed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(wrong_parameters, set_up, tear_down),
         cmocka_unit_test_setup_teardown(extreme_parameters, set_up, tear_down),
     };
