@@ -19,7 +19,6 @@ static void do_item(struct kv_server *server, struct kv_net_item *item)
         kv_node_submit(server->node, &request->op);
         if (item->kept && !request->core_done) {
             request->op.request = item->kept;
-            request->op.bytes = kv_slice_of(NULL, 0);
         }
         return;
     }

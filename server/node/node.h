@@ -25,7 +25,8 @@ struct kv_subscription;
 struct kv_op {
     /* set by the submitter, validated by kv_command_validate and kv_command_classify */
     const Kv__Request *request;
-    struct kv_slice bytes; /* the request as it was sent: what the log holds */
+    struct kv_slice bytes; /* the request as it was sent: what the log holds; the node empties that
+                              of a subscription when it takes it */
     enum kv_command_class cls;
     uint64_t deadline_ns; /* on the clock of kv_env; UINT64_MAX: none */
     /* the node's own */

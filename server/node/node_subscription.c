@@ -235,6 +235,9 @@ void kv_subscription_submit(struct kv_node *node, struct kv_op *op)
         return;
     }
     op->subscription = sub;
+    /* The submitter takes them back now: what was counted must not wait for the end. */
+    node->ops_bytes -= op->bytes.size;
+    op->bytes = kv_slice_of(NULL, 0);
     op->credit = start.credit < KV_STREAM_CREDIT_MAX ? start.credit : KV_STREAM_CREDIT_MAX;
     subs->n++;
     arm(node, sub);
@@ -263,7 +266,6 @@ void kv_subscription_begin(struct kv_node *node, struct kv_op *op)
     sub->begun = true;
     node->subscriptions.n_begun++;
     node->n_ops--;
-    node->ops_bytes -= op->bytes.size;
     sub->told_ms = now_ms(node);
     arm(node, sub);
     become_behind(node, sub);
@@ -281,7 +283,6 @@ void kv_subscription_free(struct kv_node *node, struct kv_op *op)
         /* As it was when the op came, for who counts it out. */
         node->subscriptions.n_begun--;
         node->n_ops++;
-        node->ops_bytes += op->bytes.size;
     }
     op->subscription = NULL;
     sub->kind->free(node, sub);

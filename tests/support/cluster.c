@@ -687,6 +687,22 @@ unsigned cluster_await_leader(struct cluster *cluster, uint64_t max_ms)
 
 /* ---------------------------------------------------------------- requests */
 
+/* As the server does: of a subscription it has nothing else once it is submitted. */
+static void keep_little(struct cluster_request *request)
+{
+    Kv__Request *kept = malloc(sizeof *kept);
+
+    KV_ASSERT(kept);
+    kv__request__init(kept);
+    kept->id = request->request->id;
+    kept->command_case = request->request->command_case;
+    kv__request__free_unpacked(request->request, NULL);
+    free(request->bytes);
+    request->bytes = NULL;
+    request->request = kept;
+    request->op.request = kept;
+}
+
 struct cluster_request *
 cluster_submit(struct cluster *cluster, unsigned id, const Kv__Request *message)
 {
@@ -717,6 +733,9 @@ cluster_submit(struct cluster *cluster, unsigned id, const Kv__Request *message)
     request->sent_ms = cluster_now_ms(cluster);
     request->node = id;
     kv_node_submit(node->node, &request->op);
+    if (request->op.cls == KV_COMMAND_SUBSCRIBE && !request->done) {
+        keep_little(request);
+    }
     kv_node_turn(node->node);
     return request;
 }

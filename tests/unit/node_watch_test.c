@@ -238,6 +238,31 @@ static void the_first_item_says_where_it_begins(void **state)
     cluster_free(cluster);
 }
 
+static uint64_t bytes_waiting(struct cluster *cluster, unsigned node)
+{
+    struct kv_node_status status;
+
+    kv_node_status_get(cluster_node(cluster, node), &status);
+    return status.request_bytes_waiting;
+}
+
+/* What it was asked with is given back at once, also while it waits for a read index. */
+static void the_bytes_of_a_watch_are_counted_no_longer(void **state)
+{
+    struct cluster *cluster = new_cluster(3, 31);
+    unsigned follower = a_follower(cluster);
+    struct cluster_request *now = watch_all(cluster, follower, 0);
+    struct cluster_request *ended = watch_all(cluster, follower, 0);
+
+    (void)state;
+    cancel(cluster, ended);
+    await_told(cluster, now, 1);
+    assert_int_equal(bytes_waiting(cluster, follower), 0);
+    cancel(cluster, now);
+    assert_int_equal(bytes_waiting(cluster, follower), 0);
+    cluster_free(cluster);
+}
+
 /* It waits for the leader as long as it takes: that is no request with a deadline. */
 static void a_watch_waits_for_a_leader(void **state)
 {
@@ -751,6 +776,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_item_says_where_it_begins),
+        cmocka_unit_test(the_bytes_of_a_watch_are_counted_no_longer),
         cmocka_unit_test(a_watch_waits_for_a_leader),
         cmocka_unit_test(a_live_one_is_told_of_the_leaders_loss),
         cmocka_unit_test(a_deadline_ends_it_when_one_is_given),
