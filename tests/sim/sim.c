@@ -559,6 +559,7 @@ static void check_end(struct sim *sim)
     bool wants_truth = sim->profile.n_followers > 0 || sim->profile.n_resumers > 0 ||
                        sim->profile.lives_percent > 0;
 
+    sim->truth.times_alone = !wants_truth;
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         const struct kv_machine *machine;
 
@@ -577,12 +578,12 @@ static void check_end(struct sim *sim)
     }
     sim_snapshots_check_end(sim);
     checkers_log_matching(&sim->checkers);
-    history_check(&sim->history, &sim->checkers, wants_truth ? &sim->truth : NULL);
+    history_check(&sim->history, &sim->checkers, &sim->truth);
+    kv_history_timely(sim->recorded, sim->truth.timely, sim->truth.n_timely);
     if (wants_truth) {
         lives_check(&sim->lives, &sim->history, &sim->truth, &sim->checkers);
         locks_check(&sim->history, &sim->checkers);
         sim_follow_check(sim);
-        kv_history_timely(sim->recorded, sim->truth.timely, sim->truth.n_timely);
     }
     if (!sim->profile.repeats) {
         judge(sim);

@@ -460,10 +460,24 @@ static int by_key(const void *a, const void *b)
                             ((const struct true_event *)b)->key);
 }
 
+/* The present revision was made by no command. */
+static void note_timely(struct truth *truth)
+{
+    truth->timely =
+        grow(truth->timely, &truth->timely_capacity, truth->n_timely, sizeof *truth->timely);
+    truth->timely[truth->n_timely++] = truth->revision;
+}
+
 void truth_look(struct truth *truth, struct kv_machine *machine, bool by_time)
 {
     int64_t newest = kv_machine_revision(machine);
 
+    while (truth->times_alone && truth->revision < newest) {
+        truth->revision++;
+        if (by_time) {
+            note_timely(truth);
+        }
+    }
     while (truth->revision < newest) {
         struct look look = {
             .truth = truth,
@@ -489,9 +503,7 @@ void truth_look(struct truth *truth, struct kv_machine *machine, bool by_time)
         qsort(truth->events + first, truth->n_events - first, sizeof *truth->events, by_key);
         truth->revision++;
         if (by_time) {
-            truth->timely = grow(
-                truth->timely, &truth->timely_capacity, truth->n_timely, sizeof *truth->timely);
-            truth->timely[truth->n_timely++] = truth->revision;
+            note_timely(truth);
         }
     }
     truth->oldest = kv_machine_oldest_revision(machine);

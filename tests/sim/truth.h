@@ -55,6 +55,7 @@ struct true_retention {
 };
 
 struct truth {
+    bool times_alone;          /* only which revisions time alone has made is wanted */
     struct true_event *events; /* by revision, then key */
     size_t n_events, events_capacity;
     struct true_key *keys; /* as of the revision, in order */
