@@ -1,5 +1,6 @@
 /* Entries of locks and barriers, and bounded waiting: see client/lock.h. */
 #include "client/lock.h"
+#include "common/limits.h"
 
 #include <inttypes.h>
 #include <kv/lock.h>
@@ -30,12 +31,25 @@ int kv_wait_check(const struct kv_wait *wait, struct kv_error *ret_error)
     return 0;
 }
 
-unsigned kv_wait_slice_ms(const struct kv_wait *wait)
+static unsigned left_ms(const struct kv_wait *wait, unsigned most_ms)
 {
     uint64_t now_ns = uv_hrtime();
-    uint64_t left_ms = wait->until_ns > now_ns ? (wait->until_ns - now_ns + 999999) / 1000000 : 0;
+    uint64_t ms = wait->until_ns > now_ns ? (wait->until_ns - now_ns + 999999) / 1000000 : 0;
 
-    return left_ms < KV_WAIT_LOOK_MS ? (unsigned)left_ms : KV_WAIT_LOOK_MS;
+    return ms < most_ms ? (unsigned)ms : most_ms;
+}
+
+unsigned kv_wait_slice_ms(const struct kv_wait *wait)
+{
+    return left_ms(wait, KV_WAIT_LOOK_MS);
+}
+
+unsigned kv_wait_deadline_ms(const struct kv_wait *wait)
+{
+    unsigned ms = left_ms(wait, KV_DEADLINE_DEFAULT_MS);
+
+    /* 0 would be the usual one. */
+    return ms > 0 ? ms : 1;
 }
 
 bool kv_wait_is_passing(int status)
@@ -66,12 +80,17 @@ int kv_wait_event(struct kv_client *client,
         .start_revision = what->revision + 1,
         .kinds = what->all ? 0 : 1U << KV_EVENT_DELETE | 1U << KV_EVENT_EXPIRE,
         .keys_only = true,
+        .require_leader_ms = KV_WAIT_LEADER_MS,
     };
     struct kv_event_batch *batch;
     struct kv_watch *watch;
-    int status = kv_watch_open(client, &options, &watch, ret_error);
+    /* Who looks again and again asks here each time. */
+    int status = kv_wait_check(wait, ret_error);
     bool told = false;
 
+    if (status == 0) {
+        status = kv_watch_open(client, &options, &watch, ret_error);
+    }
     if (status < 0) {
         return status;
     }
@@ -82,12 +101,11 @@ int kv_wait_event(struct kv_client *client,
             kv_event_batch_free(batch);
             status = 0;
         } else if (kv_wait_is_passing(status)) {
-            told = status == KV_COMPACTED;
-            status = 0;
-        }
-        if (what->lease && kv_lease_state(what->lease) == KV_LEASE_LOST) {
+            /* It is over, or was in vain for a while. */
             told = true;
+            status = status == KV_COMPACTED ? 0 : kv_wait_again(wait, what->lease, ret_error);
         }
+        told = told || kv_lease_state(what->lease) == KV_LEASE_LOST;
         if (status == 0 && !told) {
             status = kv_wait_check(wait, ret_error);
         }

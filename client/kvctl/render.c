@@ -225,8 +225,13 @@ static bool is_same(const char *path, const struct kv_buf *content)
 {
     struct kv_error error;
     struct kv_buf old;
+    struct stat info;
     bool same;
 
+    /* Reading a pipe may take for ever. */
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode)) {
+        return false;
+    }
     kv_buf_init(&old, KVCTL_RENDERED_BYTES_MAX + 1024 * 1024);
     same = kvctl_file_read(path, &old, &error) == 0 && old.size == content->size &&
            (old.size == 0 || memcmp(old.data, content->data, old.size) == 0);
@@ -248,7 +253,7 @@ static int replace(struct render *render, const struct kv_buf *content, struct k
                                       ret_error);
 
     if (status == 0 && strings[KVCTL_CHECK] &&
-        kvctl_shell_command(strings[KVCTL_CHECK], file.path, &error) < 0) {
+        kvctl_shell_command(NULL, strings[KVCTL_CHECK], file.path, &error) < 0) {
         kvctl_new_file_drop(&file);
         return kv_error_set(ret_error,
                             KV_IO,
@@ -260,7 +265,7 @@ static int replace(struct render *render, const struct kv_buf *content, struct k
         status = kvctl_new_file_commit(&file, ret_error);
     }
     if (status == 0 && strings[KVCTL_EXEC] &&
-        kvctl_shell_command(strings[KVCTL_EXEC], render->target, &error) < 0) {
+        kvctl_shell_command(NULL, strings[KVCTL_EXEC], render->target, &error) < 0) {
         return kv_error_set(ret_error,
                             KV_IO,
                             "%.100s is written, the command after it failed: %.300s",
