@@ -132,7 +132,7 @@
 #define KV_PROGRESS_MAX_MS 86400000u      /* a day */
 #define KV_CATCH_UP_BYTES (64 * KV_KIB)   /* one item of the past */
 #define KV_CATCH_UP_RECORDS 4096u         /* looked at for it: about 0.2 ms */
-#define KV_CATCH_UP_TURN_NS 500000u       /* of a turn for all that are behind */
+#define KV_CATCH_UP_TURN_NS 100000u       /* of a turn for all that are behind */
 #define KV_CATCH_UP_STEPS 64u             /* and items */
 #define KV_NODE_SUBSCRIPTIONS_MAX 262144u /* watches and topics: about 1 KiB each */
 #define KV_DEADLINE_DEFAULT_MS 5000       /* of a request that names none */

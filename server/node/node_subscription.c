@@ -305,6 +305,7 @@ void kv_subscriptions_restart(struct kv_node *node)
 {
     const int64_t next_revision = kv_machine_revision(node->machine) + 1;
 
+    kv_watch_forget_piece(node);
     while (node->lists[KV_OP_LIVE].first) {
         KV_REACHED("stream-over-install");
         kv_subscription_fall_behind(
@@ -445,7 +446,6 @@ void kv_subscriptions_turn(struct kv_node *node)
     wake_future(node);
     fail_all_lost(node);
     serve_behind(node);
-    kv_watch_forget_piece(node);
     fail_leaderless(node, at_ms);
     serve_timers(node, at_ms);
 }

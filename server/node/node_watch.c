@@ -79,6 +79,14 @@ static bool is_same_place(const struct kv_event_position *a, const struct kv_eve
            a->in_fragment == b->in_fragment;
 }
 
+static void remove_group(struct kv_node *node, struct kv_watch_group *group)
+{
+    if (node->watches.shared.group == group) {
+        drop_piece(&node->watches.shared);
+    }
+    kv_watch_index_remove(&node->watches.index, group);
+}
+
 /* What comes behind the watch's position: read, or as the one before it got it. */
 static const struct kv_watch_piece *read_piece(struct kv_node *node, const struct kv_watch *watch)
 {
@@ -88,7 +96,8 @@ static const struct kv_watch_piece *read_piece(struct kv_node *node, const struc
     const size_t max_bytes = credit < KV_CATCH_UP_BYTES ? credit : KV_CATCH_UP_BYTES;
 
     if (piece->group == watch->group && piece->max_bytes == max_bytes &&
-        is_same_place(&piece->from, &watch->position)) {
+        is_same_place(&piece->from, &watch->position) &&
+        (piece->item || piece->read.to_revision == kv_machine_revision(node->machine))) {
         return piece;
     }
     drop_piece(piece);
@@ -129,7 +138,8 @@ static int catch_up(struct kv_node *node, struct kv_subscription *sub, struct kv
         kv_subscription_send(node, sub, piece->item, sub->next_revision);
         node->watches.events += piece->read.n_events;
     }
-    return piece->read.more ? 1 : 0;
+    /* It may have been read when the revision was an earlier one. */
+    return piece->read.more || piece->read.to_revision < kv_machine_revision(node->machine) ? 1 : 0;
 }
 
 void kv_watch_forget_piece(struct kv_node *node)
@@ -174,7 +184,7 @@ static void free_watch(struct kv_node *node, struct kv_subscription *sub)
 
     node->watches.n--;
     if (--group->n_watches == 0 && !group->pending) {
-        kv_watch_index_remove(&node->watches.index, group);
+        remove_group(node, group);
     }
     free(watch);
 }
@@ -378,7 +388,7 @@ static void finish(struct kv_node *node, struct kv_watch_pending *pending)
     }
     group->pending = NULL;
     if (group->n_watches == 0) {
-        kv_watch_index_remove(&watches->index, group);
+        remove_group(node, group);
     }
     pending->next = NULL;
     if (watches->n_spare >= SPARE_PENDING_MAX || pending->events.capacity > 4 * KV_CATCH_UP_BYTES) {

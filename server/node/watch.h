@@ -15,7 +15,7 @@ struct kv_watch {
 };
 
 /* A piece of the history as one watch was given it. Watches of a group that fell behind together
- * are at the same place, and get the same; it is good for the turn in which it was read. */
+ * are at the same place, and get the same, be it in a later turn. */
 struct kv_watch_piece {
     struct kv_watch_group *group; /* NULL: none */
     struct kv_event_position from, to;
@@ -49,7 +49,7 @@ struct kv_subscription *kv_watch_new(struct kv_node *node, struct kv_op *op);
 void kv_watch_note(struct kv_node *node, int64_t revision_before);
 /* Gives what was noted. */
 void kv_watch_flush(struct kv_node *node);
-/* The end of a turn: what was read of the past is read anew. */
+/* Another state takes the place of the present one: what was read of the past is read anew. */
 void kv_watch_forget_piece(struct kv_node *node);
 
 #endif

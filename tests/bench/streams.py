@@ -96,19 +96,22 @@ def idle(measured):
     for make in (measured.kvd, measured.etcd):
         system, = measured.start(make)
         puts = ["--op=put", f"--seconds={measured.options.seconds}", *PUTS, "--pipeline=16", "--keys=10000"]
-        without, with_watchers, bytes_more, opened = [], [], [], []
+        without, with_watchers = [], []
+        # On fresh nodes, which have no freed memory to use again.
+        before = [measured.tools.rss_bytes(p.pid) for p in system.processes]
+        watch = ["--op=watch-idle", "--watchers=100000", "--connections=100", "--prefix=idle", "--seconds=600"]
+        watchers = Background(system, *watch)
+        opened = watchers.line()["seconds"]
+        bytes_more = max(measured.tools.rss_bytes(p.pid) - b for p, b in zip(system.processes, before))
+        watchers.end()
         system.load(*puts)
         for _ in range(measured.options.runs):
             without.append(system.load(*puts)["rate"])
-            before = [measured.tools.rss_bytes(p.pid) for p in system.processes]
-            watchers = Background(system, "--op=watch-idle", "--watchers=100000", "--connections=100", "--prefix=idle",
-                                  "--seconds=600")
-            opened.append(watchers.line()["seconds"])
-            bytes_more.append(max(measured.tools.rss_bytes(p.pid) - b for p, b in zip(system.processes, before)))
+            watchers = Background(system, *watch)
+            watchers.line()
             with_watchers.append(system.load(*puts)["rate"])
             watchers.end()
-        # The first time, before freed memory is used again.
-        found[system.name] = {"bytes": bytes_more[0], "opened_s": opened[0], "without": without, "with": with_watchers,
+        found[system.name] = {"bytes": bytes_more, "opened_s": opened, "without": without, "with": with_watchers,
                               "ratio": statistics.median(with_watchers) / statistics.median(without)}
         system.stop()
     kvd = found["kvd"]
