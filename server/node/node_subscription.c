@@ -469,7 +469,6 @@ void kv_subscriptions_turn(struct kv_node *node)
     wake_future(node);
     fail_all_lost(node);
     serve_behind(node);
-    kv_watch_forget_piece(node);
     fail_all_leaderless(node, at_ms);
     serve_timers(node, at_ms);
 }
