@@ -23,8 +23,8 @@ class Program:
         self.out = folder / f"program{number}.out"
         self.err = folder / f"program{number}.err"
         with open(self.out, "w") as out, open(self.err, "w") as err:
-            self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=out, stderr=err,
-                                            env={**os.environ, **environment})
+            self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=out,
+                                            stderr=err, env={**os.environ, **environment})
 
     def __enter__(self):
         return self
@@ -70,7 +70,8 @@ class Programs:
         self.folder = pathlib.Path(folder)
         self.number = 0
         self.flags = self.install()
-        subprocess.run(["protoc", f"--python_out={self.folder}", f"--proto_path={ROOT / 'proto'}", "kv.proto"], check=True)
+        subprocess.run(["protoc", f"--python_out={self.folder}", f"--proto_path={ROOT / 'proto'}", "kv.proto"],
+                       check=True)
 
     def install(self):
         prefix = self.folder / "prefix"
@@ -119,7 +120,8 @@ def share_configuration(programs, endpoints, fault):
             programs.start("config_watch.py", endpoints, "mail") as mail:
         for service in (web, mail):
             service.wait(lambda lines: lines, "it has read its configuration")
-        changed = {put(endpoints, "config/size", 0): "size=0", put(endpoints, "config/theme", "dark", "--ttl", "3s"): "dark"}
+        changed = {put(endpoints, "config/size", 0): "size=0",
+                   put(endpoints, "config/theme", "dark", "--ttl", "3s"): "dark"}
         for size in range(1, 10):
             if size == 5:
                 fault()
