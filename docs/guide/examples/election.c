@@ -80,6 +80,15 @@ static void lead(struct kv_client *client, struct kv_lock *lock, const char *nam
     }
 }
 
+/* Will it be better later? KV_NOT_FOUND: its place in the queue was lost while it waited. */
+static bool passes(int status)
+{
+    enum kv_retry retry = kv_status_retry(status);
+
+    return retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE || retry == KV_RETRY_UNKNOWN ||
+           status == KV_NOT_FOUND;
+}
+
 static int run(struct kv_client *client, const char *name, uint64_t ttl_ms, struct kv_error *error)
 {
     struct kv_lock_options options = {
@@ -89,11 +98,10 @@ static int run(struct kv_client *client, const char *name, uint64_t ttl_ms, stru
         struct kv_election *election;
         int status = kv_election_campaign(client, &options, &election, error);
 
-        if (status == KV_CLOSED) {
-            break;
-        }
-        /* Its place in the queue was lost while it waited: it queues anew. */
-        if (status == KV_NOT_FOUND) {
+        if (status < 0 && passes(status)) {
+            if (!ended) {
+                fprintf(stderr, "%s: queues anew: %s\n", name, error->message);
+            }
             continue;
         }
         if (status < 0) {

@@ -16,11 +16,14 @@
 #define PREFIX "config/"
 enum { SETTINGS_MAX = 100, TEXT_BYTES = 200, WAIT_MS = 200 };
 
-static struct setting {
-    char key[TEXT_BYTES];
-    char value[TEXT_BYTES];
-} settings[SETTINGS_MAX];
-static size_t n_settings;
+struct config {
+    size_t n_settings;
+    struct setting {
+        char key[TEXT_BYTES];
+        char value[TEXT_BYTES];
+    } settings[SETTINGS_MAX];
+};
+static struct config current;
 static volatile sig_atomic_t ended;
 
 static void on_signal(int number)
@@ -35,27 +38,28 @@ static void copy(char text[TEXT_BYTES], struct kv_bytes bytes)
 }
 
 /* The settings are sorted by key. value: NULL: there is none any more. */
-static void set(const struct kv_pair *pair, const struct kv_bytes *value)
+static void set(struct config *config, struct kv_bytes name, const struct kv_bytes *value)
 {
+    struct setting *setting = config->settings;
+    struct setting *end = setting + config->n_settings;
     char key[TEXT_BYTES];
-    size_t i = 0;
 
-    copy(key, pair->key);
-    while (i < n_settings && strcmp(settings[i].key, key) < 0) {
-        i++;
+    copy(key, name);
+    while (setting < end && strcmp(setting->key, key) < 0) {
+        setting++;
     }
-    if (i < n_settings && strcmp(settings[i].key, key) == 0) {
+    if (setting < end && strcmp(setting->key, key) == 0) {
         if (value) {
-            copy(settings[i].value, *value);
+            copy(setting->value, *value);
         } else {
-            n_settings--;
-            memmove(&settings[i], &settings[i + 1], (n_settings - i) * sizeof settings[0]);
+            memmove(setting, setting + 1, (size_t)(end - setting - 1) * sizeof *setting);
+            config->n_settings--;
         }
-    } else if (value && n_settings < SETTINGS_MAX) {
-        memmove(&settings[i + 1], &settings[i], (n_settings - i) * sizeof settings[0]);
-        copy(settings[i].key, pair->key);
-        copy(settings[i].value, *value);
-        n_settings++;
+    } else if (value && config->n_settings < SETTINGS_MAX) {
+        memmove(setting + 1, setting, (size_t)(end - setting) * sizeof *setting);
+        copy(setting->key, name);
+        copy(setting->value, *value);
+        config->n_settings++;
     }
 }
 
@@ -63,16 +67,18 @@ static void set(const struct kv_pair *pair, const struct kv_bytes *value)
 static void reload(const char *name, int64_t revision)
 {
     printf("%s %" PRId64 ":", name, revision);
-    for (size_t i = 0; i < n_settings; i++) {
-        printf(" %s=%s", settings[i].key + strlen(PREFIX), settings[i].value);
+    for (size_t i = 0; i < current.n_settings; i++) {
+        printf(" %s=%s", current.settings[i].key + strlen(PREFIX), current.settings[i].value);
     }
     printf("\n");
     fflush(stdout);
 }
 
+/* All of one revision, or the present configuration stays. */
 static int read_all(struct kv_client *client, int64_t *ret_revision, struct kv_error *ret_error)
 {
     struct kv_range_spec range = {.kind = KV_RANGE_PREFIX, .start = kv_bytes_str(PREFIX)};
+    static struct config fresh;
     struct kv_range_iterator *iterator;
     struct kv_pair pair;
     int status = kv_range(client, &range, NULL, &iterator, ret_error);
@@ -80,11 +86,14 @@ static int read_all(struct kv_client *client, int64_t *ret_revision, struct kv_e
     if (status < 0) {
         return status;
     }
-    n_settings = 0;
+    fresh.n_settings = 0;
     while ((status = kv_range_next(iterator, &pair, ret_error)) == 1) {
-        set(&pair, &pair.value);
+        set(&fresh, pair.key, &pair.value);
     }
-    *ret_revision = kv_range_revision(iterator);
+    if (status == 0) {
+        current = fresh;
+        *ret_revision = kv_range_revision(iterator);
+    }
     kv_range_close(iterator);
     return status;
 }
@@ -96,7 +105,7 @@ static void apply(const char *name, const struct kv_event_batch *batch)
         const struct kv_event *event = &batch->events[i];
         int64_t revision = event->pair.mod_revision;
 
-        set(&event->pair, event->kind == KV_EVENT_PUT ? &event->pair.value : NULL);
+        set(&current, event->pair.key, event->kind == KV_EVENT_PUT ? &event->pair.value : NULL);
         /* A fragment goes on with its last revision in the next batch. */
         if (i + 1 < batch->n_events ? batch->events[i + 1].pair.mod_revision != revision
                                     : !batch->fragment) {
@@ -129,23 +138,33 @@ follow(struct kv_client *client, const char *name, int64_t revision, struct kv_e
     return status;
 }
 
+/* Will it be better later? KV_COMPACTED: away for longer than the history goes back. */
+static bool passes(int status)
+{
+    enum kv_retry retry = kv_status_retry(status);
+
+    return retry == KV_RETRY_LATER || retry == KV_RETRY_ELSEWHERE || retry == KV_RETRY_UNKNOWN ||
+           status == KV_COMPACTED;
+}
+
 static int run(struct kv_client *client, const char *name, struct kv_error *ret_error)
 {
-    int64_t revision;
-    int status = 0;
+    while (!ended) {
+        int64_t revision;
+        int status = read_all(client, &revision, ret_error);
 
-    while (!ended && status >= 0) {
-        status = read_all(client, &revision, ret_error);
         if (status == 0) {
             reload(name, revision);
             status = follow(client, name, revision, ret_error);
         }
-        /* Away for longer than the history goes back: begin anew with what is there now. */
-        if (status == KV_COMPACTED) {
-            status = 0;
+        if (status < 0 && !passes(status)) {
+            return status;
+        }
+        if (status < 0) {
+            fprintf(stderr, "%s: read anew: %s\n", name, ret_error->message);
         }
     }
-    return status < 0 ? status : 0;
+    return 0;
 }
 
 int main(int argc, char **argv)
