@@ -181,9 +181,10 @@ class Compose:
     def healthy(self, *nodes):
         return all(self.inspect(node)["State"]["Health"]["Status"] == "healthy" for node in nodes)
 
-    def endpoints(self):
+    def endpoints(self, first):
         """For programs of this machine."""
-        return ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        ports = dict(zip(self.NODES, self.ports))
+        return ",".join(f"127.0.0.1:{port}" for port in [ports.pop(first), *ports.values()])
 
     def kill(self, node):
         """It stays dead until it is started."""
@@ -263,7 +264,8 @@ def test_examples_while_the_leader_is_killed(compose, programs, act):
         compose.kill(killed[0])
 
     try:
-        act(programs, compose.endpoints(), kill_leader)
+        # The leader first: who takes the first endpoint loses it.
+        act(programs, compose.endpoints(wait_for("leader", lambda: compose.leader("node1"))), kill_leader)
         assert len(killed) == 1
     finally:
         for node in killed:
