@@ -184,7 +184,8 @@ static void print_info_json(FILE *out, const char *endpoint, const struct kv_nod
             ",\"machine_version\":%" PRIu64 ",\"snapshot_index\":%" PRIu64
             ",\"snapshot_bytes\":%" PRIu64 ",\"snapshot_fetch_index\":%" PRIu64
             ",\"snapshot_fetch_bytes\":%" PRIu64 ",\"history_bytes\":%" PRIu64
-            ",\"sessions\":%" PRIu64 ",\"session_bytes\":%" PRIu64 "}",
+            ",\"sessions\":%" PRIu64 ",\"session_bytes\":%" PRIu64 ",\"watches\":%" PRIu64
+            ",\"subscriptions\":%" PRIu64 ",\"watches_behind\":%" PRIu64 "}",
             info->keys,
             info->data_bytes,
             info->wal_bytes,
@@ -198,7 +199,10 @@ static void print_info_json(FILE *out, const char *endpoint, const struct kv_nod
             info->snapshot_fetch_bytes,
             info->history_bytes,
             info->sessions,
-            info->session_bytes);
+            info->session_bytes,
+            info->watches,
+            info->subscriptions,
+            info->watches_behind);
 }
 
 static void print_info(struct kvctl *kvctl, const char *endpoint, const struct kv_node_info *info)

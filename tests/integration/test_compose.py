@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+import examplecase
+
 ROOT = pathlib.Path(os.environ.get("KVD_SOURCE_DIR", pathlib.Path(__file__).parents[2]))
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 IMAGE = "debian:bookworm-slim"
@@ -179,6 +181,16 @@ class Compose:
     def healthy(self, *nodes):
         return all(self.inspect(node)["State"]["Health"]["Status"] == "healthy" for node in nodes)
 
+    def endpoints(self, first):
+        """For programs of this machine."""
+        ports = dict(zip(self.NODES, self.ports))
+        return ",".join(f"127.0.0.1:{port}" for port in [ports.pop(first), *ports.values()])
+
+    def kill(self, node):
+        """It stays dead until it is started."""
+        self.docker("docker", "update", "--restart=no", self.container(node))
+        self("kill", "-s", "SIGKILL", node)
+
     def leader(self, through):
         """The host name of the leader as one node sees it, or None."""
         result = self.kvctl(through, "--output", "json", "status", check=False)
@@ -225,14 +237,40 @@ def test_published_port_reaches_a_node(compose):
 def test_leader_is_killed_and_comes_back(compose):
     leader = wait_for("leader", lambda: compose.leader("node1"))
     others = [node for node in compose.NODES if node != leader]
-    compose.docker("docker", "update", "--restart=no", compose.container(leader))
-    compose("kill", "-s", "SIGKILL", leader)
+    compose.kill(leader)
     wait_for("write without the former leader",
              lambda: compose.kvctl(others[0], "put", "color", "green", check=False).returncode == 0)
     assert "green" in compose.kvctl(others[1], "get", "color").stdout
     compose("start", leader)
     wait_for(f"healthy {leader}", lambda: compose.healthy(leader))
     assert "green" in compose.kvctl(leader, "get", "color").stdout
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    if os.environ.get("KVD_SANITIZE"):
+        pytest.skip("a plain program cannot load a sanitized library")
+    return examplecase.Programs(tmp_path_factory.mktemp("programs"))
+
+
+@pytest.mark.parametrize("act", [examplecase.share_configuration, examplecase.chat, examplecase.elect],
+                         ids=lambda act: act.__name__)
+def test_examples_while_the_leader_is_killed(compose, programs, act):
+    """The programs know the nodes by published ports; the names that the nodes have for each other lead nowhere here."""
+    killed = []
+
+    def kill_leader():
+        killed.append(wait_for("leader", lambda: compose.leader("node1")))
+        compose.kill(killed[0])
+
+    try:
+        # The leader first: who takes the first endpoint loses it.
+        act(programs, compose.endpoints(wait_for("leader", lambda: compose.leader("node1"))), kill_leader)
+        assert len(killed) == 1
+    finally:
+        for node in killed:
+            compose("start", node)
+            wait_for("healthy nodes", lambda: compose.healthy(*compose.NODES))
 
 
 def test_container_with_another_address_rejoins(compose):

@@ -1,112 +1,87 @@
-/* Feature flags in one hash: read as a whole at one revision, changed only if nobody else changed
- * them meanwhile, and looked up as they were. */
+/* A feature that is rolled out step by step: first a fifth of the users, then half, then nobody,
+ * since it has a fault. The program that asks has a live copy of the flags in memory: asking costs
+ * some tens of nanoseconds, and the copy follows each change by itself. */
 #include <kv/kv.h>
 #include <stdio.h>
+#include <threads.h>
 
-#define FLAGS kv_bytes_str("flags")
+#define FEATURE "new-checkout"
+enum { USERS = 1000, WAIT_MS = 10000, LOOK_MS = 5 };
 
-static int64_t
-print_flags(struct kv_client *client, int64_t at_revision, struct kv_error *ret_error)
+static bool old_answers[USERS];
+
+/* How many users have it, and how many of those who had it before have it no more. */
+static void ask_for_all(struct kv_flags *flags, const char *value)
 {
-    struct kv_get_options options = {.at_revision = at_revision};
-    struct kv_fields flags;
-    int64_t revision;
-    int status = kv_hash_get_all(client, FLAGS, &options, &flags, ret_error);
+    int with = 0;
+    int lost = 0;
 
-    if (status < 0) {
-        return status;
+    for (int i = 0; i < USERS; i++) {
+        char user[20];
+        bool answer;
+
+        snprintf(user, sizeof user, "user-%d", i);
+        answer = kv_flags_check(flags, FEATURE, kv_bytes_str(user));
+        with += answer;
+        lost += old_answers[i] && !answer;
+        old_answers[i] = answer;
     }
-    for (size_t i = 0; i < flags.n_fields; i++) {
-        printf("%s%.*s=%.*s",
-               i ? " " : "",
-               (int)flags.fields[i].name.size,
-               (const char *)flags.fields[i].name.data,
-               (int)flags.fields[i].value.size,
-               (const char *)flags.fields[i].value.data);
-    }
-    printf("\n");
-    revision = flags.revision;
-    kv_fields_free(&flags);
-    return revision;
+    printf("%s: %d of %d users have it, %d lost it\n", value, with, USERS, lost);
 }
 
-/* Done only if the flag still has the value that the editor saw. 1: done, 0: somebody was faster.
- */
-static int change(struct kv_client *client,
-                  const char *name,
-                  const char *from,
-                  const char *to,
-                  struct kv_error *ret_error)
+/* Until the copy is as new as the change: only a demonstration needs to wait for that. */
+static bool has_come(struct kv_flags *flags, int64_t revision)
 {
-    struct kv_field flag = {.name = kv_bytes_str(name), .value = kv_bytes_str(to)};
-    struct kv_txn_result result;
-    struct kv_txn *txn;
-    int status = kv_txn_begin(client, &txn, ret_error);
+    struct kv_flags_state state;
 
-    if (status < 0) {
-        return status;
+    for (int ms = 0; ms < WAIT_MS; ms += LOOK_MS) {
+        kv_flags_state(flags, &state);
+        if (state.revision >= revision) {
+            return true;
+        }
+        thrd_sleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
     }
-    kv_txn_compare(txn,
-                   &(struct kv_compare){.key = FLAGS,
-                                        .what = KV_COMPARE_FIELD,
-                                        .name = kv_bytes_str(name),
-                                        .value = kv_bytes_str(from)});
-    kv_txn_hash_set(txn, FLAGS, &flag, 1);
-    status = kv_txn_commit(txn, NULL, &result, ret_error);
-    if (status == 0) {
-        status = result.succeeded;
-        kv_txn_result_free(&result);
-    }
-    return status;
+    return false;
 }
 
-static int run(struct kv_client *client, struct kv_error *ret_error)
+/* What an operator does with `kvctl flag rollout new-checkout 50%`. */
+static int roll_out(struct kv_client *client,
+                    struct kv_flags *flags,
+                    const char *value,
+                    struct kv_error *ret_error)
 {
-    struct kv_field start[] = {
-        {.name = kv_bytes_str("checkout"), .value = kv_bytes_str("old")},
-        {.name = kv_bytes_str("search"), .value = kv_bytes_str("off")},
-    };
-    int64_t before;
-    int status = kv_hash_set(client, FLAGS, start, 2, false, NULL, NULL, ret_error);
+    struct kv_put_result result;
+    int status = kv_put(
+        client, kv_bytes_str("flags/" FEATURE), kv_bytes_str(value), NULL, &result, ret_error);
 
-    if (status < 0) {
-        return status;
-    }
-    before = print_flags(client, 0, ret_error);
-    if (before < 0) {
-        return (int)before;
-    }
-    status = change(client, "checkout", "old", "new", ret_error);
-    if (status >= 0) {
-        printf("first editor: %s\n", status ? "done" : "somebody was faster");
-        status = change(client, "checkout", "old", "off", ret_error);
-    }
-    if (status >= 0) {
-        printf("second editor: %s\n", status ? "done" : "somebody was faster");
-        status = print_flags(client, 0, ret_error) < 0 ? ret_error->status : 0;
-    }
-    /* What was on when the report came in? */
-    if (status == 0) {
-        status = print_flags(client, before, ret_error) < 0 ? ret_error->status : 0;
+    if (status == 0 && has_come(flags, result.revision)) {
+        ask_for_all(flags, value);
     }
     return status;
 }
 
 int main(int argc, char **argv)
 {
+    static const char *const steps[] = {"on 20%", "on 50%", "off 50%"};
     struct kv_client_options options = {.endpoints = argc > 1 ? argv[1] : "127.0.0.1:4700"};
+    struct kv_flags *flags;
     struct kv_client *client;
     struct kv_error error = {0};
     int status = kv_client_open(&options, &client, &error);
 
-    if (status < 0) {
-        fprintf(stderr, "%s\n", error.message);
-        return 1;
+    if (status == 0) {
+        status =
+            kv_flags_open(client, &(struct kv_flags_options){.wait_ms = WAIT_MS}, &flags, &error);
+        for (size_t i = 0; status == 0 && i < sizeof steps / sizeof steps[0]; i++) {
+            status = roll_out(client, flags, steps[i], &error);
+        }
+        if (status == 0) {
+            kv_flags_close(flags);
+        }
+        kv_client_close(client);
     }
-    status = run(client, &error);
     if (status < 0) {
         fprintf(stderr, "%s: %s\n", kv_status_name(status), error.message);
     }
-    kv_client_close(client);
     return status < 0;
 }

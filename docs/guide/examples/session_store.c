@@ -1,107 +1,176 @@
-/* A session store: a hash per session, and a set per user of the sessions that are open. Signing in
- * and out change both at once. */
+/* A session store with sliding expiry: a session ends by itself when it is not used for a while,
+ * and each use lets it live on. It is a hash; a second hash per user holds the user's open
+ * sessions, as fields that end by themselves in the same way. What belongs together changes at
+ * once. */
 #include <kv/kv.h>
-#include <kv/kv.pb-c.h>
 #include <stdio.h>
+#include <string.h>
 
-static struct kv_bytes join(char *buffer, size_t size, const char *kind, const char *id)
+enum { IDLE_MS = 3000, USE_EVERY_MS = 200, WAIT_MS = 10000, KEY_BYTES = 100 };
+
+static struct kv_bytes join(char key[KEY_BYTES], const char *kind, const char *id)
 {
-    snprintf(buffer, size, "%s:%s", kind, id);
-    return kv_bytes_str(buffer);
+    snprintf(key, KEY_BYTES, "%s:%s", kind, id);
+    return kv_bytes_str(key);
 }
 
+/* Commits; 1: done, 0: its compares were not true. */
+static int commit(struct kv_txn *txn, struct kv_error *ret_error)
+{
+    struct kv_txn_result result;
+    int status = kv_txn_commit(txn, NULL, &result, ret_error);
+
+    if (status == 0) {
+        status = result.succeeded;
+        kv_txn_result_free(&result);
+    }
+    return status;
+}
+
+/* The session and its place among those of the user live for IDLE_MS from now on. */
+static void
+live_on(struct kv_txn *txn, struct kv_bytes session_key, const char *id, const char *user)
+{
+    struct kv_field open = {.name = kv_bytes_str(id), .ttl_ms = IDLE_MS};
+    char user_key[KEY_BYTES];
+
+    kv_txn_expire(txn, session_key, IDLE_MS);
+    kv_txn_hash_set(txn, join(user_key, "sessions-of", user), &open, 1);
+}
+
+/* KV_EXISTS: an id that is taken is not taken over. */
 static int
-sign_in(struct kv_client *client, const char *session, const char *user, struct kv_error *ret_error)
+sign_in(struct kv_client *client, const char *id, const char *user, struct kv_error *ret_error)
 {
     struct kv_field fields[] = {
         {.name = kv_bytes_str("user"), .value = kv_bytes_str(user)},
         {.name = kv_bytes_str("theme"), .value = kv_bytes_str("dark")},
     };
-    char session_key[100];
-    char user_key[100];
-    struct kv_txn_result result;
+    char buffer[KEY_BYTES];
+    struct kv_bytes key = join(buffer, "session", id);
     struct kv_txn *txn;
     int status = kv_txn_begin(client, &txn, ret_error);
 
     if (status < 0) {
         return status;
     }
-    join(session_key, sizeof session_key, "session", session);
-    join(user_key, sizeof user_key, "sessions-of", user);
-    /* An id that is taken is not taken over. */
-    kv_txn_compare(txn,
-                   &(struct kv_compare){.key = kv_bytes_str(session_key),
-                                        .what = KV_COMPARE_EXISTS,
-                                        .comparison = KV_NOT_EQUAL});
-    kv_txn_hash_set(txn, kv_bytes_str(session_key), fields, 2);
-    kv_txn_set_add(txn, kv_bytes_str(user_key), kv_bytes_str(session));
-    status = kv_txn_commit(txn, NULL, &result, ret_error);
-    if (status == 0) {
-        status = result.succeeded ? 0 : KV_EXISTS;
-        kv_txn_result_free(&result);
-    }
-    return status;
+    kv_txn_compare(
+        txn,
+        &(struct kv_compare){.key = key, .what = KV_COMPARE_EXISTS, .comparison = KV_NOT_EQUAL});
+    kv_txn_hash_set(txn, key, fields, 2);
+    live_on(txn, key, id, user);
+    status = commit(txn, ret_error);
+    return status == 0 ? KV_EXISTS : status < 0 ? status : 0;
 }
 
-/* All sessions of a user end in one change. */
+/* 1: counted and kept alive, if it is open and the user's; 0: it is not. */
 static int
-sign_out_everywhere(struct kv_client *client, const char *user, struct kv_error *ret_error)
+use(struct kv_client *client, const char *id, const char *user, struct kv_error *ret_error)
 {
-    char key[100];
-    struct kv_bytes set = join(key, sizeof key, "sessions-of", user);
-    struct kv_elements sessions;
-    struct kv_txn_result result;
+    char buffer[KEY_BYTES];
+    struct kv_bytes key = join(buffer, "session", id);
     struct kv_txn *txn;
-    int status = kv_set_members(client, set, NULL, &sessions, ret_error);
+    int status = kv_txn_begin(client, &txn, ret_error);
 
-    if (status == 0) {
-        status = kv_txn_begin(client, &txn, ret_error);
-    }
     if (status < 0) {
         return status;
     }
-    for (size_t i = 0; i < sessions.n_elements; i++) {
-        char session[100];
-
-        snprintf(session,
-                 sizeof session,
-                 "session:%.*s",
-                 (int)sessions.elements[i].size,
-                 (const char *)sessions.elements[i].data);
-        kv_txn_delete(txn, kv_bytes_str(session));
-    }
-    kv_txn_delete(txn, set);
-    status = kv_txn_commit(txn, NULL, &result, ret_error);
-    if (status == 0) {
-        kv_txn_result_free(&result);
-        printf("signed out of %zu sessions\n", sessions.n_elements);
-    }
-    kv_elements_free(&sessions);
-    return status;
+    kv_txn_compare(txn,
+                   &(struct kv_compare){.key = key,
+                                        .what = KV_COMPARE_FIELD,
+                                        .name = kv_bytes_str("user"),
+                                        .value = kv_bytes_str(user)});
+    kv_txn_hash_add(txn, key, kv_bytes_str("requests"), 1);
+    live_on(txn, key, id, user);
+    return commit(txn, ret_error);
 }
 
-static int use(struct kv_client *client, const char *session, struct kv_error *ret_error)
+static int list(struct kv_client *client, const char *user, struct kv_error *ret_error)
 {
-    char key[100];
-    struct kv_bytes hash = join(key, sizeof key, "session", session);
-    struct kv_fields fields;
-    int64_t requests = 0;
-    int status = kv_hash_get_all(client, hash, NULL, &fields, ret_error);
+    char buffer[KEY_BYTES];
+    struct kv_fields open;
+    int status = kv_hash_get_all(client, join(buffer, "sessions-of", user), NULL, &open, ret_error);
 
     if (status < 0) {
         return status;
     }
-    if (fields.n_fields == 0) {
-        printf("session %s is not open\n", session);
-        kv_fields_free(&fields);
-        return 0;
+    printf("%s has %zu open:", user, open.n_fields);
+    for (size_t i = 0; i < open.n_fields; i++) {
+        printf(" %.*s", (int)open.fields[i].name.size, (const char *)open.fields[i].name.data);
     }
-    kv_fields_free(&fields);
-    status = kv_hash_add(client, hash, kv_bytes_str("requests"), 1, NULL, &requests, ret_error);
+    printf("\n");
+    kv_fields_free(&open);
+    return 0;
+}
+
+/* Waits until this session has ended by itself; `used`, if there is one, is used meanwhile. */
+static int until_ended(struct kv_client *client,
+                       const char *id,
+                       const char *used,
+                       int64_t since,
+                       struct kv_error *ret_error)
+{
+    char buffer[KEY_BYTES];
+    struct kv_watch_options options = {
+        .range = {.kind = KV_RANGE_KEY, .start = join(buffer, "session", id)},
+        .start_revision = since,
+        .kinds = 1U << KV_EVENT_EXPIRE,
+    };
+    struct kv_event_batch *batch;
+    struct kv_watch *watch;
+    int waited_ms = 0;
+    int status = kv_watch_open(client, &options, &watch, ret_error);
+
+    if (status < 0) {
+        return status;
+    }
+    while ((status = kv_watch_next(watch, USE_EVERY_MS, &batch, ret_error)) == 0 &&
+           waited_ms < WAIT_MS) {
+        waited_ms += USE_EVERY_MS;
+        if (used && (status = use(client, used, "ada", ret_error)) <= 0) {
+            break;
+        }
+    }
+    if (status == 1) {
+        printf("%s has ended by itself\n", id);
+        kv_event_batch_free(batch);
+    }
+    kv_watch_close(watch);
+    return status < 0 ? status : 0;
+}
+
+static int run(struct kv_client *client, struct kv_error *ret_error)
+{
+    struct kv_put_result start;
+    int status =
+        kv_put(client, kv_bytes_str("sessions-began"), kv_bytes_str(""), NULL, &start, ret_error);
+
     if (status == 0) {
-        printf("session %s: request %lld\n", session, (long long)requests);
+        status = sign_in(client, "a1", "ada", ret_error);
     }
-    return status;
+    if (status == 0) {
+        status = sign_in(client, "b2", "ada", ret_error);
+    }
+    if (status == 0 && sign_in(client, "a1", "mallory", ret_error) == KV_EXISTS) {
+        printf("a1 is taken\n");
+    }
+    if (status == 0) {
+        status = list(client, "ada", ret_error);
+    }
+    /* Nobody uses b2; a1 lives for longer than IDLE_MS, since it is used. */
+    if (status == 0) {
+        status = until_ended(client, "b2", "a1", start.revision, ret_error);
+    }
+    if (status == 0) {
+        status = list(client, "ada", ret_error);
+    }
+    if (status == 0) {
+        status = until_ended(client, "a1", NULL, start.revision, ret_error);
+    }
+    if (status == 0 && (status = use(client, "a1", "ada", ret_error)) == 0) {
+        printf("a1 is not open\n");
+    }
+    return status < 0 ? status : list(client, "ada", ret_error);
 }
 
 int main(int argc, char **argv)
@@ -111,32 +180,12 @@ int main(int argc, char **argv)
     struct kv_error error = {0};
     int status = kv_client_open(&options, &client, &error);
 
-    if (status < 0) {
-        fprintf(stderr, "%s\n", error.message);
-        return 1;
-    }
-    status = sign_in(client, "a1", "ada", &error);
     if (status == 0) {
-        status = sign_in(client, "b2", "ada", &error);
-    }
-    if (status == 0 && sign_in(client, "a1", "mallory", &error) == KV_EXISTS) {
-        printf("session a1 is taken\n");
-    }
-    if (status == 0) {
-        status = use(client, "a1", &error);
-    }
-    if (status == 0) {
-        status = use(client, "a1", &error);
-    }
-    if (status == 0) {
-        status = sign_out_everywhere(client, "ada", &error);
-    }
-    if (status == 0) {
-        status = use(client, "a1", &error);
+        status = run(client, &error);
+        kv_client_close(client);
     }
     if (status < 0) {
         fprintf(stderr, "%s: %s\n", kv_status_name(status), error.message);
     }
-    kv_client_close(client);
     return status < 0;
 }
