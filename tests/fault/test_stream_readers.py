@@ -16,7 +16,7 @@ from swarm import Link, Stream, Swarm
 
 READERS = 1000
 DEAF = 10
-WRITES = 200
+WRITES = 120
 VALUE_BYTES = 100_000
 KEY = b"everybody"
 MIB = 1 << 20
