@@ -1,6 +1,6 @@
-"""Leases of a cluster whose leader's clock is wrong. A ttl is counted by the monotonic clock of whoever leads: one that runs three
-times as fast ends a lease in a third of the time and not before, others' clocks do not matter, and time does not jump when
-the leadership goes elsewhere."""
+"""Leases of a cluster whose leader's clock is wrong. A ttl is counted by the monotonic clock of whoever leads: one that runs
+three times as fast ends a lease in a third of the time and not before, others' clocks do not matter, and time does not jump
+when the leadership goes elsewhere."""
 
 import os
 import time

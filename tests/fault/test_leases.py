@@ -1,5 +1,6 @@
-"""Leases while nodes die, hang and are cut off. Of those that libkv keeps alive none ends while it is said to be held; those that
-nobody renews end, not before their time and not long behind it; their keys end once. KV_FAULT_SEED replays the choice of faults."""
+"""Leases while nodes die, hang and are cut off. Of those that libkv keeps alive none ends while it is said to be held; those
+that nobody renews end, not before their time and not long behind it; their keys end once. KV_FAULT_SEED replays the choice of
+faults."""
 
 import json
 import subprocess
@@ -15,6 +16,7 @@ from load import DEADLINE_MS, seconds, seeded
 from namespaces import NamespaceCluster, NamespaceNode, run
 from programs import compile_program
 from reference import read_events
+from stream_load import done_at
 from swarm import PROGRESS_MS, Link, Stream, Swarm
 
 LEASES = 400
@@ -64,8 +66,8 @@ class TimedStream(Stream):
 
 
 class Leaver(threading.Thread):
-    """Grants leases, gives each some keys, and leaves them. left: key -> (when its grant was asked for, when the key was there, ttl
-    in seconds, may it have been revoked)."""
+    """Grants leases, gives each some keys, and leaves them. left: key -> [when its grant was asked for, when the key was there,
+    ttl in seconds, may it have been revoked]."""
 
     def __init__(self, cluster, rng):
         super().__init__(daemon=True)
@@ -143,9 +145,7 @@ def all_end(cluster, left):
 def judge_left(cluster, leaver, stream, swarm):
     leaver.end()
     late_s = all_end(cluster, leaver.left)
-    client = cluster.leader().client()
-    revision = client.get(b"none").revision
-    client.close()
+    revision = done_at(cluster, put=kv.Put(key=b"last", value=b"word"))
     swarm.wait_told(revision)
     events = [event for event in read_events(cluster.leader(), revision) if event[2].startswith(b"left/")]
     assert stream.wrong is None and [e for e in stream.entries if e[0] <= revision] == events

@@ -1,5 +1,5 @@
-"""Clients that do not read their streams, among a thousand that do: nobody else waits for them, the node's memory stays bounded, and
-they miss nothing, or are told why they do."""
+"""Clients that do not read their streams, among a thousand that do: nobody else waits for them, the node's memory stays
+bounded, and they miss nothing, or are told why they do."""
 
 import contextlib
 import random

@@ -1,5 +1,6 @@
-"""Subscribers of topics and globs on three nodes that are killed, stopped and hung: one order on all nodes, every acknowledged message
-once, nothing missing of what is retained, and a gap named where something is not. KV_FAULT_SEED replays the choice of faults."""
+"""Subscribers of topics and globs on three nodes that are killed, stopped and hung: one order on all nodes, every
+acknowledged message once, nothing missing of what is retained, and a gap named where something is not. KV_FAULT_SEED replays
+the choice of faults."""
 
 import fnmatch
 import time
@@ -9,7 +10,7 @@ from faults import one_fault
 from kvcluster import Cluster, kv
 from load import seconds, seeded
 from reference import FIRST_REVISION, difference, read_stream
-from stream_load import Writer
+from stream_load import Writer, done_at
 from swarm import PROGRESS_MS, Link, Stream, Swarm
 
 TOPICS = [b"chat/%d/%d" % (a, b) for a in range(10) for b in range(10)]
@@ -111,12 +112,11 @@ def under_faults(cluster, swarm, rng, length_s):
     cluster.wait_serving()
     for publisher in publishers:
         publisher.end()
-    client = cluster.leader().client()
-    revision = client.put(b"last", b"word").revision
-    client.close()
+    revision = done_at(cluster, put=kv.Put(key=b"last", value=b"word"))
     swarm.hurry = True
     swarm.wait_told(revision)
-    print(f"{revision} revisions, {sum(len(s.entries) for s in swarm.streams())} messages told, {swarm.losses()} connections lost")
+    n_told = sum(len(stream.entries) for stream in swarm.streams())
+    print(f"{revision} revisions, {n_told} messages told, {swarm.losses()} connections lost")
     return publishers, revision
 
 

@@ -4,9 +4,10 @@ nothing. The same at a leader, which the others replace meanwhile."""
 import pytest
 
 import namespaces
-from kvcluster import STREAM_ITEM, kv, wait_until
+from kvcluster import STREAM_ITEM, kv
 from namespaces import NamespaceCluster
 from reference import Reference, complaint, read_events
+from stream_load import done_at
 from swarm import Stream
 
 REASON = namespaces.reason_to_skip()
@@ -28,31 +29,20 @@ class Watcher:
         return self.stream
 
 
-def put(node, key):
-    """Until it is done: who leads may be about to change."""
-
-    def done():
-        client = node.client()
-        reply = client.put(key, b"x", deadline_ms=2000)
-        client.close()
-        return reply.revision if reply.code == kv.OK else None
-
-    return wait_until(done, "a put")
-
-
 @pytest.mark.parametrize("who", ["leader", "follower"])
 def test_a_node_that_is_cut_off(tmp_path, who):
     with NamespaceCluster(tmp_path) as cluster:
         node = cluster.leader() if who == "leader" else cluster.followers()[0]
         other = next(n for n in cluster.nodes.values() if n is not node)
-        put(other, b"before")
+        done_at(cluster, put=kv.Put(key=b"before", value=b"x"))
         demanding = Watcher(node, require_leader_ms=500)
         patient = Watcher(node)
         elsewhere = Watcher(other, require_leader_ms=20_000)
         node.cut()
         end = demanding.read(1 << 60).end
         assert end.code == kv.NO_LEADER, end
-        revision = [put(other, b"meanwhile/%d" % n) for n in range(20)][-1]
+        for number in range(20):
+            revision = done_at(cluster, put=kv.Put(key=b"meanwhile/%d" % number, value=b"x"))
         assert elsewhere.read(revision).end is None
         node.mend()
         stream = patient.read(revision)

@@ -1,6 +1,6 @@
-"""Thousands of watches on three nodes that are killed, stopped, hung, and whose leader is moved: single keys, prefixes, ranges, all
-keys, filters, slow readers and such that do not read for seconds. What each was told is the exact sequence that the history gives
-for its range. KV_FAULT_SEED replays the choice of faults."""
+"""Thousands of watches on three nodes that are killed, stopped, hung, and whose leader is moved: single keys, prefixes,
+ranges, all keys, filters, slow readers and such that do not read for seconds. What each was told is the exact sequence that
+the history gives for its range. KV_FAULT_SEED replays the choice of faults."""
 
 import time
 

@@ -1,4 +1,5 @@
-"""Programs of tests/fault that use libkv's public headers alone: compiled when they are wanted, with the sanitizer of the build."""
+"""Programs of tests/fault that use libkv's public headers alone: compiled when they are wanted, with the sanitizer of the
+build."""
 
 import os
 import pathlib

@@ -1,5 +1,5 @@
-"""A cluster whose nodes may have wrong clocks: wrong_clock.c is loaded into each. (libfaketime does this, too, but a process with
-condition variables hangs under it now and then.)"""
+"""A cluster whose nodes may have wrong clocks: wrong_clock.c is loaded into each. (libfaketime does this, too, but a process
+with condition variables hangs under it now and then.)"""
 
 import struct
 import subprocess
