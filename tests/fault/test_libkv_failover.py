@@ -1,19 +1,15 @@
 """What a program sees through libkv while leaders end, die and hang."""
 
 import json
-import os
-import pathlib
 import signal
 import subprocess
 
 import kvcluster
 import pytest
 
-from kvcluster import ROOT, Cluster, wait_until
+from kvcluster import Cluster, wait_until
+from programs import compile_program
 
-BUILD = pathlib.Path(os.environ.get("KVD_BUILD_DIR", ROOT / "build" / "dev"))
-SANITIZE = os.environ.get("KVD_SANITIZE", "")
-FLAGS = {"": [], "address": ["-fsanitize=address,undefined"], "thread": ["-fsanitize=thread"]}
 THREADS = 16
 
 
@@ -25,12 +21,7 @@ class Cluster(kvcluster.Cluster):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    program = tmp_path_factory.mktemp("program") / "libkv_load"
-    subprocess.run(["cc", "-O2", "-std=c11", "-D_POSIX_C_SOURCE=200809L", *FLAGS[SANITIZE],
-                    ROOT / "tests" / "fault" / "libkv_load.c", "-o", program, f"-I{ROOT}/client/include",
-                    f"-I{BUILD}/client/include", f"-L{BUILD}/client", f"-Wl,-rpath,{BUILD}/client", "-lkv", "-lpthread"],
-                   check=True)
-    return program
+    return compile_program("libkv_load", tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture

@@ -1,29 +1,20 @@
 """Watches, subscriptions and a held lease of libkv while nodes end, die and hang: nothing is missed, nothing comes twice."""
 
 import json
-import os
-import pathlib
 import signal
 import subprocess
 
 import pytest
 
-from kvcluster import KVCTL, ROOT, Cluster, wait_until
+from kvcluster import KVCTL, Cluster, wait_until
+from programs import compile_program
 
-BUILD = pathlib.Path(os.environ.get("KVD_BUILD_DIR", ROOT / "build" / "dev"))
-SANITIZE = os.environ.get("KVD_SANITIZE", "")
-FLAGS = {"": [], "address": ["-fsanitize=address,undefined"], "thread": ["-fsanitize=thread"]}
 FOLLOWERS = 16
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    program = tmp_path_factory.mktemp("program") / "libkv_follow"
-    subprocess.run(["cc", "-O2", "-std=c11", "-D_POSIX_C_SOURCE=200809L", "-D_DEFAULT_SOURCE", *FLAGS[SANITIZE],
-                    ROOT / "tests" / "fault" / "libkv_follow.c", "-o", program, f"-I{ROOT}/client/include",
-                    f"-I{BUILD}/client/include", f"-L{BUILD}/client", f"-Wl,-rpath,{BUILD}/client", "-lkv", "-lpthread"],
-                   check=True)
-    return program
+    return compile_program("libkv_follow", tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture

@@ -267,6 +267,40 @@ def test_requests_that_are_wrong_say_how(one):
     assert client.call(status=kv.Status()).revision == 1
 
 
+def test_leases_and_times_that_are_wrong_say_how(one):
+    client = one.nodes[1].client()
+    assert client.call(lease_grant=kv.LeaseGrant(lease_id=7, ttl_ms=60_000)).code == kv.OK
+    assert client.call(lease_grant=kv.LeaseGrant(lease_id=8, ttl_ms=1000)).code == kv.OK
+    assert client.put(b"k", b"x", lease_id=8).code == kv.OK
+    # Asking keeps nothing alive.
+    wait_until(lambda: client.call(lease_info=kv.LeaseInfo(lease_id=8)).code == kv.NOT_FOUND, "the lease ends")
+    wait_until(lambda: client.get(b"k").code == kv.NOT_FOUND, "its key ends")
+    too_long = 1 << 62
+    for command, code, words in [
+        ({"lease_keep_alive": kv.LeaseKeepAlive(lease_ids=[8])}, kv.NOT_FOUND, ["lease 8"]),
+        ({"lease_keep_alive": kv.LeaseKeepAlive()}, kv.INVALID, ["no lease"]),
+        ({"lease_grant": kv.LeaseGrant(lease_id=7, ttl_ms=5000)}, kv.EXISTS, ["lease"]),
+        ({"lease_grant": kv.LeaseGrant(lease_id=-7, ttl_ms=5000)}, kv.INVALID, ["-7"]),
+        ({"lease_grant": kv.LeaseGrant()}, kv.INVALID, ["ttl", "1 or more"]),
+        ({"lease_grant": kv.LeaseGrant(ttl_ms=10)}, kv.OUT_OF_BOUNDS, ["lease-ttl-min"]),
+        ({"lease_grant": kv.LeaseGrant(ttl_ms=too_long)}, kv.OUT_OF_BOUNDS, ["lease-ttl-max"]),
+        ({"lease_revoke": kv.LeaseRevoke(lease_id=8)}, kv.NOT_FOUND, ["lease 8"]),
+        ({"put": kv.Put(key=b"k", lease_id=8)}, kv.NOT_FOUND, ["lease 8"]),
+        ({"put": kv.Put(key=b"k", ttl_ms=too_long)}, kv.OUT_OF_BOUNDS, ["ttl-max"]),
+        ({"expire": kv.Expire(key=b"k", ttl_ms=1000)}, kv.NOT_FOUND, ["key"]),
+        ({"ttl": kv.Ttl(key=b"k")}, kv.NOT_FOUND, ["key"]),
+    ]:
+        reply = client.call(**command)
+        assert reply.code == code, (command, reply)
+        for word in words:
+            assert word in reply.message, (command, reply)
+    # One of several that has ended is told as such, the others are renewed.
+    leases = client.call(lease_keep_alive=kv.LeaseKeepAlive(lease_ids=[8, 7])).lease_keep_alive.leases
+    assert [(lease.lease_id, lease.ttl_ms) for lease in leases] == [(8, 0), (7, 60_000)]
+    assert client.get(b"k").code == kv.NOT_FOUND
+    client.close()
+
+
 def append(client, session, sequence, through=0, value=b"x"):
     stamp = kv.SessionStamp(session_id=session, sequence=sequence, acknowledged_through=through)
     return client.call(session=stamp, append=kv.Append(key=b"stamped", value=value))

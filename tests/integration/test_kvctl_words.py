@@ -243,6 +243,8 @@ WRONG = {
     "zunion a --aggregate avg": "sum, min or max",
     "put k v --ttl 5s --keep": "one of --ttl, --lease and --keep",
     "put k v --ttl 0s": "--ttl wants TIME",
+    "put k v --ttl -5s": "--ttl wants TIME",
+    "expire k -1s": "TIME is 500ms",
     "expire k": "expire wants KEY TIME",
     "expire k 5s --lease 1": "expire wants KEY TIME",
     "expire k 5": "TIME is 500ms",

@@ -198,6 +198,18 @@ def test_filters(cluster):
     client.close()
 
 
+def test_filters_that_let_nothing_pass(cluster):
+    """It is no error: such a watch tells how far it is, and lives."""
+    client = cluster.leader().client()
+    with watching(cluster.followers()[0], prefix(b"no/"), kinds=[kv.EVENT_EXPIRE], types=[kv.TYPE_ZSET],
+                  progress_ms=100) as watcher:
+        watcher.item()
+        for i in range(20):
+            revision = put(client, b"no/%d" % i)
+        assert watcher.until(revision).events == []
+    client.close()
+
+
 def test_progress_and_cancel(cluster):
     node = cluster.followers()[0]
     with watching(node, kv.KeyRange(start=b"silent"), progress_ms=100) as watcher:

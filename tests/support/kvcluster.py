@@ -146,6 +146,11 @@ class Node:
         self.process.terminate()
         return self.process.wait(PATIENCE_S)
 
+    def memory_bytes(self):
+        """That it has in use (its resident set)."""
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return next((int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS:")), 0)
+
     def connect(self, kind, *arguments, **options):
         """A client of this kind."""
         return kind(self.ports["client"], *arguments, **options)

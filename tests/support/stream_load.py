@@ -3,7 +3,7 @@
 import random
 import threading
 
-from kvcluster import PATIENCE_S, kv, select_pause
+from kvcluster import PATIENCE_S, kv, select_pause, wait_until
 from load import DEADLINE_MS, SEED
 
 
@@ -77,11 +77,18 @@ class Writer(threading.Thread):
         self.lose()
 
 
+def done_at(cluster, **command):
+    """The revision of a write that is done again until it succeeds: who leads may still change."""
+
+    def done():
+        client = cluster.leader().client()
+        reply = client.call(**command)
+        client.close()
+        return reply.revision if reply.code == kv.OK else None
+
+    return wait_until(done, "a write is done")
+
+
 def last_word(cluster, keys):
     """Puts all keys at one revision, so that every stream has something to wait for, and returns it."""
-    client = cluster.leader().client()
-    operations = [kv.Request(put=kv.Put(key=key, value=b"last")) for key in keys]
-    reply = client.call(txn=kv.Txn(then=operations))
-    assert reply.code == kv.OK, reply
-    client.close()
-    return reply.revision
+    return done_at(cluster, txn=kv.Txn(then=[kv.Request(put=kv.Put(key=key, value=b"last")) for key in keys]))

@@ -7,12 +7,13 @@ import struct
 import threading
 import time
 
-from kvcluster import CREDIT, PATIENCE_S, REQUEST, STREAM_ITEM, Client, kv
+from kvcluster import CREDIT, PATIENCE_S, REQUEST, STREAM_ITEM, Client, kv, wait_until
 
 CREDIT_BYTES = 128 << 10
 SILENCE_S = 3  # so long a connection may be silent; its first stream asks for progress
 PROGRESS_MS = 500
 READ_BYTES = 1 << 18
+LOOK_S = 0.05  # between two looks at all links
 CONNECT_S = 0.5  # the other links wait meanwhile
 ELSEWHERE = (kv.SHUTTING_DOWN, kv.NO_LEADER, kv.NOT_LEADER)  # ends of a stream that is asked for again
 
@@ -93,6 +94,7 @@ class Link:
         self.incoming = bytearray()
         self.outgoing = bytearray()
         self.last_heard = 0.0
+        self.is_heard = False
         self.losses = 0
 
     def connect(self, node, now):
@@ -170,6 +172,8 @@ class Swarm(threading.Thread):
         self.cluster = cluster
         self.links = links
         self.random = rng
+        self.selector = selectors.DefaultSelector()
+        self.next_look = 0.0
         self.stop = False
         self.hurry = False  # nobody is slow any more
         self.failure = None
@@ -184,6 +188,7 @@ class Swarm(threading.Thread):
         for link in self.links:
             if link.client:
                 link.client.close()
+        self.selector.close()
 
     def streams(self):
         return [stream for link in self.links for stream in link.streams]
@@ -195,9 +200,18 @@ class Swarm(threading.Thread):
         except Exception as error:  # noqa: BLE001 - told by who waits
             self.failure = error
 
-    def check(self):
-        assert self.failure is None, self.failure
-        assert self.is_alive()
+    def wait_told(self, revision):
+        """Until each stream has told all up to there, or has ended."""
+
+        def told():
+            assert self.failure is None, self.failure
+            assert self.is_alive()
+            return all(stream.end or (stream.told or 0) >= revision for stream in self.streams())
+
+        wait_until(told, f"all streams tell revision {revision}")
+
+    def losses(self):
+        return sum(link.losses for link in self.links)
 
     def connect(self, link, now):
         nodes = [node for node in self.cluster.nodes.values() if node.is_running()]
@@ -209,28 +223,38 @@ class Swarm(threading.Thread):
             link.client = None
         link.home = None
 
+    def lose(self, link):
+        self.listen(link, False)
+        link.lose()
+
+    def listen(self, link, yes):
+        if yes and not link.is_heard:
+            self.selector.register(link.client.socket, selectors.EVENT_READ, link)
+        elif link.is_heard and not yes:
+            self.selector.unregister(link.client.socket)
+        link.is_heard = yes
+
     def turn(self):
         now = time.monotonic()
-        for link in self.links:
-            if link.client is None:
-                self.connect(link, now)
-            elif not self.hurry and link.is_deaf(now):
-                link.last_heard = now
-            elif now - link.last_heard > SILENCE_S:
-                link.lose()
-        wanting = []
-        with selectors.DefaultSelector() as selector:
+        if now >= self.next_look:
+            self.next_look = now + LOOK_S
             for link in self.links:
-                if link.client and (self.hurry or not link.is_deaf(now)):
-                    selector.register(link.client.socket, selectors.EVENT_READ, link)
-                    wanting.append(link)
-            ready = {key.data for key, _ in selector.select(0.02)}
-        for link in wanting:
-            if link in ready and not link.read(now):
-                link.lose()
-                continue
-            if self.hurry or now % 1 < 0.05:
-                for number, stream in enumerate(link.streams):
-                    link.grant(number + 1, stream, now, at_once=self.hurry and stream.slow_s > 0)
-            if not link.write():
-                link.lose()
+                self.look(link, now)
+        for key, _ in self.selector.select(LOOK_S):
+            link = key.data
+            if not link.read(now) or not link.write():
+                self.lose(link)
+
+    def look(self, link, now):
+        if link.client is None:
+            self.connect(link, now)
+            if link.client is None:
+                return
+        deaf = not self.hurry and link.is_deaf(now)
+        self.listen(link, not deaf)
+        if deaf:
+            link.last_heard = now
+        for number, stream in enumerate(link.streams):
+            link.grant(number + 1, stream, now, at_once=self.hurry and stream.slow_s > 0)
+        if now - link.last_heard > SILENCE_S or not link.write():
+            self.lose(link)
