@@ -500,7 +500,9 @@ void truth_look(struct truth *truth, struct kv_machine *machine, bool by_time)
                 drop_key(&look);
             }
         }
-        qsort(truth->events + first, truth->n_events - first, sizeof *truth->events, by_key);
+        if (truth->n_events > first) {
+            qsort(truth->events + first, truth->n_events - first, sizeof *truth->events, by_key);
+        }
         truth->revision++;
         if (by_time) {
             note_timely(truth);

@@ -4,7 +4,6 @@ import importlib
 import os
 import pathlib
 import random
-import signal
 import socket
 import struct
 import subprocess
@@ -13,12 +12,14 @@ import tempfile
 import time
 import urllib.request
 
+import ended
+
 ROOT = pathlib.Path(os.environ.get("KVD_SOURCE_DIR", pathlib.Path(__file__).parents[2]))
 KVD = os.environ.get("KVD_BIN", str(ROOT / "build/dev/server/kvd"))
 KVCTL = os.environ.get("KVCTL_BIN", str(ROOT / "build/dev/client/kvctl"))
 HOST = "127.0.0.1"
 # Sanitizers and a busy machine make everything slower; nothing here measures time.
-PATIENCE_S = 60 if os.environ.get("KVD_SANITIZE") else 30
+PATIENCE_S = 60 if ended.SANITIZE else 30
 
 
 def _generated():
@@ -119,6 +120,8 @@ class Node:
 
     def start(self, *options, wait=True):
         assert not self.is_running()
+        if self.process:
+            ended.judge(self.process, self.log)
         self.ports_file.unlink(missing_ok=True)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command(*options), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -208,10 +211,10 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
-        for node in self.nodes.values():
-            if node.is_running():
-                node.signal(signal.SIGCONT)
-                node.kill()
+        started = [node for node in self.nodes.values() if node.process]
+        ended.end_all([node.process for node in started])
+        for node in started:
+            ended.judge(node.process, node.log)
 
     def wait_serving(self):
         for node in self.nodes.values():

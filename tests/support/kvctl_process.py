@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 
+import ended
 from kvcluster import KVCTL, PATIENCE_S, wait_until
 
 
@@ -24,9 +25,8 @@ class Staying:
         return self
 
     def __exit__(self, *_):
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
+        ended.end_all([self.process])
+        ended.judge(self.process, self.err)
 
     def lines(self):
         """Those that are complete."""

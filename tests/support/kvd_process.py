@@ -6,6 +6,8 @@ import re
 import subprocess
 import time
 
+import ended
+
 BUILD = pathlib.Path(os.environ.get("KVD_BUILD_DIR", pathlib.Path(__file__).parents[2] / "build" / "dev"))
 KVD = os.environ.get("KVD_BIN", str(BUILD / "server" / "kvd"))
 
@@ -41,9 +43,5 @@ class Kvd:
             time.sleep(0.01)
 
     def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        ended.end_all([self.process])
+        ended.judge(self.process, self.folder / "log")

@@ -130,6 +130,8 @@ class NamespaceCluster(Cluster):
                 run("ip", "-n", node.namespace, "link", "set", link, "up")
 
     def __exit__(self, *_):
-        super().__exit__()
-        for name in [self.bridge, *(node.namespace for node in self.nodes.values())]:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        try:
+            super().__exit__()
+        finally:
+            for name in [self.bridge, *(node.namespace for node in self.nodes.values())]:
+                subprocess.run(["ip", "netns", "del", name], capture_output=True)

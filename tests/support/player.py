@@ -1,9 +1,10 @@
 """Directs tests/integration/coordination_play.c: a line in, a line out."""
 
 import os
-import signal
 import subprocess
+import tempfile
 
+import ended
 from kvcluster import PATIENCE_S, ROOT, wait_until
 
 PLAY = os.environ.get("KV_COORDINATION_PLAY_BIN", str(ROOT / "build/dev/tests/kv_coordination_play"))
@@ -11,7 +12,8 @@ PLAY = os.environ.get("KV_COORDINATION_PLAY_BIN", str(ROOT / "build/dev/tests/kv
 
 class Player:
     def __init__(self, endpoints):
-        self.process = subprocess.Popen([PLAY, endpoints], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.err = tempfile.NamedTemporaryFile()
+        self.process = subprocess.Popen([PLAY, endpoints], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.err)
         os.set_blocking(self.process.stdout.fileno(), False)
         self.pending = b""
 
@@ -19,9 +21,9 @@ class Player:
         return self
 
     def __exit__(self, *_):
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
+        with self.err:
+            ended.end_all([self.process], close=self.process.stdin)
+            ended.judge(self.process, self.err.name)
 
     def say(self, *words):
         self.process.stdin.write(" ".join(map(str, words)).encode() + b"\n")

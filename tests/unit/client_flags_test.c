@@ -191,6 +191,13 @@ static void test_readers_while_it_is_replaced(void **state)
     free(copy);
 }
 
+/* ThreadSanitizer makes a call of every access. */
+#ifdef __SANITIZE_THREAD__
+#define CHECK_NS_MAX 20000
+#else
+#define CHECK_NS_MAX 1000
+#endif
+
 /* Best of some rounds: what is in between is other programs' time. */
 static void test_a_check_takes_under_a_microsecond(void **state)
 {
@@ -217,7 +224,7 @@ static void test_a_check_takes_under_a_microsecond(void **state)
     }
     print_message("%u ns a check, %u on\n", (unsigned)(best_ns / CHECKS), on);
     assert_true(on > 0);
-    assert_true(best_ns / CHECKS < 1000);
+    assert_true(best_ns / CHECKS < CHECK_NS_MAX);
     kv_flags_copy_replace(copy, NULL);
     free(copy);
 }
