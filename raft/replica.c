@@ -386,6 +386,20 @@ bool kv_replica_turn(struct kv_replica *r)
     return more || r->changed;
 }
 
+/* The core offers a snapshot again only after a long time-out, or when its follower was silent by
+ * its own measure: so an offer that was lost is soon repeated. */
+static bool offers_snapshot(const struct kv_replica *r, uint64_t now)
+{
+    for (size_t i = 0; i < r->n_peers; i++) {
+        uint64_t offered_ms = r->peers[i].offered_ms;
+
+        if (offered_ms != 0 && now - offered_ms < KV_SNAPSHOT_FETCH_IDLE_MS) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* On a leader it also judges who was silent (guard 21). The mark that is moved for that also says
  * when a leader without followers steps down: it is put back if the core did not move it on. */
 static void core_timeout(struct kv_replica *r, uint64_t now)
@@ -394,7 +408,7 @@ static void core_timeout(struct kv_replica *r, uint64_t now)
     raft_time counted = r->raft.election_timer_start;
     raft_time since = kv_guard_21_contact_since(counted, now, r->options.heartbeat_ms);
 
-    if (!kv_replica_is_leader(r)) {
+    if (!kv_replica_is_leader(r) || offers_snapshot(r, now)) {
         kv_replica_step_or_die(r, &event, "TIMEOUT");
         return;
     }

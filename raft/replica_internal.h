@@ -43,6 +43,7 @@ struct kv_peer {
     struct kv_outbox outbox;
     uint64_t told_commit; /* commit index that it knows, or that is on its way to it */
     uint64_t appended_ms; /* AppendEntries of whatever kind were last sent to it */
+    uint64_t offered_ms;  /* a snapshot was last offered to it; 0: never */
     enum kv_room room;    /* as it said last */
     bool is_unfit;        /* leadership is not handed to it */
     struct kv_serve serve;

@@ -18,6 +18,7 @@ void kv_replica_send_install(struct kv_replica *r,
     if (!kept || kept->configuration.size == 0 || r->is_unfit) {
         return;
     }
+    peer->offered_ms = kv_replica_now_ms(r);
     kv_buf_clear(&r->buf);
     if (kv_peer_encode_install(&r->buf,
                                install,
