@@ -76,58 +76,7 @@ static int wait_for_change(struct kv_barrier *barrier, int64_t revision, struct 
     return kv_wait_event(barrier->client, &barrier->wait, &what, ret_error);
 }
 
-/* ---------------------------------------------------------------- coming in */
-
-/* One try: with nobody inside a new round begins; else only when the round has not begun to leave.
- * 1: in; 0: not yet, *ret_revision is that of the look. */
-static int try_in(struct kv_barrier *barrier, int64_t *ret_revision, struct kv_error *ret_error)
-{
-    struct kv_put_options put = {.lease_id = kv_lease_id(barrier->entry.lease)};
-    struct kv_bytes key = kv_entry_key(&barrier->entry);
-    struct kv_txn *txn;
-    bool succeeded;
-    int status = kv_txn_begin(barrier->client, &txn, ret_error);
-
-    if (status < 0) {
-        return status;
-    }
-    compare_empty(txn, barrier);
-    kv_txn_delete(txn, barrier->go);
-    kv_txn_put_with(txn, key, barrier->options.value, &put);
-    status = commit(txn, &succeeded, ret_revision, ret_error);
-    if (status < 0 || succeeded) {
-        return status < 0 ? status : 1;
-    }
-    status = kv_txn_begin(barrier->client, &txn, ret_error);
-    if (status < 0) {
-        return status;
-    }
-    compare_go_absent(txn, barrier);
-    kv_txn_put_with(txn, key, barrier->options.value, &put);
-    status = commit(txn, &succeeded, ret_revision, ret_error);
-    return status < 0 ? status : succeeded;
-}
-
-static int come_in(struct kv_barrier *barrier, struct kv_error *ret_error)
-{
-    int64_t revision = 0;
-    int status = 0;
-
-    while (status == 0) {
-        status = try_in(barrier, &revision, ret_error);
-        if (status == 0) {
-            status = wait_for_change(barrier, revision, ret_error);
-        } else if (status < 0 && kv_wait_is_passing(status)) {
-            status = kv_wait_again(&barrier->wait, barrier->entry.lease, ret_error);
-        }
-        if (status == 0 && kv_lease_state(barrier->entry.lease) == KV_LEASE_LOST) {
-            return kv_error_set(ret_error, KV_NOT_FOUND, "its lease ended while it waited");
-        }
-    }
-    return status < 0 ? status : 0;
-}
-
-/* ---------------------------------------------------------------- all together */
+/* ---------------------------------------------------------------- looking */
 
 struct count {
     unsigned inside;
@@ -164,6 +113,75 @@ count_inside(const struct kv_barrier *barrier, struct count *ret_count, struct k
     kv_range_close(iterator);
     return status;
 }
+
+/* ---------------------------------------------------------------- coming in */
+
+/* One try: with nobody inside a new round begins; else only when the round has not begun to leave.
+ * 1: in; 0: not yet, *ret_revision is that of the look. */
+static int try_in(struct kv_barrier *barrier, int64_t *ret_revision, struct kv_error *ret_error)
+{
+    struct kv_put_options put = {.lease_id = kv_lease_id(barrier->entry.lease)};
+    struct kv_bytes key = kv_entry_key(&barrier->entry);
+    struct kv_txn *txn;
+    bool succeeded;
+    int status = kv_txn_begin(barrier->client, &txn, ret_error);
+
+    if (status < 0) {
+        return status;
+    }
+    compare_empty(txn, barrier);
+    kv_txn_delete(txn, barrier->go);
+    kv_txn_put_with(txn, key, barrier->options.value, &put);
+    status = commit(txn, &succeeded, ret_revision, ret_error);
+    if (status < 0 || succeeded) {
+        return status < 0 ? status : 1;
+    }
+    status = kv_txn_begin(barrier->client, &txn, ret_error);
+    if (status < 0) {
+        return status;
+    }
+    compare_go_absent(txn, barrier);
+    kv_txn_put_with(txn, key, barrier->options.value, &put);
+    status = commit(txn, &succeeded, ret_revision, ret_error);
+    return status < 0 ? status : succeeded;
+}
+
+/* try_in, after one that may have been done although it failed: then we are in, and everybody waits
+ * for our end as we would for theirs. */
+static int try_again(struct kv_barrier *barrier, int64_t *ret_revision, struct kv_error *ret_error)
+{
+    struct count count;
+    int status = count_inside(barrier, &count, ret_error);
+
+    if (status < 0 || count.listed) {
+        return status < 0 ? status : 1;
+    }
+    return try_in(barrier, ret_revision, ret_error);
+}
+
+static int come_in(struct kv_barrier *barrier, struct kv_error *ret_error)
+{
+    int64_t revision = 0;
+    bool failed = false;
+    int status = 0;
+
+    while (status == 0) {
+        status = failed ? try_again(barrier, &revision, ret_error)
+                        : try_in(barrier, &revision, ret_error);
+        if (status == 0) {
+            status = wait_for_change(barrier, revision, ret_error);
+        } else if (status < 0 && kv_wait_is_passing(status)) {
+            failed = true;
+            status = kv_wait_again(&barrier->wait, barrier->entry.lease, ret_error);
+        }
+        if (status == 0 && kv_lease_state(barrier->entry.lease) == KV_LEASE_LOST) {
+            return kv_error_set(ret_error, KV_NOT_FOUND, "its lease ended while it waited");
+        }
+    }
+    return status < 0 ? status : 0;
+}
+
+/* ---------------------------------------------------------------- all together */
 
 static int wait_for_all(struct kv_barrier *barrier, struct kv_error *ret_error)
 {
