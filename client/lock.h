@@ -10,6 +10,8 @@
 
 /* How often who waits looks at its timeout and asks `stop`. */
 enum { KV_WAIT_LOOK_MS = 100 };
+/* A node without a leader for so long knows nothing new: another one is asked. */
+enum { KV_WAIT_LEADER_MS = 2000 };
 
 /* A bounded wait. */
 struct kv_wait {
@@ -26,13 +28,14 @@ unsigned kv_wait_slice_ms(const struct kv_wait *wait);
 bool kv_wait_is_passing(int status);
 /* Something that passes was in the way: waits a little, then as kv_wait_check. */
 int kv_wait_again(const struct kv_wait *wait, struct kv_lease *lease, struct kv_error *ret_error);
-/* Waits for a deletion or expiry (or with `all` any event) in the range behind the revision. 0: it
- * came, or the history is not kept so long: look again. With a lease: also 0 when it is lost. */
+/* Waits for a deletion or expiry (or with `all` any event) in the range behind the revision. 0:
+ * look again, since it came, or the lease is lost, or the watch is over (the history is not kept so
+ * long, say, or no room for it). Asks kv_wait_check at least once. */
 struct kv_wait_for {
     struct kv_range_spec range;
     int64_t revision;
     bool all;
-    struct kv_lease *lease; /* may be NULL */
+    struct kv_lease *lease;
 };
 int kv_wait_event(struct kv_client *client,
                   const struct kv_wait *wait,

@@ -66,12 +66,17 @@ int kv_wait_event(struct kv_client *client,
         .start_revision = what->revision + 1,
         .kinds = what->all ? 0 : 1U << KV_EVENT_DELETE | 1U << KV_EVENT_EXPIRE,
         .keys_only = true,
+        .require_leader_ms = KV_WAIT_LEADER_MS,
     };
     struct kv_event_batch *batch;
     struct kv_watch *watch;
-    int status = kv_watch_open(client, &options, &watch, ret_error);
+    /* Who looks again and again asks here each time. */
+    int status = kv_wait_check(wait, ret_error);
     bool told = false;
 
+    if (status == 0) {
+        status = kv_watch_open(client, &options, &watch, ret_error);
+    }
     if (status < 0) {
         return status;
     }
@@ -82,12 +87,11 @@ int kv_wait_event(struct kv_client *client,
             kv_event_batch_free(batch);
             status = 0;
         } else if (kv_wait_is_passing(status)) {
-            told = status == KV_COMPACTED;
-            status = 0;
-        }
-        if (what->lease && kv_lease_state(what->lease) == KV_LEASE_LOST) {
+            /* It is over, or was in vain for a while. */
             told = true;
+            status = status == KV_COMPACTED ? 0 : kv_wait_again(wait, what->lease, ret_error);
         }
+        told = told || kv_lease_state(what->lease) == KV_LEASE_LOST;
         if (status == 0 && !told) {
             status = kv_wait_check(wait, ret_error);
         }

@@ -23,7 +23,8 @@ def endpoints(tmp_path_factory):
 def queue(endpoints, name):
     """Who holds it and who waits, in the order of the queue: letters of their kinds."""
     listed = json.loads(run(endpoints, "-o", "json", "range", "--prefix", f"{name}/"))["kvs"]
-    return [pair["key"][len(name) + 1] for pair in sorted(listed, key=lambda pair: pair["create_revision"])]
+    return [pair["key"][len(name) + 1] for pair in sorted(listed, key=lambda pair: pair["create_revision"])
+            if pair["key"] != f"{name}/other"]
 
 
 def wait_queue(endpoints, name, kinds):
@@ -95,6 +96,24 @@ def test_try_and_timeout(endpoints, tmp_path):
         assert queue(endpoints, "busy") == ["x"]
     # Killed: its lease ends it.
     assert run(endpoints, "lock", "busy", "--timeout", "60s", "--", "echo", "mine") == "mine\n"
+
+
+def test_ctrl_c_while_others_come_and_go(endpoints, tmp_path):
+    """The waiter is woken by each of them, and hears the signal all the same."""
+    lines = tmp_path / "lines"
+    lines.write_text("put crowd/other x\ndel crowd/other\n" * 100000)
+    words = ("lock", "crowd", "--permits", "1")
+    with Staying(endpoints, tmp_path, *words) as holder, open(lines) as stdin:
+        holder.wait_lines(1)
+        others = subprocess.Popen([KVCTL, "-e", endpoints, "shell"], stdin=stdin, stdout=subprocess.DEVNULL)
+        try:
+            with Staying(endpoints, tmp_path, *words) as waiter:
+                wait_queue(endpoints, "crowd", "ss")
+                assert waiter.end() == 130
+            assert others.poll() is None
+        finally:
+            others.kill()
+            others.wait()
 
 
 def test_readers_and_writers(endpoints, tmp_path):
