@@ -214,6 +214,24 @@ static struct kv_subscription *make(struct kv_node *node, struct kv_op *op, stru
     return kv_watch_new(node, op);
 }
 
+static void fail_leaderless(struct kv_node *node, struct kv_op *op, uint64_t require_leader_ms)
+{
+    kv_node_fail(node,
+                 op,
+                 KV_NO_LEADER,
+                 "no leader for %" PRIu64
+                 " ms (require_leader_ms): a majority of the nodes must be "
+                 "up",
+                 require_leader_ms);
+}
+
+static bool is_leaderless(const struct kv_node *node, uint64_t at_ms, uint64_t require_leader_ms)
+{
+    uint64_t since_ms = node->subscriptions.leaderless_ms;
+
+    return since_ms != 0 && at_ms - since_ms >= require_leader_ms;
+}
+
 void kv_subscription_submit(struct kv_node *node, struct kv_op *op)
 {
     struct kv_subscriptions *subs = &node->subscriptions;
@@ -243,6 +261,11 @@ void kv_subscription_submit(struct kv_node *node, struct kv_op *op)
     arm(node, sub);
     if (start.require_leader_ms > 0) {
         kv_heaps_put(&subs->heaps, KV_HEAP_LEADER, sub, start.require_leader_ms);
+        /* Before it is told anything: that would look as if there were no news. */
+        if (is_leaderless(node, now_ms(node), start.require_leader_ms)) {
+            fail_leaderless(node, op, start.require_leader_ms);
+            return;
+        }
     }
     /* A revision that was seen elsewhere is waited for, so it needs no read index. */
     if (start.revision > 0 || op->request->serializable) {
@@ -388,26 +411,24 @@ static void fail_all_lost(struct kv_node *node)
     }
 }
 
-static void fail_leaderless(struct kv_node *node, uint64_t at_ms)
+static void note_leader(struct kv_node *node, uint64_t at_ms)
 {
     struct kv_subscriptions *subs = &node->subscriptions;
-    const struct kv_heap_entry *first;
 
     if (node->replica_status.leader_id != 0) {
         subs->leaderless_ms = 0;
-        return;
-    }
-    if (subs->leaderless_ms == 0) {
+    } else if (subs->leaderless_ms == 0) {
         subs->leaderless_ms = at_ms;
     }
-    while ((first = kv_heaps_first(&subs->heaps, KV_HEAP_LEADER)) &&
-           first->key <= at_ms - subs->leaderless_ms) {
-        kv_node_fail(node,
-                     first->sub->op,
-                     KV_NO_LEADER,
-                     "no leader for %" PRIu64 " ms (require_leader_ms): a majority of the nodes "
-                     "must be up",
-                     first->key);
+}
+
+static void fail_all_leaderless(struct kv_node *node, uint64_t at_ms)
+{
+    const struct kv_heap_entry *first;
+
+    while ((first = kv_heaps_first(&node->subscriptions.heaps, KV_HEAP_LEADER)) &&
+           is_leaderless(node, at_ms, first->key)) {
+        fail_leaderless(node, first->sub->op, first->key);
     }
 }
 
@@ -441,13 +462,14 @@ void kv_subscriptions_turn(struct kv_node *node)
 
     kv_watch_flush(node);
     kv_topic_flush(node);
+    note_leader(node, at_ms);
     if (node->subscriptions.n == 0 || node->unfit_index != 0) {
         return;
     }
     wake_future(node);
     fail_all_lost(node);
     serve_behind(node);
-    fail_leaderless(node, at_ms);
+    fail_all_leaderless(node, at_ms);
     serve_timers(node, at_ms);
 }
 

@@ -311,6 +311,15 @@ static void a_live_one_is_told_of_the_leaders_loss(void **state)
     assert_int_equal(await_end(cluster, request)->code, KV__CODE__NO_LEADER);
     assert_in_range(request->done_ms - cut_ms, 1000, 3000);
     cluster_request_free(request);
+    /* Who asks again is told nothing first that would look like news. */
+    request =
+        watch(cluster,
+              follower,
+              &(struct want){
+                  .special = KV__KEY_RANGE__SPECIAL__ALL, .from = 1, .require_leader_ms = 1000});
+    assert_int_equal(await_end(cluster, request)->code, KV__CODE__NO_LEADER);
+    assert_int_equal(request->n_items, 1);
+    cluster_request_free(request);
     cluster_free(cluster);
 }
 
