@@ -262,7 +262,8 @@ static int look(struct kv_election_observer *observer,
 {
     struct kv_bytes prefix = kv_bytes_of(observer->prefix, observer->prefix_size);
     struct kv_watch_options options = {.range = {.kind = KV_RANGE_PREFIX, .start = prefix},
-                                       .keys_only = true};
+                                       .keys_only = true,
+                                       .require_leader_ms = KV_WAIT_LEADER_MS};
     struct kv_leader leader;
     int status = read_leader(observer->client, prefix, NULL, &leader, ret_error);
 
@@ -310,10 +311,11 @@ int kv_election_observe_next(struct kv_election_observer *observer,
             changed = batch->n_events > 0;
             kv_event_batch_free(batch);
             status = 0;
-        } else if (status == KV_COMPACTED) {
+        } else if (status < 0 && status != KV_NO_LEADER) {
+            /* It is over: from now on by another. */
             kv_watch_close(observer->watch);
             observer->watch = NULL;
-            status = 0;
+            status = status == KV_COMPACTED ? 0 : status;
         }
         if (changed) {
             status = look(observer, ret_leader, ret_error);

@@ -13,6 +13,8 @@ enum {
     PROGRESS_MS = 1000,      /* the age of a copy grows no further while the cluster answers */
     READ_DEADLINE_MS = 1000, /* also what kv_flags_close may wait for */
     AGAIN_MS = 500,          /* after a failure */
+    LEADER_MS = 2000, /* a node without a leader for so long may not know of changes: it does not
+                       * make the copy young */
 };
 #define PREFIX_DEFAULT "flags/"
 #define NS_PER_MS 1000000ULL
@@ -201,6 +203,7 @@ static void follow(struct kv_flags *flags, int64_t revision)
         .range = {.kind = KV_RANGE_PREFIX, .start = kv_bytes_of(flags->prefix, flags->prefix_size)},
         .start_revision = revision + 1,
         .progress_ms = PROGRESS_MS,
+        .require_leader_ms = LEADER_MS,
     };
     struct kv_event_batch *batch;
     struct kv_watch *watch;
@@ -267,11 +270,13 @@ static int start_thread(struct kv_flags *flags)
 
 static void wait_for_first(struct kv_flags *flags, unsigned wait_ms)
 {
-    uint64_t until_ns = uv_hrtime() + wait_ms * NS_PER_MS;
+    uint64_t now_ns = uv_hrtime();
+    uint64_t until_ns = now_ns + wait_ms * NS_PER_MS;
 
     uv_mutex_lock(&flags->mutex);
-    while (atomic_load(&flags->synced_ns) == 0 && uv_hrtime() < until_ns) {
-        (void)uv_cond_timedwait(&flags->cond, &flags->mutex, until_ns - uv_hrtime());
+    while (atomic_load(&flags->synced_ns) == 0 && now_ns < until_ns) {
+        (void)uv_cond_timedwait(&flags->cond, &flags->mutex, until_ns - now_ns);
+        now_ns = uv_hrtime();
     }
     uv_mutex_unlock(&flags->mutex);
 }

@@ -112,3 +112,21 @@ def test_the_last_copy_answers_when_the_cluster_is_away(tmp_path):
         run(endpoints, "-t", "60s", "flag", "off", "kept")
         wait_until(lambda: player.ask("check", "kept", "x") == "off", "it follows again")
         wait_until(lambda: int(player.ask("age")) < 2500, "the copy is young again")
+
+
+def test_a_copy_grows_old_without_a_majority(tmp_path):
+    """The node that is left still speaks, and knows nothing new."""
+    with Cluster(tmp_path) as cluster, Player(cluster.endpoints()) as player:
+        run(cluster.endpoints(), "-t", "60s", "flag", "set", "kept", "on")
+        assert player.ask("flags", "flags/") == "opened"
+        wait_until(lambda: player.ask("check", "kept", "x") == "on", "the flag is there")
+        for node in list(cluster.nodes.values())[1:]:
+            node.kill()
+        wait_until(lambda: int(player.ask("age")) > 8000, "the copy grows old")
+        assert player.ask("check", "kept", "x") == "on"
+        for node in list(cluster.nodes.values())[1:]:
+            node.start()
+        cluster.wait_serving()
+        run(cluster.endpoints(), "-t", "60s", "flag", "off", "kept")
+        wait_until(lambda: player.ask("check", "kept", "x") == "off", "it follows again")
+        wait_until(lambda: int(player.ask("age")) < 2500, "the copy is young again")
