@@ -123,7 +123,7 @@ static int observe(struct kvctl *kvctl)
         if (kvctl_interrupted()) {
             code = kvctl_interrupt_code();
         } else if (status < 0) {
-            code = kvctl_fail(kvctl, &error);
+            code = kvctl_stream_trouble(kvctl, &error);
         }
         if (status == 1) {
             show_leader(kvctl, &leader);

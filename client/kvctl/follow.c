@@ -2,6 +2,7 @@
  * only that there is something new: who follows reads all of it at one revision. */
 #define _GNU_SOURCE /* eventfd */
 #include "client/kvctl/follow.h"
+#include "client/kvctl/stream.h"
 
 #include <kv/watch.h>
 #include <pthread.h>
@@ -11,7 +12,6 @@
 #include <unistd.h>
 
 enum {
-    AWAY_MS = 5000,  /* without a leader for so long: it is said. An election takes half a second */
     WAIT_MS = 60000, /* of one call: only bounds it */
 };
 
@@ -70,8 +70,8 @@ static int open_watch(struct follower *follower, int64_t start_revision, struct 
         .start_revision = start_revision,
         .keys_only = true,
         /* So that it is known to be back, too. */
-        .progress_ms = AWAY_MS,
-        .require_leader_ms = AWAY_MS,
+        .progress_ms = KVCTL_AWAY_MS,
+        .require_leader_ms = KVCTL_AWAY_MS,
     };
 
     return kv_watch_open(follower->follow->client, &options, &follower->watch, ret_error);

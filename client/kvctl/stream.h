@@ -7,6 +7,8 @@
 
 /* How long a stream's or a lock's loop waits at most before it looks whether it is to end. */
 enum { KVCTL_LOOK_MS = 100 };
+/* Without a leader for so long it is said that nothing comes. An election takes half a second. */
+enum { KVCTL_AWAY_MS = 5000 };
 
 /* --- interrupt.c --- */
 /* From now on SIGINT, SIGTERM and SIGHUP are noted rather than deadly. Not nested. */
@@ -50,6 +52,9 @@ int kvctl_exec(struct kvctl *kvctl,
 /* --- stream_print.c --- */
 struct kv_event;
 struct kv_message;
+/* A stream's error, said. KVCTL_OK: there is no leader, and the stream goes on; else an exit code.
+ */
+int kvctl_stream_trouble(struct kvctl *kvctl, const struct kv_error *error);
 void kvctl_print_event(FILE *file, const struct kv_event *event, enum kvctl_format format);
 void kvctl_print_message(FILE *file, const struct kv_message *message, enum kvctl_format format);
 

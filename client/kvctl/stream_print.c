@@ -152,3 +152,14 @@ void kvctl_print_message(FILE *file, const struct kv_message *message, enum kvct
         break;
     }
 }
+
+int kvctl_stream_trouble(struct kvctl *kvctl, const struct kv_error *error)
+{
+    int code = kvctl_fail(kvctl, error);
+
+    if (error->status != KV_NO_LEADER) {
+        return code;
+    }
+    fprintf(kvctl->err, "kvctl %s: going on when there is one\n", kvctl->args.command->name);
+    return KVCTL_OK;
+}

@@ -20,6 +20,7 @@ static int make_options(struct kvctl *kvctl, struct kv_subscribe_options *ret_op
         .pattern = pattern,
         .start_revision = args->numbers[KVCTL_FROM_REVISION],
         .last = (uint64_t)args->numbers[KVCTL_LAST],
+        .require_leader_ms = KVCTL_AWAY_MS,
     };
     return KVCTL_OK;
 }
@@ -52,8 +53,10 @@ static int follow(struct kvctl *kvctl, struct kv_subscription *subscription)
         struct kv_error error;
         int status = kv_subscription_next(subscription, KVCTL_LOOK_MS, &batch, &error);
 
-        if (status < 0) {
-            return kvctl_fail(kvctl, &error);
+        int code = status < 0 ? kvctl_stream_trouble(kvctl, &error) : KVCTL_OK;
+
+        if (code != KVCTL_OK) {
+            return code;
         }
         if (status == 1) {
             tell_gap(kvctl, batch);

@@ -42,6 +42,7 @@ static int make_options(struct kvctl *kvctl, struct kv_watch_options *ret_option
         .start_revision = args->numbers[KVCTL_FROM_REVISION],
         .with_previous = args->set[KVCTL_PREV],
         .keys_only = args->set[KVCTL_KEYS_ONLY],
+        .require_leader_ms = KVCTL_AWAY_MS,
     };
     int code = parse_kinds(kvctl, &options.kinds);
 
@@ -130,12 +131,12 @@ static int follow(struct kvctl *kvctl, struct kv_watch *watch)
         int status = kv_watch_next(watch, KVCTL_LOOK_MS, &batch, &error);
 
         if (status < 0) {
-            return kvctl_fail(kvctl, &error);
-        }
-        if (status == 1) {
+            code = kvctl_stream_trouble(kvctl, &error);
+        } else if (status == 1) {
             code = tell(kvctl, batch, &left);
             kv_event_batch_free(batch);
-        } else if (kvctl_interrupted()) {
+        }
+        if (code == KVCTL_OK && kvctl_interrupted()) {
             code = kvctl_interrupt_code();
         }
     }

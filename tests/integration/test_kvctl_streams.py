@@ -217,3 +217,28 @@ def test_top_screen_is_left_as_it_was(endpoints):
     wait_until(lambda: b"\033[?25h\033[?1049l" in read_more(), "the screen as it was")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     os.close(terminal)
+
+
+def test_the_loss_of_the_majority_is_said(tmp_path):
+    """What stays says that nothing can come, and goes on."""
+    with Cluster(tmp_path) as cluster:
+        endpoints = cluster.endpoints()
+        run(endpoints, "-t", "60s", "put", "first", "x")
+        with Staying(endpoints, tmp_path, "watch", "far/", "--prefix") as watch, \
+                Staying(endpoints, tmp_path, "subscribe", "far") as subscribe, \
+                Staying(endpoints, tmp_path, "elect", "far", "--observe") as observe:
+            observe.wait_lines(1)
+            run(endpoints, "put", "far/a", "1")
+            watch.wait_lines(1)
+            for number in (1, 2):
+                cluster.nodes[number].kill()
+            for stays in (watch, subscribe, observe):
+                wait_until(lambda: "NO_LEADER" in stays.errors() and "going on" in stays.errors(), "it is said")
+            for number in (1, 2):
+                cluster.nodes[number].start()
+            cluster.wait_serving()
+            run(endpoints, "-t", "60s", "put", "far/b", "2")
+            run(endpoints, "-t", "60s", "publish", "far", "hello")
+            assert len(watch.wait_lines(2)) == 2
+            subscribe.wait_lines(1)
+            assert observe.end() == 130
