@@ -91,6 +91,15 @@ static bool write_all(int fd, struct kv_bytes content)
     return fsync(fd) == 0;
 }
 
+/* It can only be read by setting it. */
+static mode_t present_umask(void)
+{
+    mode_t mask = umask(077);
+
+    umask(mask);
+    return mask;
+}
+
 int kvctl_new_file_write(struct kvctl_new_file *file,
                          const char *target,
                          struct kv_bytes content,
@@ -99,18 +108,27 @@ int kvctl_new_file_write(struct kvctl_new_file *file,
                          struct kv_error *ret_error)
 {
     struct stat old;
+    bool is_there;
     int status = name_file(file, target, ret_error);
     int fd;
 
     if (status < 0) {
         return status;
     }
+    is_there = stat(file->target, &old) == 0;
+    if (is_there && !S_ISREG(old.st_mode)) {
+        file->path[0] = '\0';
+        return kv_error_set(ret_error,
+                            KV_IO,
+                            "%.300s is no regular file, and is not replaced by one",
+                            file->target);
+    }
     fd = mkostemp(file->path, O_CLOEXEC);
     if (fd < 0) {
         file->path[0] = '\0';
         return fail(file, "making a file beside", ret_error);
     }
-    if (stat(file->target, &old) == 0) {
+    if (is_there) {
         mode = enforce ? mode : old.st_mode & 07777;
         /* Only root may give files away; for others the file is theirs anyway. */
         if ((old.st_uid != geteuid() || old.st_gid != getegid()) &&
@@ -118,6 +136,8 @@ int kvctl_new_file_write(struct kvctl_new_file *file,
             close(fd);
             return fail(file, "giving its owner to", ret_error);
         }
+    } else if (!enforce) {
+        mode &= ~present_umask();
     }
     if (fchmod(fd, (mode_t)mode) != 0 || !write_all(fd, content)) {
         close(fd);

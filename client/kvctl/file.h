@@ -15,8 +15,9 @@ struct kvctl_new_file {
     char target[4096]; /* symbolic links followed */
     char path[4096];   /* "" when there is none */
 };
-/* The mode is that of the file that is replaced, or `mode` for a new one; `mode` in any case when
- * `enforce`. */
+/* The mode is that of the file that is replaced, or for a new one `mode` less the umask; `mode` in
+ * any case when `enforce`. What is there and no regular file (a device, a pipe) is left alone. Not
+ * while other threads make files without `enforce`. */
 int kvctl_new_file_write(struct kvctl_new_file *file,
                          const char *target,
                          struct kv_bytes content,

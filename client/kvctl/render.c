@@ -225,8 +225,13 @@ static bool is_same(const char *path, const struct kv_buf *content)
 {
     struct kv_error error;
     struct kv_buf old;
+    struct stat info;
     bool same;
 
+    /* Reading a pipe may take for ever. */
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode)) {
+        return false;
+    }
     kv_buf_init(&old, KVCTL_RENDERED_BYTES_MAX + 1024 * 1024);
     same = kvctl_file_read(path, &old, &error) == 0 && old.size == content->size &&
            (old.size == 0 || memcmp(old.data, content->data, old.size) == 0);

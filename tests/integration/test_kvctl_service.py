@@ -74,6 +74,25 @@ def test_render(types, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "log", "out", "sub", "t.tmpl"]
 
 
+def test_render_new_file(types, tmp_path):
+    """A new file is for those whom the umask allows; what is no file is left alone."""
+    (tmp_path / "t.tmpl").write_text("secret\n")
+    for mask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(mask)
+        try:
+            assert run(types, "render", tmp_path / "t.tmpl", tmp_path / f"{mask:o}") == (0, "", "")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / f"{mask:o}").stat().st_mode) == mode
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    code, _, errors = run(types, "render", tmp_path / "t.tmpl", pipe, timeout_s=PATIENCE_S)
+    assert code == 6 and f"{pipe} is no regular file" in errors
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    code, _, errors = run(types, "render", tmp_path / "t.tmpl", tmp_path)
+    assert code == 6 and f"{tmp_path} is no regular file" in errors
+
+
 @pytest.mark.parametrize("template,code,message", [
     ("\n{{ key \"no/such\" }}", 2, "NOT_FOUND: {dir}/t line 2: there is no key \"no/such\""),
     ("{{ include \"t\" }}", 1, "{dir}/t line 1: a cycle: {dir}/t is being included already"),
