@@ -79,10 +79,10 @@ int kvctl_signal_number(const char *name)
 }
 
 /* The command with "$KV_FILE" for each {}; the caller frees it. */
-static char *fill_in(const char *command)
+static char *fill_in(const char *before, const char *command)
 {
-    char *text = malloc(6 * strlen(command) + 1);
-    char *p = text;
+    char *text = malloc(strlen(before) + 6 * strlen(command) + 1);
+    char *p = text ? stpcpy(text, before) : NULL;
 
     while (text && *command) {
         if (command[0] == '{' && command[1] == '}') {
@@ -98,9 +98,12 @@ static char *fill_in(const char *command)
     return text;
 }
 
-int kvctl_shell_command(const char *command, const char *file, struct kv_error *ret_error)
+int kvctl_shell_command(const char *before,
+                        const char *command,
+                        const char *file,
+                        struct kv_error *ret_error)
 {
-    char *text = fill_in(command);
+    char *text = fill_in(before ? before : "", command);
     char *argv[] = {(char *)"sh", (char *)"-c", text, NULL};
     int wait_status = 0;
     int number = ENOMEM;

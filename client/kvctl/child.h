@@ -24,8 +24,9 @@ int kvctl_child_code(int wait_status);
 int kvctl_signal_number(const char *name);
 
 /* Runs it by sh with KV_FILE in the environment; {} in it is "$KV_FILE". Waits. KV_IO with what it
- * ended with. */
-int kvctl_shell_command(const char *command,
+ * ended with. before: what sh does first; NULL: nothing. */
+int kvctl_shell_command(const char *before,
+                        const char *command,
                         const char *file,
                         struct kv_error *ret_error) KV_MUST_CHECK;
 

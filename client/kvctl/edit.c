@@ -3,8 +3,10 @@
 #include "client/kvctl/child.h"
 #include "client/kvctl/config.h"
 #include "client/kvctl/file.h"
+#include "client/kvctl/stream.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -70,6 +72,8 @@ static int run_editor(struct edit *edit)
     const char *editor = getenv("VISUAL");
     struct kv_error error;
     char command[4200];
+    int status;
+    int code;
 
     if (!editor || !editor[0]) {
         editor = getenv("EDITOR");
@@ -82,10 +86,15 @@ static int run_editor(struct edit *edit)
         return kvctl_usage(edit->kvctl, "the editor's command is too long");
     }
     fflush(edit->kvctl->out);
-    if (kvctl_shell_command(command, edit->path, &error) < 0) {
+    /* Ctrl-C in the editor is the editor's: neither we nor its shell end by it. */
+    kvctl_interrupts_begin();
+    status = kvctl_shell_command("trap : INT; ", command, edit->path, &error);
+    code = kvctl_interrupted() ? kvctl_interrupt_code() : KVCTL_OK;
+    kvctl_interrupts_end();
+    if (status < 0) {
         return kvctl_local_fault(edit->kvctl, &error);
     }
-    return KVCTL_OK;
+    return code == 128 + SIGINT ? KVCTL_OK : code;
 }
 
 /* Parses it and makes the diff; 0, or what is wrong with the file. */

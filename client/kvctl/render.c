@@ -253,7 +253,7 @@ static int replace(struct render *render, const struct kv_buf *content, struct k
                                       ret_error);
 
     if (status == 0 && strings[KVCTL_CHECK] &&
-        kvctl_shell_command(strings[KVCTL_CHECK], file.path, &error) < 0) {
+        kvctl_shell_command(NULL, strings[KVCTL_CHECK], file.path, &error) < 0) {
         kvctl_new_file_drop(&file);
         return kv_error_set(ret_error,
                             KV_IO,
@@ -265,7 +265,7 @@ static int replace(struct render *render, const struct kv_buf *content, struct k
         status = kvctl_new_file_commit(&file, ret_error);
     }
     if (status == 0 && strings[KVCTL_EXEC] &&
-        kvctl_shell_command(strings[KVCTL_EXEC], render->target, &error) < 0) {
+        kvctl_shell_command(NULL, strings[KVCTL_EXEC], render->target, &error) < 0) {
         return kv_error_set(ret_error,
                             KV_IO,
                             "%.100s is written, the command after it failed: %.300s",

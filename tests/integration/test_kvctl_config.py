@@ -381,10 +381,11 @@ def test_rollback_beyond(tmp_path):
 # ---------------------------------------------------------------- edit
 
 
-def edit(types, tmp_path, editor, *words, stdin="", code=0):
+def edit(types, tmp_path, editor, *words, stdin="", code=0, session=False):
     directory = tmp_path / "edited"
     directory.mkdir(exist_ok=True)
-    result = run(types, "edit", types.key(""), *words, stdin=stdin, EDITOR=editor, VISUAL="", TMPDIR=str(directory))
+    result = run(types, "edit", types.key(""), *words, stdin=stdin, EDITOR=editor, VISUAL="", TMPDIR=str(directory),
+                 session=session)
     assert result[0] == code, result
     return result[1], result[2], list(directory.iterdir())
 
@@ -433,6 +434,25 @@ def test_edit_refused(types, tmp_path):
     output, errors, left = edit(types, tmp_path, "false", code=6)
     assert "\"false {}\" ended with 1" in errors
     left[0].unlink()
+
+
+def test_edit_and_ctrl_c(types, tmp_path):
+    """Ctrl-C in the editor is the editor's: kvctl waits for it all the same, as git does."""
+    prefix = types.key("")
+    types.ctl("put", f"{prefix}a", "1")
+    script = tmp_path / "editor"
+    script.write_text("#!/bin/sh\ntrap : INT\nkill -INT 0\nkill -INT 0\nsed -i s/1/2/ $1\n")
+    script.chmod(0o755)
+    output, errors, left = edit(types, tmp_path, str(script), "--yes", session=True)
+    assert "1 changed" in output and errors == "" and left == []
+    assert types.ctl("get", f"{prefix}a") == "2\n"
+    # Not that of one who does not see to it, nor TERM.
+    output, errors, left = edit(types, tmp_path, "kill -INT $$;", "--yes", code=6, session=True)
+    assert "kept in" in errors
+    left[0].unlink()
+    script.write_text("#!/bin/sh\ntrap : TERM\nkill -TERM 0\nsed -i s/2/3/ $1\n")
+    output, errors, left = edit(types, tmp_path, str(script), "--yes", code=6, session=True)
+    assert f"kept in {left[0]}" in errors and types.ctl("get", f"{prefix}a") == "2\n"
 
 
 def test_edit_changed_meanwhile(types, tmp_path):

@@ -9,10 +9,11 @@ from kvcluster import HOST, KVCTL, wait_until
 NOWHERE = f"{HOST}:1"  # nobody listens there
 
 
-def ctl(endpoints, *words, stdin="", timeout_s=60, **environment):
-    """Exit code, output, errors."""
+def ctl(endpoints, *words, stdin="", timeout_s=60, session=False, **environment):
+    """Exit code, output, errors. session: in a process group of its own."""
     result = subprocess.run([KVCTL, "-e", endpoints, *map(str, words)], input=stdin, capture_output=True, text=True,
-                            timeout=timeout_s, env={**os.environ, "KVCTL_HISTORY": "", **environment})
+                            timeout=timeout_s, start_new_session=session,
+                            env={**os.environ, "KVCTL_HISTORY": "", **environment})
     return result.returncode, result.stdout, result.stderr
 
 
