@@ -84,11 +84,11 @@ static void on_progress(void *arg, int64_t revision, bool told)
     struct kv_stream *stream = arg;
     struct kv_piece *piece = NULL;
 
-    if (told && stream->has_progress) {
-        /* Without memory for it the next one tells as much. */
+    uv_mutex_lock(&stream->mutex);
+    if (told && stream->has_progress && !stream->first) {
+        /* Without memory for it the next one tells as much. One is enough for who does not read. */
         piece = calloc(1, sizeof *piece);
     }
-    uv_mutex_lock(&stream->mutex);
     if (piece) {
         piece->bytes = sizeof *piece;
         *revision_of(stream, piece) = revision;

@@ -78,3 +78,59 @@ def test_soname():
     output = subprocess.run(["objdump", "-p", BUILD / "client" / "libkv.so"], check=True, capture_output=True,
                             text=True).stdout
     assert re.search(r"SONAME +libkv\.so\.0$", output, re.MULTILINE)
+
+
+UNREAD = """#include <kv/kv.h>
+#include <stdio.h>
+
+static struct kv_watch *open_watch(struct kv_client *client)
+{
+    struct kv_watch_options options = {.range = {.kind = KV_RANGE_ALL}, .progress_ms = 100};
+    struct kv_watch *watch = NULL;
+
+    return kv_watch_open(client, &options, &watch, NULL) == 0 && kv_watch_started(watch, 30000, NULL, NULL) == 0 ? watch
+                                                                                                               : NULL;
+}
+
+static int take(struct kv_watch *watch, unsigned timeout_ms)
+{
+    struct kv_event_batch *batch = NULL;
+    int status = kv_watch_next(watch, timeout_ms, &batch, NULL);
+
+    kv_event_batch_free(batch);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct kv_client_options options = {.endpoints = argv[argc - 1]};
+    struct kv_client *client;
+    struct kv_watch *unread;
+    struct kv_watch *read;
+    int n = 0;
+
+    if (kv_client_open(&options, &client, NULL) < 0 || !(unread = open_watch(client)) || !(read = open_watch(client))) {
+        return 1;
+    }
+    for (int i = 0; i < 10; i++) {
+        if (take(read, 30000) != 1) {
+            return 2;
+        }
+    }
+    while (take(unread, 0) == 1) {
+        n++;
+    }
+    printf("%d\\n", n);
+    kv_watch_close(unread);
+    kv_watch_close(read);
+    kv_client_close(client);
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(SANITIZE != "", reason="a plain program cannot load a sanitized library")
+def test_progress_that_is_not_read_does_not_pile_up(prefix, server, tmp_path):
+    program = compile_program(prefix, tmp_path, UNREAD)
+    result = subprocess.run([program, f"127.0.0.1:{server.client_port}"], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "1\n")
