@@ -252,8 +252,15 @@ static int take_value(struct parser *parser, const struct kvctl_option *option, 
         valid = kvctl_parse_number(value, INT64_MIN, INT64_MAX, &number);
         break;
     case KVCTL_DURATION:
-        valid = kvctl_parse_duration_ms(value, &number) &&
-                (option->id != KVCTL_TIMEOUT || number <= KV_DEADLINE_MAX_MS);
+        valid = kvctl_parse_duration_ms(value, &number);
+        if (valid && option->id == KVCTL_TIMEOUT && number > KV_DEADLINE_MAX_MS) {
+            snprintf(what,
+                     sizeof what,
+                     "--%s is at most %um, not",
+                     option->name,
+                     (unsigned)KV_DEADLINE_MAX_MS / 60000);
+            valid = false;
+        }
         break;
     case KVCTL_FORMAT:
         valid = false;

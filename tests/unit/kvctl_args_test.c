@@ -89,7 +89,7 @@ static void test_refused(void **state)
         {"get k --output", "a value is missing"},
         {"get k --output xml", "text|json|value"},
         {"get k --timeout 5", "--timeout wants TIME"},
-        {"get k --timeout 11m", "--timeout wants TIME"},
+        {"get k --timeout 11m", "--timeout is at most 10m, not \"11m\""},
         {"get k --at -1", "--at wants REVISION"},
         {"get k --at 9223372036854775808", "--at wants REVISION"},
         {"get k --serializable=yes", "an option without value"},
