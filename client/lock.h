@@ -24,6 +24,8 @@ struct kv_wait kv_wait_begin(unsigned timeout_ms, bool (*stop)(void *arg), void 
 int kv_wait_check(const struct kv_wait *wait, struct kv_error *ret_error);
 /* At most KV_WAIT_LOOK_MS, less when the time is over before. */
 unsigned kv_wait_slice_ms(const struct kv_wait *wait);
+/* The deadline of a call: what is left, at most what calls have as a rule. */
+unsigned kv_wait_deadline_ms(const struct kv_wait *wait);
 /* Will it be otherwise if it is tried again? No leader, lost connections, a deadline. */
 bool kv_wait_is_passing(int status);
 /* Something that passes was in the way: waits a little, then as kv_wait_check. */

@@ -1,5 +1,6 @@
 /* Entries of locks and barriers, and bounded waiting: see client/lock.h. */
 #include "client/lock.h"
+#include "common/limits.h"
 
 #include <inttypes.h>
 #include <kv/lock.h>
@@ -30,12 +31,25 @@ int kv_wait_check(const struct kv_wait *wait, struct kv_error *ret_error)
     return 0;
 }
 
-unsigned kv_wait_slice_ms(const struct kv_wait *wait)
+static unsigned left_ms(const struct kv_wait *wait, unsigned most_ms)
 {
     uint64_t now_ns = uv_hrtime();
-    uint64_t left_ms = wait->until_ns > now_ns ? (wait->until_ns - now_ns + 999999) / 1000000 : 0;
+    uint64_t ms = wait->until_ns > now_ns ? (wait->until_ns - now_ns + 999999) / 1000000 : 0;
 
-    return left_ms < KV_WAIT_LOOK_MS ? (unsigned)left_ms : KV_WAIT_LOOK_MS;
+    return ms < most_ms ? (unsigned)ms : most_ms;
+}
+
+unsigned kv_wait_slice_ms(const struct kv_wait *wait)
+{
+    return left_ms(wait, KV_WAIT_LOOK_MS);
+}
+
+unsigned kv_wait_deadline_ms(const struct kv_wait *wait)
+{
+    unsigned ms = left_ms(wait, KV_DEADLINE_DEFAULT_MS);
+
+    /* 0 would be the usual one. */
+    return ms > 0 ? ms : 1;
 }
 
 bool kv_wait_is_passing(int status)

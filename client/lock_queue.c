@@ -51,11 +51,14 @@ note_entry(const struct kv_lock *lock, const struct kv_pair *pair, struct outloo
 
 static int look(struct kv_client *client,
                 const struct kv_lock *lock,
+                const struct kv_wait *wait,
                 struct outlook *ret_outlook,
                 struct kv_error *ret_error)
 {
     struct kv_range_spec range = kv_entry_range(&lock->entry);
-    struct kv_range_options options = {.keys_only = true, .max_create_revision = lock->entry.token};
+    struct kv_range_options options = {.keys_only = true,
+                                       .max_create_revision = lock->entry.token,
+                                       .call.deadline_ms = kv_wait_deadline_ms(wait)};
     struct kv_range_iterator *iterator;
     struct kv_pair pair;
     int status = kv_range(client, &range, &options, &iterator, ret_error);
@@ -111,7 +114,7 @@ static int step(struct kv_client *client,
 {
     struct outlook outlook;
     enum kv_lease_state state;
-    int status = look(client, lock, &outlook, ret_error);
+    int status = look(client, lock, wait, &outlook, ret_error);
 
     if (status < 0) {
         return kv_wait_is_passing(status) ? kv_wait_again(wait, lock->entry.lease, ret_error)
@@ -155,9 +158,11 @@ static int check(const struct kv_lock_options *options, struct kv_error *error)
 static int join_queue(struct kv_client *client,
                       struct kv_lock *lock,
                       const struct kv_lock_options *options,
+                      const struct kv_wait *wait,
                       struct kv_error *ret_error)
 {
     struct kv_put_options put = {.condition = KV_PUT_IF_ABSENT,
+                                 .call.deadline_ms = kv_wait_deadline_ms(wait),
                                  .lease_id = kv_lease_id(lock->entry.lease)};
     struct kv_put_result result;
     int status =
@@ -193,13 +198,14 @@ int kv_lock_acquire(struct kv_client *client,
     }
     lock->mode = options->mode;
     lock->permits = options->permits;
+    lease.call.deadline_ms = kv_wait_deadline_ms(&wait);
     status = kv_entry_open(
         client, options->name, kinds_of_mode[lock->mode], &lease, &lock->entry, ret_error);
     if (status < 0) {
         free(lock);
         return status;
     }
-    status = join_queue(client, lock, options, ret_error);
+    status = join_queue(client, lock, options, &wait, ret_error);
     while (status == 0) {
         status = step(client, lock, options->no_wait, &wait, ret_error);
     }

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -114,6 +115,19 @@ def test_ctrl_c_while_others_come_and_go(endpoints, tmp_path):
         finally:
             others.kill()
             others.wait()
+
+
+def test_timeout_while_the_cluster_is_away(tmp_path):
+    """It also bounds the requests that come before the waiting: five seconds each otherwise."""
+    with Kvd(tmp_path) as server:
+        endpoints = f"{HOST}:{server.client_port}"
+        run(endpoints, "-t", "60s", "put", "first", "x")
+        server.process.kill()
+        from_s = time.monotonic()
+        result = subprocess.run([KVCTL, "-e", endpoints, "lock", "n", "--timeout", "200ms", "--", "true"],
+                                capture_output=True, text=True, timeout=PATIENCE_S)
+        assert result.returncode in (2, 3) and result.stderr, result
+        assert time.monotonic() - from_s < 4
 
 
 def test_readers_and_writers(endpoints, tmp_path):
