@@ -55,7 +55,8 @@ bool kv_flags_check(struct kv_flags *flags, const char *name, struct kv_bytes id
 bool kv_flags_get(struct kv_flags *flags, const char *name, struct kv_flag *ret_flag);
 
 /* Since the copy was known to be complete; grows while the cluster does not answer, or (after two
- * seconds) no node that is reached has a leader; otherwise it stays near a second. UINT64_MAX: there was no copy yet. */
+ * seconds) no node that is reached has a leader; otherwise it stays near a second. UINT64_MAX:
+ * there was no copy yet. */
 uint64_t kv_flags_age_ms(struct kv_flags *flags);
 struct kv_flags_state {
     uint64_t age_ms;  /* as above */
