@@ -147,6 +147,8 @@
 #define KV_RENEWAL_MS 500   /* between two entries for renewals of leases that wait alone */
 #define KV_RENEWAL_BYTES_MAX \
     (8 * KV_MIB) /* of renewals in one entry, which go in together: 800,000 leases */
+#define KV_RENEWAL_REQUEST_BYTES_MAX \
+    (64 * KV_KIB)                   /* of one that is gathered: the ids of a largest one take 45 */
 #define KV_INFLIGHT_ENTRIES_MAX 16u /* guard 18: proposed, not committed */
 #define KV_INFLIGHT_BYTES_MAX (32 * KV_MIB)
 #define KV_APPEND_BYTES_MAX (4 * KV_MIB) /* entries of one AppendEntries, or one larger entry */

@@ -347,11 +347,7 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op)
     }
     switch (op->cls) {
     case KV_COMMAND_WRITE:
-        kv_node_move(node,
-                     op,
-                     op->request->command_case == KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE
-                         ? KV_OP_RENEWAL
-                         : KV_OP_QUEUED);
+        kv_node_move(node, op, kv_node_is_renewal(op) ? KV_OP_RENEWAL : KV_OP_QUEUED);
         return;
     case KV_COMMAND_READ:
     case KV_COMMAND_STREAM:

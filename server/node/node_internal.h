@@ -181,6 +181,9 @@ void kv_node_clock_applied(struct kv_node *node);
 void kv_node_clock_turn(struct kv_node *node);
 
 /* node_lease.c */
+/* Gathered with others. A keepalive that its client has blown up is a write like any other: many of
+ * them, or one that no entry takes, would hold the rest up. */
+bool kv_node_is_renewal(const struct kv_op *op);
 /* How many of the renewals that wait go first into an entry of this time, and their bytes. */
 uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *ret_bytes);
 /* We lead from now on, or no longer: a renewal waits where it has its way. */

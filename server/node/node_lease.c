@@ -5,6 +5,12 @@
 #include "common/reached.h"
 #include "server/node/node_internal.h"
 
+bool kv_node_is_renewal(const struct kv_op *op)
+{
+    return op->request->command_case == KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE &&
+           op->bytes.size <= KV_RENEWAL_REQUEST_BYTES_MAX;
+}
+
 uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *ret_bytes)
 {
     const bool ends_some = time_ms >= kv_machine_next_lease_due_ms(node->machine);
@@ -36,7 +42,7 @@ static void move_renewals(struct kv_node *node, enum kv_op_state from, enum kv_o
     while (op) {
         struct kv_op *next = op->next;
 
-        if (op->request->command_case == KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE) {
+        if (kv_node_is_renewal(op)) {
             kv_node_move(node, op, to);
         }
         op = next;

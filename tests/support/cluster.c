@@ -706,10 +706,23 @@ static void keep_little(struct cluster_request *request)
 struct cluster_request *
 cluster_submit(struct cluster *cluster, unsigned id, const Kv__Request *message)
 {
+    const size_t size = kv__request__get_packed_size(message);
+    uint8_t *bytes = malloc(size + 1);
+    struct cluster_request *request;
+
+    KV_ASSERT(bytes);
+    kv__request__pack(message, bytes);
+    request = cluster_submit_bytes(cluster, id, kv_slice_of(bytes, size));
+    free(bytes);
+    return request;
+}
+
+struct cluster_request *
+cluster_submit_bytes(struct cluster *cluster, unsigned id, struct kv_slice bytes)
+{
     struct sim_node *node = &cluster->nodes[id];
     struct cluster_request *request;
-    size_t size = kv__request__get_packed_size(message);
-    uint64_t deadline_ms = message->deadline_ms ? message->deadline_ms : KV_DEADLINE_DEFAULT_MS;
+    uint64_t deadline_ms;
 
     if (!node->up) {
         return NULL;
@@ -719,15 +732,18 @@ cluster_submit(struct cluster *cluster, unsigned id, const Kv__Request *message)
     request->cluster = cluster;
     request->next = node->requests;
     node->requests = request;
-    request->bytes = malloc(size + 1);
+    request->bytes = malloc(bytes.size + 1);
     KV_ASSERT(request->bytes);
-    kv__request__pack(message, request->bytes);
-    request->request = kv__request__unpack(NULL, size, request->bytes);
+    memcpy(request->bytes, bytes.data, bytes.size);
+    request->request = kv__request__unpack(NULL, bytes.size, request->bytes);
+    KV_ASSERT(request->request);
+    deadline_ms =
+        request->request->deadline_ms ? request->request->deadline_ms : KV_DEADLINE_DEFAULT_MS;
     request->op.request = request->request;
-    request->op.bytes = kv_slice_of(request->bytes, size);
+    request->op.bytes = kv_slice_of(request->bytes, bytes.size);
     request->op.cls = kv_command_classify(request->request);
     request->op.deadline_ns = cluster->now_ns + deadline_ms * 1000000;
-    if (request->op.cls == KV_COMMAND_SUBSCRIBE && message->deadline_ms == 0) {
+    if (request->op.cls == KV_COMMAND_SUBSCRIBE && request->request->deadline_ms == 0) {
         request->op.deadline_ns = UINT64_MAX;
     }
     request->sent_ms = cluster_now_ms(cluster);

@@ -82,6 +82,9 @@ struct cluster_request {
  * crashes leaves it undone for ever (done stays false, node becomes 0). */
 struct cluster_request *
 cluster_submit(struct cluster *cluster, unsigned node, const Kv__Request *request);
+/* As its client has packed it. */
+struct cluster_request *
+cluster_submit_bytes(struct cluster *cluster, unsigned node, struct kv_slice bytes);
 struct cluster_request *
 cluster_put(struct cluster *cluster, unsigned node, const char *key, const char *value);
 struct cluster_request *cluster_get(struct cluster *cluster, unsigned node, const char *key);

@@ -22,8 +22,12 @@ static struct kv_arena arena;
 
 static struct cluster *new_cluster(uint64_t seed)
 {
-    struct cluster *cluster = cluster_new(&(struct cluster_options){
-        .seed = seed, .n_nodes = 3, .delay_max_us = 300, .sync_max_us = 400});
+    struct cluster *cluster =
+        cluster_new(&(struct cluster_options){.seed = seed,
+                                              .n_nodes = 3,
+                                              .delay_max_us = 300,
+                                              .sync_max_us = 400,
+                                              .wal_segment_bytes = 64 * KV_MIB});
 
     kv_arena_init(&arena, KV_MIB);
     for (unsigned i = 1; i <= 3; i++) {
@@ -210,6 +214,42 @@ static void a_renewal_that_waits_saves_its_lease(void **state)
     end_cluster(cluster);
 }
 
+/* A keepalive of one lease whose id, a number that may be said again and again, fills 9 MiB. */
+static struct kv_slice padded_keepalive(struct kv_buf *buf)
+{
+    static const uint8_t padded_id[] = {
+        0x08, 0x85, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00};
+    Kv__Request *request = call_lease_keep_alive(&arena, 7, 1);
+
+    kv_buf_init(buf, 16 * KV_MIB);
+    while (buf->size < 9 * KV_MIB) {
+        assert_int_equal(kv_buf_append(buf, padded_id, sizeof padded_id), 0);
+    }
+    buf->size +=
+        kv__request__pack(request, kv_buf_reserve(buf, kv__request__get_packed_size(request)));
+    return kv_slice_of(buf->data, buf->size);
+}
+
+/* One that is larger than what an entry takes of them goes its own way: others are renewed. */
+static void a_padded_keepalive_holds_nobody_up(void **state)
+{
+    struct cluster *cluster = new_cluster(8);
+    unsigned leader = cluster_leader(cluster);
+    struct cluster_request *padded, *sent;
+    struct kv_buf buf;
+
+    (void)state;
+    expect(cluster, leader, call_lease_grant(&arena, 7, 60000), KV__CODE__OK);
+    padded = cluster_submit_bytes(cluster, leader, padded_keepalive(&buf));
+    sent = cluster_submit(cluster, leader, call_lease_keep_alive(&arena, 7, 1));
+    assert_int_equal(cluster_await(cluster, sent, 2000), KV__CODE__OK);
+    assert_int_equal(cluster_await(cluster, padded, 2000), KV__CODE__OK);
+    cluster_request_free(sent);
+    cluster_request_free(padded);
+    kv_buf_deinit(&buf);
+    end_cluster(cluster);
+}
+
 static void a_large_lease_is_revoked_in_pieces(void **state)
 {
     struct cluster *cluster = new_cluster(7);
@@ -314,6 +354,7 @@ int main(void)
         cmocka_unit_test(keepalives_are_gathered),
         cmocka_unit_test(the_first_renewal_goes_at_once),
         cmocka_unit_test(a_renewal_that_waits_saves_its_lease),
+        cmocka_unit_test(a_padded_keepalive_holds_nobody_up),
         cmocka_unit_test(a_large_lease_is_revoked_in_pieces),
         cmocka_unit_test(no_renewal_that_was_answered_is_lost),
     };
