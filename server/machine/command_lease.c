@@ -108,15 +108,16 @@ int kv_lease_find_live(const struct kv_machine *machine,
     return 0;
 }
 
-/* One that is free: no other entry begins with the same number. */
+/* One that is free: no other entry begins with the same number. Who takes that number and others on
+ * purpose cannot make the search long: where it goes on depends on where it began. */
 static int64_t choose_id(const struct kv_machine *machine)
 {
-    int64_t id = (int64_t)(machine->applied_index << ID_SHIFT | (machine->operation & 0xfff));
+    uint64_t id = machine->applied_index << ID_SHIFT | (machine->operation & 0xfff);
 
-    while (id == 0 || kv_leases_find(&machine->leases, id)) {
-        id++;
+    while (id == 0 || kv_leases_find(&machine->leases, (int64_t)id)) {
+        id = XXH3_64bits_withSeed(&id, sizeof id, machine->applied_index) & INT64_MAX;
     }
-    return id;
+    return (int64_t)id;
 }
 
 static int check_id(const struct kv_machine *machine, int64_t id, struct kv_answer *answer)

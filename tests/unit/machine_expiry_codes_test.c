@@ -233,6 +233,26 @@ static void bad_times_are_refused(void **state)
     refuse(request, KV__CODE__INVALID, "neither a ttl nor a lease");
 }
 
+/* Who takes the number that an entry begins with, and those behind it, makes nobody search them
+ * all.
+ */
+static void a_chosen_id_is_not_behind_a_block_of_taken_ones(void **state)
+{
+    enum { TAKEN = 100 };
+    const int64_t first = (int64_t)(rig.log_index + TAKEN + 1) << 12;
+    Kv__Reply *reply;
+
+    (void)state;
+    for (int i = 0; i < TAKEN; i++) {
+        expect(call_lease_grant(&arena, first + i, 5000));
+    }
+    reply = machine_rig_write(&rig, call_lease_grant(&arena, 0, 5000));
+    assert_int_equal(reply->code, KV__CODE__OK);
+    assert_true(reply->lease_grant->lease_id < first ||
+                reply->lease_grant->lease_id > first + TAKEN);
+    kv__reply__free_unpacked(reply, NULL);
+}
+
 static void grants(void **state)
 {
     Kv__Reply *reply;
@@ -392,6 +412,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(keepalives, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_dead_lease_is_dead_before_its_keys_are, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_chosen_id_is_not_behind_a_block_of_taken_ones, set_up, tear_down),
         cmocka_unit_test_setup_teardown(info_and_list, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_transaction_compares_leases, set_up, tear_down),
     };
