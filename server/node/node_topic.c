@@ -19,6 +19,9 @@ enum {
     TAG_PAYLOAD = 2 << 3 | 2,
     TAG_MESSAGE_REVISION = 3 << 3,
 };
+/* Bytes of names that the patterns of one list are held against, about 10 ms at worst: the list
+ * ends there, and its client asks for more. */
+enum { LIST_MATCH_BYTES = 4 * 1024 * 1024 };
 enum { NUMBER_BYTES_MAX = 10, MESSAGE_OVERHEAD_BYTES = 6 * NUMBER_BYTES_MAX };
 
 static const struct kv_subscription_kind topic_kind;
@@ -429,10 +432,18 @@ static size_t count_subscribers(const struct kv_topic_groups *groups, struct kv_
 
 void kv_topic_fill_list(struct kv_node *node, Kv__TopicListResult *list)
 {
+    size_t matched = 0;
+
     for (size_t i = 0; i < list->n_topics; i++) {
         Kv__TopicInfo *info = list->topics[i];
 
+        if (matched >= LIST_MATCH_BYTES) {
+            list->n_topics = i;
+            list->more = true;
+            return;
+        }
         info->subscribers =
             count_subscribers(&node->topics, kv_slice_of(info->topic.data, info->topic.len));
+        matched += node->topics.n_patterns * info->topic.len;
     }
 }

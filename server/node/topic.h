@@ -36,7 +36,8 @@ void kv_topic_published(void *arg, const struct kv_topic_message *message, bool 
 void kv_topic_flush(struct kv_node *node);
 /* Another state has taken its place. */
 void kv_topic_restarted(struct kv_node *node);
-/* How many listen on this node, for a list that the machine has made. */
+/* How many listen on this node, for a list that the machine has made. It becomes shorter where long
+ * names meet many patterns. */
 void kv_topic_fill_list(struct kv_node *node, Kv__TopicListResult *list);
 
 #endif

@@ -422,10 +422,120 @@ static void no_message_is_lost_without_a_word(void **state)
     assert_true(n_gaps > 0 && n_fragments > 0 && n_resumed > 0 && n_installed > 0);
 }
 
+/* ---------------------------------------------------------------- bounds */
+
+static struct cluster_request *
+subscribe_to(ProtobufCBinaryData topic, bool is_pattern, uint64_t credit)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Subscribe command = KV__SUBSCRIBE__INIT;
+
+    command.topic = topic;
+    command.pattern = is_pattern;
+    command.start_revision = 1;
+    command.credit = credit;
+    request.id = 9;
+    request.command_case = KV__REQUEST__COMMAND_SUBSCRIBE;
+    request.subscribe = &command;
+    return cluster_submit(cluster, 1, &request);
+}
+
+static void end_stream(struct cluster_request *request)
+{
+    kv_node_cancel(cluster_node(cluster, 1), &request->op);
+    cluster_request_free(request);
+}
+
+static void publish_one(ProtobufCBinaryData topic, ProtobufCBinaryData payload)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Publish command = KV__PUBLISH__INIT;
+    struct cluster_request *sent;
+
+    command.topic = topic;
+    command.payload = payload;
+    request.command_case = KV__REQUEST__COMMAND_PUBLISH;
+    request.publish = &command;
+    sent = cluster_submit(cluster, 1, &request);
+    assert_int_equal(cluster_await(cluster, sent, 6000), KV__CODE__OK);
+    cluster_request_free(sent);
+}
+
+static void open_alone(uint64_t seed)
+{
+    cluster = cluster_new(&(struct cluster_options){
+        .seed = seed, .n_nodes = 1, .delay_max_us = 300, .sync_max_us = 400});
+    cluster_start(cluster, 1);
+    assert_int_equal(cluster_await_leader(cluster, 5000), 1);
+}
+
+enum { LISTED = 40, PATTERNS = 200 };
+
+/* Returns how many the reply has; all of them have the same number of subscribers. */
+static size_t list_behind(char *cursor, bool *ret_more)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__TopicList command = KV__TOPIC_LIST__INIT;
+    const Kv__TopicListResult *result;
+    struct cluster_request *sent;
+    size_t n;
+
+    command.cursor = (ProtobufCBinaryData){strlen(cursor), (uint8_t *)cursor};
+    request.command_case = KV__REQUEST__COMMAND_TOPIC_LIST;
+    request.topic_list = &command;
+    sent = cluster_submit(cluster, 1, &request);
+    assert_int_equal(cluster_await(cluster, sent, 6000), KV__CODE__OK);
+    result = sent->reply->topic_list;
+    n = result->n_topics;
+    assert_true(n > 0);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(result->topics[i]->subscribers, PATTERNS);
+    }
+    memcpy(cursor, result->topics[n - 1]->topic.data, result->topics[n - 1]->topic.len);
+    *ret_more = result->more;
+    cluster_request_free(sent);
+    return n;
+}
+
+/* Long names and many patterns: the core would be held up for seconds. */
+static void a_costly_list_comes_in_parts(void **state)
+{
+    static char name[KV_KEY_BYTES_MAX + 1], cursor[KV_KEY_BYTES_MAX + 1];
+    struct cluster_request *listeners[PATTERNS];
+    bool more = true;
+    size_t n = 0, n_lists = 0;
+
+    (void)state;
+    open_alone(2);
+    memset(name, 'x', KV_KEY_BYTES_MAX);
+    for (unsigned i = 0; i < LISTED; i++) {
+        name[0] = (char)('A' + i);
+        publish_one((ProtobufCBinaryData){KV_KEY_BYTES_MAX, (uint8_t *)name},
+                    (ProtobufCBinaryData){0, NULL});
+    }
+    for (unsigned i = 0; i < PATTERNS; i++) {
+        uint8_t pattern[300];
+
+        memset(pattern, 'x', sizeof pattern);
+        pattern[0] = '*';
+        listeners[i] = subscribe_to((ProtobufCBinaryData){2 + i, pattern}, true, 0);
+    }
+    for (; more; n_lists++) {
+        n += list_behind(cursor, &more);
+    }
+    assert_int_equal(n, LISTED);
+    assert_true(n_lists >= LISTED * (size_t)PATTERNS * KV_KEY_BYTES_MAX / (8 * KV_MIB));
+    for (unsigned i = 0; i < PATTERNS; i++) {
+        end_stream(listeners[i]);
+    }
+    cluster_free(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_message_is_lost_without_a_word),
+        cmocka_unit_test(a_costly_list_comes_in_parts),
     };
 
     kv_log_set_level(KV_LOG_ERROR);
