@@ -303,6 +303,7 @@ catch_up(struct kv_node *node, struct kv_subscription *common, struct kv_error *
     struct kv_topic_subscription *sub = topic_of(common);
     const struct kv_topic_query query = kv_topic_group_query(sub->group);
     struct kv_topic_position position = {common->next_revision, sub->number};
+    const uint64_t credit = common->op->credit;
     struct piece piece = {node, 0};
     int more;
 
@@ -313,8 +314,12 @@ catch_up(struct kv_node *node, struct kv_subscription *common, struct kv_error *
     }
     kv_buf_clear(&node->topics.scratch);
     look_for_gap(node, sub, position);
-    more = kv_machine_topics_read(
-        node->machine, &query, &position, KV_STREAM_PIECE_BYTES, on_message, &piece);
+    more = kv_machine_topics_read(node->machine,
+                                  &query,
+                                  &position,
+                                  credit < KV_STREAM_PIECE_BYTES ? credit : KV_STREAM_PIECE_BYTES,
+                                  on_message,
+                                  &piece);
     node->topics.messages += piece.n_messages;
     /* What was begun is ended, even when nothing more of it was there. */
     if (node->topics.scratch.size > 0 || (sub->in_fragment && position.number == 0)) {

@@ -531,11 +531,35 @@ static void a_costly_list_comes_in_parts(void **state)
     cluster_free(cluster);
 }
 
+static void a_subscriber_gets_no_more_than_its_credit(void **state)
+{
+    uint8_t payload[100] = {0};
+    const ProtobufCBinaryData topic = {1, (uint8_t *)(uintptr_t) "t"};
+    struct cluster_request *request;
+    size_t size = 0;
+
+    (void)state;
+    open_alone(3);
+    for (unsigned i = 0; i < 50; i++) {
+        publish_one(topic, (ProtobufCBinaryData){sizeof payload, payload});
+    }
+    request = subscribe_to(topic, false, 300);
+    cluster_run_ms(cluster, 100);
+    for (size_t i = 0; i < request->n_items; i++) {
+        size += kv__stream_item__get_packed_size(request->items[i]);
+    }
+    /* One message may be begun with the rest of it. */
+    assert_in_range(size, 300, 300 + 2 * sizeof payload);
+    end_stream(request);
+    cluster_free(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_message_is_lost_without_a_word),
         cmocka_unit_test(a_costly_list_comes_in_parts),
+        cmocka_unit_test(a_subscriber_gets_no_more_than_its_credit),
     };
 
     kv_log_set_level(KV_LOG_ERROR);
