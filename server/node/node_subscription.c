@@ -442,6 +442,8 @@ void kv_subscriptions_turn(struct kv_node *node)
     kv_watch_flush(node);
     kv_topic_flush(node);
     if (node->subscriptions.n == 0 || node->unfit_index != 0) {
+        /* Nobody looks whether there is a leader: who comes next counts from then on. */
+        node->subscriptions.leaderless_ms = 0;
         return;
     }
     wake_future(node);

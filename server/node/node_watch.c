@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 enum { SPARE_PENDING_MAX = 64 };
+/* An item is below a frame with its head and id; a largest event alone always is. */
+#define ITEM_BYTES_MAX (KV_REPLY_FRAME_BYTES_MAX - 4 * KV_KIB)
 
 /* What the live watches of a group are to be told. */
 struct kv_watch_pending {
@@ -350,6 +352,7 @@ static void on_match(void *arg, struct kv_watch_group *group)
     if ((pending->events.size > pending->last_begin &&
          pending->events.size - pending->last_begin >= KV_CATCH_UP_BYTES) ||
         !pack_form(match, &group->query, &packed) ||
+        pending->events.size + packed->size > ITEM_BYTES_MAX ||
         kv_buf_append(&pending->events, packed->data, packed->size) != 0) {
         lose(pending, revision);
         return;
