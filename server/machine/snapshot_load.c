@@ -604,6 +604,9 @@ int kv_machine_loader_finish(struct kv_machine_loader *loader,
     }
     status = finish_waiters(loader, ret_error);
     if (status == 0) {
+        status = kv_loader_check_told(loader, ret_error);
+    }
+    if (status == 0) {
         status = kv_loader_check_leases(loader, ret_error);
     }
     if (status == 0) {

@@ -29,6 +29,7 @@ struct kv_machine_loader {
     uint64_t said_waiters, last_waiter;
     uint64_t said_topics, said_messages, said_topic_bytes;
     struct kv_sums sums;                /* of the large collections that there were */
+    size_t n_untold;                    /* of these */
     struct kv_expected_large *expected; /* those of the base, as their keys tell them */
     size_t n_expected, expected_capacity;
     struct kv_snapshot_totals read;
@@ -64,6 +65,9 @@ int kv_loader_refuse(const struct kv_machine_loader *loader,
 int kv_loader_take_life(const struct kv_machine_loader *loader,
                         struct kv_item *item,
                         struct kv_error *ret_error) KV_MUST_CHECK;
+/* At the end: what elements there are, keys have told. */
+int kv_loader_check_told(const struct kv_machine_loader *loader,
+                         struct kv_error *ret_error) KV_MUST_CHECK;
 /* At the end: keys of leases that there are. */
 int kv_loader_check_leases(const struct kv_machine_loader *loader,
                            struct kv_error *ret_error) KV_MUST_CHECK;

@@ -441,6 +441,28 @@ static int check_change(const struct kv_machine_loader *loader,
     return 0;
 }
 
+/* A collection's elements change before its key does, or ends: then the key's record is right. */
+static void tell(struct kv_machine_loader *loader, uint64_t id)
+{
+    struct kv_sum *sum = kv_sums_find(&loader->sums, id);
+
+    if (sum && sum->is_untold) {
+        sum->is_untold = false;
+        loader->n_untold--;
+    }
+}
+
+int kv_loader_check_told(const struct kv_machine_loader *loader, struct kv_error *ret_error)
+{
+    return loader->n_untold == 0
+               ? 0
+               : kv_error_set(ret_error,
+                              KV_CORRUPT,
+                              "the snapshot is damaged: it changes elements of %zu collections "
+                              "behind the last change of their keys",
+                              loader->n_untold);
+}
+
 int kv_loader_change(struct kv_machine_loader *loader,
                      const struct kv_item *item,
                      struct kv_error *ret_error)
@@ -465,6 +487,12 @@ int kv_loader_change(struct kv_machine_loader *loader,
     record->expired = item->expired;
     record->is_large = item->is_large;
     set_value(record, item);
+    if (item->is_large) {
+        tell(loader, kv_record_large(record).id);
+    }
+    if (item->drops) {
+        tell(loader, kv_record_large(kv_keyspace_get(machine, item->key)).id);
+    }
     kv_keyspace_restore(machine, record, item->drops);
     machine->changed = false;
     loader->read.changes++;
@@ -525,6 +553,8 @@ int kv_loader_element_change(struct kv_machine_loader *loader,
             kv_zset_index_put(machine, record);
         }
     }
+    loader->n_untold += !sum->is_untold;
+    sum->is_untold = true;
     kv_history_note(&machine->history, record);
     loader->read.changes++;
     return 0;

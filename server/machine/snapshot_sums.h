@@ -7,6 +7,7 @@
 struct kv_sum {
     struct kv_large large; /* id 0: an empty place */
     enum kv_type type;
+    bool is_untold; /* elements changed, and no change of a key said so yet */
 };
 
 /* A hash table with open addressing. Zero-initialise. */
