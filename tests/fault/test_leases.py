@@ -66,8 +66,8 @@ class TimedStream(Stream):
 
 
 class Leaver(threading.Thread):
-    """Grants leases, gives each some keys, and leaves them. left: key -> [when its grant was asked for, when the key was there,
-    ttl in seconds, may it have been revoked]."""
+    """Grants leases, gives each some keys, puts one with a ttl of its own, and leaves them. left: key ->
+    [when its grant or its put was asked for, when the key was there, ttl in seconds, may it have been revoked]."""
 
     def __init__(self, cluster, rng):
         super().__init__(daemon=True)
@@ -88,6 +88,12 @@ class Leaver(threading.Thread):
             reply = client.put(key, b"x", lease_id=lease, deadline_ms=DEADLINE_MS)
             assert reply.code == kv.OK
             self.left[key] = [asked, time.monotonic(), ttl_ms / 1000, False]
+        own = b"left/own/%d" % lease
+        ttl_ms = self.random.choice(LEFT_TTL_MS)
+        asked = time.monotonic()
+        reply = client.put(own, b"x", ttl_ms=ttl_ms, deadline_ms=DEADLINE_MS)
+        assert reply.code == kv.OK
+        self.left[own] = [asked, time.monotonic(), ttl_ms / 1000, False]
         if self.random.random() < 0.1:
             for number in range(3):
                 self.left[b"left/%d/%d" % (lease, number)][3] = True

@@ -44,7 +44,7 @@ def make_links(cluster):
             topic = GLOBS[n % len(GLOBS)] if pattern else TOPICS[n % len(TOPICS)]
             # What there is must be told, and when nothing comes, how far that is.
             wanted = kv.Subscribe(topic=topic, pattern=pattern, progress_ms=PROGRESS_MS)
-            streams.append(Stream(wanted, slow_s=2 if n % 20 == 0 else 0))
+            streams.append(Stream(wanted, slow_s=0.2 + n % 3 if n % 20 == 0 else 0))
         links.append(Link(streams, deaf_s=2 if number < 2 else 0, home=cluster.nodes[number % len(cluster.nodes) + 1]))
     return links
 

@@ -42,7 +42,7 @@ def make_links(cluster, rng):
         streams = []
         for watch in made[number::LINKS]:
             is_slow = rng.random() < (0.5 if watch.range.special == kv.KeyRange.ALL else 0.05)
-            streams.append(Stream(watch, slow_s=2 if is_slow else 0))
+            streams.append(Stream(watch, slow_s=rng.choice([0.2, 2]) if is_slow else 0))
         # Without anything to say it must not be silent.
         streams[0].wanted.progress_ms = PROGRESS_MS
         links.append(Link(streams, deaf_s=3 if number < 4 else 0, home=cluster.nodes[number % len(cluster.nodes) + 1]))

@@ -10,6 +10,7 @@ import time
 from kvcluster import CREDIT, PATIENCE_S, REQUEST, STREAM_ITEM, Client, kv, wait_until
 
 CREDIT_BYTES = 128 << 10
+SLOW_CREDIT_BYTES = 1 << 10  # so little that a stream falls behind, catches up and falls behind again
 SILENCE_S = 3  # so long a connection may be silent; its first stream asks for progress
 PROGRESS_MS = 500
 READ_BYTES = 1 << 18
@@ -23,7 +24,8 @@ class Stream:
 
     def __init__(self, wanted, slow_s=0):
         self.wanted = wanted  # a kv.Watch or kv.Subscribe; start and credit are set here
-        self.slow_s = slow_s  # so long it keeps its credit back
+        self.slow_s = slow_s  # so long it keeps its credit back, of which it has little
+        self.credit = SLOW_CREDIT_BYTES if slow_s else CREDIT_BYTES
         self.told = wanted.start_revision - 1 if wanted.start_revision else None  # everything up to here was told
         self.began = self.told  # the revision before the first that it must tell
         self.entries = []
@@ -41,7 +43,7 @@ class Stream:
         self.owed = 0
         self.fresh = True
         self.wanted.start_revision = 0 if self.told is None else self.told + 1
-        self.wanted.credit = CREDIT_BYTES
+        self.wanted.credit = self.credit
         return {"watch" if isinstance(self.wanted, kv.Watch) else "subscribe": self.wanted}
 
     @staticmethod
@@ -49,6 +51,12 @@ class Stream:
         if item.HasField("watch"):
             return [(e.kv.mod_revision, e.kind, e.kv.key, e.kv.value) for e in item.watch.events]
         return [(m.revision, m.topic, m.payload) for m in item.topic.messages]
+
+    def hurry(self):
+        """It is slow no more."""
+        self.owed += CREDIT_BYTES - self.credit
+        self.credit = CREDIT_BYTES
+        self.slow_s = 0
 
     def take(self, item):
         if item.end:
@@ -145,9 +153,8 @@ class Link:
         del self.incoming[:at]
         return True
 
-    def grant(self, number, stream, now, at_once=False):
-        if not stream.end and stream.owed and (at_once or (
-                stream.owed > CREDIT_BYTES // 4 and now - stream.last_grant >= stream.slow_s)):
+    def grant(self, number, stream, now):
+        if not stream.end and stream.owed > stream.credit // 4 and now - stream.last_grant >= stream.slow_s:
             self.outgoing += frame(CREDIT, kv.Credit(id=number, bytes=stream.owed))
             stream.owed = 0
             stream.last_grant = now
@@ -255,6 +262,8 @@ class Swarm(threading.Thread):
         if deaf:
             link.last_heard = now
         for number, stream in enumerate(link.streams):
-            link.grant(number + 1, stream, now, at_once=self.hurry and stream.slow_s > 0)
+            if self.hurry:
+                stream.hurry()
+            link.grant(number + 1, stream, now)
         if now - link.last_heard > SILENCE_S or not link.write():
             self.lose(link)
