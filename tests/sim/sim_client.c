@@ -198,12 +198,13 @@ static void on_bytes(struct sim_client *client, const struct sim_event *event)
 
 void sim_client_on_event(struct sim *sim, struct sim_event *event)
 {
-    struct sim_client *client = &sim->clients[event->peer];
+    struct sim_client *client;
 
     if (event->peer >= SIM_CLIENTS_MAX) {
         sim_follow_on_event(sim, event);
         return;
     }
+    client = &sim->clients[event->peer];
     switch ((enum sim_event_kind)event->kind) {
     case SIM_EV_CLIENT_CONNECT:
         on_connect(client, event);

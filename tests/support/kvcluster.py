@@ -109,6 +109,7 @@ class Node:
         self.log = cluster.directory / f"node{number}.log"
         self.ports_file = cluster.directory / f"node{number}.ports"
         self.process = None
+        self.said = None  # the log of that process: a test may choose another for the next
         self.ports = {}
 
     def command(self, *options):
@@ -121,7 +122,8 @@ class Node:
     def start(self, *options, wait=True):
         assert not self.is_running()
         if self.process:
-            ended.judge(self.process, self.log)
+            ended.judge(self.process, self.said)
+        self.said = self.log
         self.ports_file.unlink(missing_ok=True)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command(*options), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -214,7 +216,7 @@ class Cluster:
         started = [node for node in self.nodes.values() if node.process]
         ended.end_all([node.process for node in started])
         for node in started:
-            ended.judge(node.process, node.log)
+            ended.judge(node.process, node.said)
 
     def wait_serving(self):
         for node in self.nodes.values():
