@@ -184,8 +184,7 @@ static void print_info_json(FILE *out, const char *endpoint, const struct kv_nod
             ",\"machine_version\":%" PRIu64 ",\"snapshot_index\":%" PRIu64
             ",\"snapshot_bytes\":%" PRIu64 ",\"snapshot_fetch_index\":%" PRIu64
             ",\"snapshot_fetch_bytes\":%" PRIu64 ",\"history_bytes\":%" PRIu64
-            ",\"sessions\":%" PRIu64 ",\"session_bytes\":%" PRIu64 ",\"watches\":%" PRIu64
-            ",\"subscriptions\":%" PRIu64 ",\"watches_behind\":%" PRIu64 "}",
+            ",\"sessions\":%" PRIu64 ",\"session_bytes\":%" PRIu64,
             info->keys,
             info->data_bytes,
             info->wal_bytes,
@@ -199,7 +198,15 @@ static void print_info_json(FILE *out, const char *endpoint, const struct kv_nod
             info->snapshot_fetch_bytes,
             info->history_bytes,
             info->sessions,
-            info->session_bytes,
+            info->session_bytes);
+    fprintf(out,
+            ",\"used_bytes\":%" PRIu64 ",\"data_limit_bytes\":%" PRIu64 ",\"leases\":%" PRIu64
+            ",\"topics\":%" PRIu64 ",\"watches\":%" PRIu64 ",\"subscriptions\":%" PRIu64
+            ",\"watches_behind\":%" PRIu64 "}",
+            info->used_bytes,
+            info->data_limit_bytes,
+            info->leases,
+            info->topics,
             info->watches,
             info->subscriptions,
             info->watches_behind);
@@ -214,7 +221,7 @@ static void print_info(struct kvctl *kvctl, const char *endpoint, const struct k
     fprintf(kvctl->out,
             "%s: node %" PRIu64 ", %s, %s, leader %" PRIu64 "%s%s, term %" PRIu64
             ", revision %" PRId64 ", %" PRIu64 " keys, applied %" PRIu64 " of %" PRIu64
-            ", snapshot %" PRIu64 ", up %" PRIu64 " s, version %s\n",
+            ", snapshot %" PRIu64,
             endpoint,
             info->node_id,
             info->role,
@@ -227,7 +234,17 @@ static void print_info(struct kvctl *kvctl, const char *endpoint, const struct k
             info->keys,
             info->applied_index,
             info->last_index,
-            info->snapshot_index,
+            info->snapshot_index);
+    fprintf(kvctl->out, ", %" PRIu64, info->used_bytes);
+    if (info->data_limit_bytes > 0) {
+        fprintf(kvctl->out, " of %" PRIu64, info->data_limit_bytes);
+    }
+    fprintf(kvctl->out,
+            " bytes used, %" PRIu64 " leases, %" PRIu64 " watches, %" PRIu64 " topics, up %" PRIu64
+            " s, version %s\n",
+            info->leases,
+            info->watches,
+            info->topics,
             info->uptime_ms / 1000,
             info->version);
 }

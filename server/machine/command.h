@@ -264,7 +264,7 @@ int kv_wait_start(struct kv_machine *machine,
                   const Kv__Request *request,
                   uint64_t command_hash,
                   struct kv_error *ret_error) KV_MUST_CHECK;
-/* Gives elements to those that wait for keys which the command has made a list. */
+/* Gives elements to those that wait for keys which have become lists: a bounded number. */
 void kv_wait_serve(struct kv_machine *machine);
 /* Ends those whose deadline is reached, a bounded number. */
 void kv_wait_expire(struct kv_machine *machine);

@@ -97,6 +97,14 @@ int kv_run_session_cancel(struct kv_machine *machine,
 
 /* ---------------------------------------------------------------- the beginning */
 
+/* The key holds something, which is not for those that wait already. */
+static bool is_for_everybody(const struct kv_machine *machine, struct kv_slice key)
+{
+    const struct kv_record *record = kv_keyspace_get(machine, key);
+
+    return record && (record->type != KV_TYPE_LIST || !kv_waiters_is_noted(&machine->waiters, key));
+}
+
 int kv_wait_start(struct kv_machine *machine,
                   const Kv__Request *request,
                   uint64_t command_hash,
@@ -124,7 +132,7 @@ int kv_wait_start(struct kv_machine *machine,
     if (request->command_case != KV__REQUEST__COMMAND_LIST_POP ||
         request->list_pop->block_ms == 0 ||
         kv_command_validate(request, &machine->settings, ret_error) != 0 ||
-        kv_keyspace_get(machine, kv_slice_of_proto(request->list_pop->key))) {
+        is_for_everybody(machine, kv_slice_of_proto(request->list_pop->key))) {
         return 0;
     }
     if (kv_waiters_is_full(&machine->waiters)) {
@@ -184,14 +192,16 @@ static void serve(struct kv_machine *machine, struct kv_waiter *waiter)
 void kv_wait_serve(struct kv_machine *machine)
 {
     struct kv_waiter *waiter;
+    size_t n = 0;
 
-    while ((waiter = kv_waiters_ready(&machine->waiters))) {
+    while (n < machine->serve_per_command && (waiter = kv_waiters_ready(&machine->waiters))) {
         const struct kv_record *record = kv_keyspace_get(machine, kv_waiter_key(waiter));
 
         if (record && record->type == KV_TYPE_LIST) {
             serve(machine, waiter);
+            n++;
         } else {
-            kv_waiters_unready(&machine->waiters);
+            kv_waiters_unready(&machine->waiters, waiter);
         }
     }
 }

@@ -38,6 +38,7 @@ int kv_machine_open(struct kv_machine **ret_machine)
     machine->revision = KV_REVISION_FIRST;
     machine->reclaim_per_entry = KV_RECLAIM_PER_ENTRY;
     machine->expire_per_entry = KV_EXPIRE_PIECES;
+    machine->serve_per_command = KV_WAITERS_SERVED_MAX;
     *ret_machine = machine;
     return 0;
 }
@@ -82,6 +83,7 @@ int kv_machine_begin(struct kv_machine *machine,
     machine->entry_changed = false;
     machine->operation = 0;
     machine->expired = false;
+    machine->served_rest = false;
     kv_wait_expire(machine);
     kv_sessions_expire(&machine->sessions, machine->cluster_time_ms);
     kv_topics_expire(&machine->topics, machine->cluster_time_ms, machine->settings.topic_age_ms);
@@ -191,7 +193,10 @@ bool kv_machine_execute(struct kv_machine *machine,
     } else {
         kv_machine_answer(machine, request, KV_COMMAND_WRITE, fn, arg);
     }
-    kv_wait_serve(machine);
+    /* One that begins to wait has made nothing, and nobody can be told yet that it is served. */
+    if (answered) {
+        kv_wait_serve(machine);
+    }
     return answered;
 }
 
@@ -208,11 +213,20 @@ void kv_machine_pass_time(struct kv_machine *machine)
     kv_machine_expire(machine, KV_EXPIRE_PIECES);
 }
 
+void kv_machine_serve_rest(struct kv_machine *machine)
+{
+    if (!machine->served_rest) {
+        machine->served_rest = true;
+        kv_wait_serve(machine);
+    }
+}
+
 void kv_machine_end(struct kv_machine *machine)
 {
     struct kv_history_limits limits;
 
     kv_machine_expire(machine, KV_EXPIRE_PIECES);
+    kv_machine_serve_rest(machine);
     limits = (struct kv_history_limits){
         .now_ms = machine->cluster_time_ms,
         .age_ms = machine->settings.history_age_ms,
@@ -246,6 +260,9 @@ int64_t kv_machine_next_due_ms(const struct kv_machine *machine)
     int64_t key_due_ms;
     struct kv_slice key;
 
+    if (kv_waiters_ready(&machine->waiters)) {
+        return machine->cluster_time_ms;
+    }
     due_ms = topics_ms < due_ms ? topics_ms : due_ms;
     if (waiter && waiter->due.deadline_ms < due_ms) {
         due_ms = waiter->due.deadline_ms;

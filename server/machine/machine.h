@@ -107,6 +107,9 @@ void *kv_machine_tag_waiter(struct kv_machine *machine, const Kv__SessionStamp *
 /* What is due ends now, if no request of this entry has made it; for who wants to see all that the
  * entry has done while its history is there. */
 void kv_machine_pass_time(struct kv_machine *machine);
+/* Likewise, behind the requests of the entry: pops that wait for what is there get it, if its
+ * commands have not come to them. A bounded number. */
+void kv_machine_serve_rest(struct kv_machine *machine);
 /* Likewise; then history over its retention goes; what it held is freed in bounded steps. */
 void kv_machine_end(struct kv_machine *machine);
 /* One more such step, for idle times; it changes nothing that can be read. True: there is more. */
@@ -201,8 +204,8 @@ static inline int kv_topic_position_compare(struct kv_topic_position a, struct k
 
 int64_t kv_machine_revision(const struct kv_machine *machine);
 int64_t kv_machine_oldest_revision(const struct kv_machine *machine); /* oldest that can be read */
-/* Cluster time at which an entry has something to do, even an empty one: the earliest deadline.
- * INT64_MAX: none. */
+/* Cluster time at which an entry has something to do, even an empty one: the earliest deadline, or
+ * now, when there are elements for pops that wait. INT64_MAX: none. */
 int64_t kv_machine_next_due_ms(const struct kv_machine *machine);
 /* The earliest deadline of a lease; INT64_MAX: none. Renewals that wait go into an entry of that
  * time.

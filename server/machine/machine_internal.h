@@ -48,13 +48,15 @@ struct kv_machine {
     int64_t expired_ms;      /* cluster time when that was done last: leases up to then are dead */
     size_t expire_per_entry; /* tests lower it */
     struct kv_lateness lateness;
-    bool is_first_entry;      /* the one being applied, of all */
-    uint64_t work;            /* elements that this command has touched */
-    uint64_t passed;          /* versions that it passed over, not yet counted as work */
-    bool reading;             /* outside the log: an answer may differ from other nodes' */
-    uint64_t random_reads;    /* so that each chooses anew */
-    uint64_t written_bytes;   /* of the versions that it has made */
-    uint64_t operation;       /* number of the running operation within its entry, from 0 */
+    size_t serve_per_command; /* tests lower it */
+    bool served_rest;       /* this entry has served what its commands, or earlier entries, left */
+    bool is_first_entry;    /* the one being applied, of all */
+    uint64_t work;          /* elements that this command has touched */
+    uint64_t passed;        /* versions that it passed over, not yet counted as work */
+    bool reading;           /* outside the log: an answer may differ from other nodes' */
+    uint64_t random_reads;  /* so that each chooses anew */
+    uint64_t written_bytes; /* of the versions that it has made */
+    uint64_t operation;     /* number of the running operation within its entry, from 0 */
     size_t reclaim_per_entry; /* tests lower it */
     struct kv_dropped dropped;
     XXH3_state_t *command_hash; /* scratch */

@@ -387,7 +387,7 @@ static int load_leases(struct kv_machine_loader *loader,
     return status == 0 ? 0 : kv_loader_refuse(loader, status, ret_error, "%s", error.message);
 }
 
-/* Who waits finds no list, and the numbers are those that were said. */
+/* The numbers are those that were said; a list for which somebody waits is to be served. */
 static int finish_waiters(struct kv_machine_loader *loader, struct kv_error *ret_error)
 {
     struct kv_machine *machine = loader->machine;
@@ -407,9 +407,7 @@ static int finish_waiters(struct kv_machine_loader *loader, struct kv_error *ret
         const struct kv_record *record = kv_keyspace_get(machine, kv_waiter_key(waiter));
 
         if (record && record->type == KV_TYPE_LIST) {
-            return kv_error_set(ret_error,
-                                KV_CORRUPT,
-                                "the snapshot is damaged: a pop waits for a list that is there");
+            kv_waiters_note(waiters, kv_waiter_key(waiter));
         }
     }
     return 0;

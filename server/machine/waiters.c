@@ -24,6 +24,7 @@ static void *alloc_zeroed(size_t n, size_t size)
 }
 
 _Static_assert(offsetof(struct kv_waiter, due) == 0, "an item of the heap is its waiter");
+_Static_assert(offsetof(struct kv_waiters_queue, ready) == 0, "an item of the heap is its queue");
 
 void kv_waiters_init(struct kv_waiters *waiters)
 {
@@ -38,6 +39,7 @@ void kv_waiters_deinit(struct kv_waiters *waiters)
     free(waiters->sessions);
     free(waiters->queues);
     kv_heap_deinit(&waiters->heap);
+    kv_heap_deinit(&waiters->ready);
 }
 
 static uint64_t hash_of(const struct kv_waiter *waiter)
@@ -120,26 +122,17 @@ static struct kv_waiters_queue *add_queue(struct kv_waiters *waiters, struct kv_
 
 static void take_from_ready(struct kv_waiters *waiters, struct kv_waiters_queue *queue)
 {
-    struct kv_waiters_queue *before = NULL;
-    struct kv_waiters_queue *other = waiters->ready_first;
+    if (queue->is_ready) {
+        kv_heap_remove(&waiters->ready, &queue->ready);
+        queue->is_ready = false;
+    }
+}
 
-    if (!queue->is_ready) {
-        return;
-    }
-    while (other != queue) {
-        before = other;
-        other = other->next_ready;
-    }
-    if (before) {
-        before->next_ready = queue->next_ready;
-    } else {
-        waiters->ready_first = queue->next_ready;
-    }
-    if (waiters->ready_last == queue) {
-        waiters->ready_last = before;
-    }
-    queue->is_ready = false;
-    queue->next_ready = NULL;
+static void add_to_ready(struct kv_waiters *waiters, struct kv_waiters_queue *queue)
+{
+    queue->ready.number = queue->first->due.number;
+    kv_heap_add(&waiters->ready, &queue->ready);
+    queue->is_ready = true;
 }
 
 static void remove_queue(struct kv_waiters *waiters, struct kv_waiters_queue *queue)
@@ -158,32 +151,41 @@ void kv_waiters_note(struct kv_waiters *waiters, struct kv_slice key)
 {
     struct kv_waiters_queue *queue = waiters->n > 0 ? find_queue(waiters, key) : NULL;
 
-    if (!queue || queue->is_ready) {
-        return;
+    if (queue && !queue->is_ready) {
+        add_to_ready(waiters, queue);
     }
-    queue->is_ready = true;
-    if (waiters->ready_last) {
-        waiters->ready_last->next_ready = queue;
-    } else {
-        waiters->ready_first = queue;
-    }
-    waiters->ready_last = queue;
+}
+
+bool kv_waiters_is_noted(const struct kv_waiters *waiters, struct kv_slice key)
+{
+    const struct kv_waiters_queue *queue = waiters->n > 0 ? find_queue(waiters, key) : NULL;
+
+    return queue && queue->is_ready;
+}
+
+static struct kv_waiters_queue *first_ready(const struct kv_waiters *waiters)
+{
+    return (struct kv_waiters_queue *)(void *)kv_heap_first(&waiters->ready);
 }
 
 struct kv_waiter *kv_waiters_ready(const struct kv_waiters *waiters)
 {
-    return waiters->ready_first ? waiters->ready_first->first : NULL;
+    const struct kv_waiters_queue *queue = first_ready(waiters);
+
+    return queue ? queue->first : NULL;
 }
 
-void kv_waiters_unready(struct kv_waiters *waiters)
+void kv_waiters_unready(struct kv_waiters *waiters, struct kv_waiter *waiter)
 {
-    take_from_ready(waiters, waiters->ready_first);
+    take_from_ready(waiters, waiter->queue);
 }
 
 void kv_waiters_forget_ready(struct kv_waiters *waiters)
 {
-    while (waiters->ready_first) {
-        kv_waiters_unready(waiters);
+    struct kv_waiters_queue *queue;
+
+    while ((queue = first_ready(waiters))) {
+        take_from_ready(waiters, queue);
     }
 }
 
@@ -264,6 +266,7 @@ static void take_from_all(struct kv_waiters *waiters, struct kv_waiter *waiter)
 void kv_waiters_remove(struct kv_waiters *waiters, struct kv_waiter *waiter)
 {
     struct kv_waiters_queue *queue = waiter->queue;
+    const bool moves = queue->is_ready && queue->first == waiter;
     struct kv_waiter **link = session_slot(waiters, waiter->session_id);
 
     while (*link != waiter) {
@@ -285,8 +288,13 @@ void kv_waiters_remove(struct kv_waiters *waiters, struct kv_waiter *waiter)
     } else {
         queue->last = waiter->prev;
     }
+    if (moves) {
+        take_from_ready(waiters, queue);
+    }
     if (!queue->first) {
         remove_queue(waiters, queue);
+    } else if (moves) {
+        add_to_ready(waiters, queue);
     }
     free(waiter);
 }
@@ -298,7 +306,8 @@ static size_t check_queue(const struct kv_waiters *waiters, const struct kv_wait
     uint64_t number = 0;
     size_t n = 0;
 
-    KV_ASSERT(queue->first && !queue->is_ready);
+    KV_ASSERT(queue->first &&
+              (!queue->is_ready || queue->ready.number == queue->first->due.number));
     for (const struct kv_waiter *waiter = queue->first; waiter; waiter = waiter->next) {
         KV_ASSERT(waiter->queue == queue && waiter->due.number > number);
         KV_ASSERT(waiter->next ? waiter->next->prev == waiter : queue->last == waiter);
@@ -312,10 +321,11 @@ static size_t check_queue(const struct kv_waiters *waiters, const struct kv_wait
 void kv_waiters_check_invariants(const struct kv_waiters *waiters)
 {
     uint64_t hash = 0, bytes = 0;
-    size_t n = 0;
+    size_t n = 0, n_ready = 0;
 
-    KV_ASSERT(waiters->n <= KV_WAITERS_MAX && !waiters->ready_first);
+    KV_ASSERT(waiters->n <= KV_WAITERS_MAX);
     kv_heap_check_invariants(&waiters->heap);
+    kv_heap_check_invariants(&waiters->ready);
     KV_ASSERT(waiters->heap.n == waiters->n);
     for (const struct kv_waiter *waiter = waiters->oldest; waiter; waiter = waiter->newer) {
         KV_ASSERT(waiter->due.number <= waiters->last_number);
@@ -327,7 +337,9 @@ void kv_waiters_check_invariants(const struct kv_waiters *waiters)
         for (const struct kv_waiters_queue *queue = waiters->queues[i]; queue;
              queue = queue->same_slot) {
             n += check_queue(waiters, queue);
+            n_ready += queue->is_ready;
         }
     }
+    KV_ASSERT(n_ready == waiters->ready.n);
     KV_ASSERT(n == waiters->n && hash == waiters->hash && bytes == waiters->bytes);
 }

@@ -34,10 +34,10 @@ struct kv_waiter {
 
 /* Those of one key. It is there as long as somebody waits. */
 struct kv_waiters_queue {
+    struct kv_heap_item ready; /* while is_ready; its number is the first waiter's */
+    bool is_ready;             /* its key has become a list, which was not looked at yet */
     struct kv_waiter *first;
     struct kv_waiter *last;
-    bool is_ready;
-    struct kv_waiters_queue *next_ready;
     struct kv_waiters_queue *same_slot;
     size_t key_size;
     uint8_t key[];
@@ -53,9 +53,7 @@ struct kv_waiters {
     struct kv_waiter **sessions;      /* slots by session */
     struct kv_waiters_queue **queues; /* slots by key */
     struct kv_heap heap;              /* of all, by (deadline, number) */
-    /* Keys that hold a list since a command that is not done yet, in the order of its changes. */
-    struct kv_waiters_queue *ready_first;
-    struct kv_waiters_queue *ready_last;
+    struct kv_heap ready;             /* keys that may hold a list: who waits longest, first */
 };
 
 void kv_waiters_init(struct kv_waiters *waiters);
@@ -84,11 +82,13 @@ static inline struct kv_slice kv_waiter_key(const struct kv_waiter *waiter)
 
 /* The key has become a list: those that wait for it are looked at when the command is done. */
 void kv_waiters_note(struct kv_waiters *waiters, struct kv_slice key);
-/* The first that waits for the key noted first; NULL: none is noted. */
+/* Is it noted, with somebody who waits for it? */
+bool kv_waiters_is_noted(const struct kv_waiters *waiters, struct kv_slice key);
+/* The one that waits longest of those whose keys are noted; NULL: none is. */
 struct kv_waiter *kv_waiters_ready(const struct kv_waiters *waiters);
-/* That key has nothing more for them. */
-void kv_waiters_unready(struct kv_waiters *waiters);
-/* A snapshot was loaded: what it holds made nothing ready. */
+/* Its key has nothing for those that wait for it. */
+void kv_waiters_unready(struct kv_waiters *waiters, struct kv_waiter *waiter);
+/* No key is noted any more. */
 void kv_waiters_forget_ready(struct kv_waiters *waiters);
 
 /* The one that ends next by its deadline; NULL: nobody waits. */

@@ -404,6 +404,7 @@ static void apply_command(struct kv_node *node,
         }
     }
     kv_machine_pass_time(node->machine);
+    kv_machine_serve_rest(node->machine);
     kv_watch_note(node, revision);
     kv_machine_end(node->machine);
     kv_node_clock_applied(node);

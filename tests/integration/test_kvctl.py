@@ -135,6 +135,12 @@ def test_nodes(kvctl, server):
     endpoint = f"127.0.0.1:{server.client_port}"
     (node,) = json.loads(kvctl("-o", "json", "status"))["nodes"]
     assert node["endpoint"] == endpoint and node["role"] == "leader" and node["leader_id"] == node["node_id"]
+    kvctl("put", "k", "v" * 100)
+    (node,) = json.loads(kvctl("-o", "json", "status"))["nodes"]
+    assert node["used_bytes"] > 100 and {"data_limit_bytes", "leases", "watches", "topics"} <= set(node)
+    kvctl("lease", "grant", "60s")
+    kvctl("publish", "news", "x")
+    assert re.search(rb", [1-9]\d* bytes used, [1-9]\d* leases, 0 watches, [1-9]\d* topics, up ", kvctl("status"))
     assert json.loads(kvctl("-o", "json", "health")) == {"nodes": [{"endpoint": endpoint, "healthy": True}]}
     (member,) = json.loads(kvctl("-o", "json", "member", "list"))
     assert member["leader"] and member["role"] == "voter"

@@ -81,14 +81,31 @@ static void take(unsigned key, struct model_pop *pop)
     pop->element = pop->last_end ? lists[key][--last[key]] : lists[key][first[key]++];
 }
 
-/* The model's: before the command runs, so that the answers can be checked as they come. */
-static void serve(unsigned key)
+/* The model's: before the command runs, so that the answers can be checked as they come. Behind
+ * each command, and at the end of its entry, a bounded number gets what is there: those first that
+ * wait longest, for whatever key. */
+static void serve(unsigned rounds)
 {
-    for (unsigned i = 0; i < n_pops && first[key] < last[key]; i++) {
-        if (pops[i].outcome == WAITS && pops[i].key == key) {
+    size_t n = rounds * rig.machine->serve_per_command;
+
+    for (unsigned i = 0; i < n_pops && n > 0; i++) {
+        const unsigned key = pops[i].key;
+
+        if (pops[i].outcome == WAITS && first[key] < last[key]) {
             take(key, &pops[i]);
+            n--;
         }
     }
+}
+
+static bool somebody_waits(unsigned key)
+{
+    for (unsigned i = 0; i < n_pops; i++) {
+        if (pops[i].outcome == WAITS && pops[i].key == key) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void push(void)
@@ -104,7 +121,7 @@ static void push(void)
         elements[i] = (ProtobufCBinaryData){sizeof lists[0][0], (uint8_t *)&lists[key][last[key]]};
         last[key]++;
     }
-    serve(key);
+    serve(2);
     command.key = key_bytes(key);
     command.end = KV__LIST_END__LIST_RIGHT;
     command.n_elements = n;
@@ -129,7 +146,7 @@ static void rename_list(void)
     while (first[from] < last[from]) {
         lists[to][last[to]++] = lists[from][first[from]++];
     }
-    serve(to);
+    serve(2);
     command.key = key_bytes(from);
     command.to = key_bytes(to);
     request.command_case = KV__REQUEST__COMMAND_RENAME;
@@ -145,6 +162,7 @@ static void drop(void)
     Kv__Request request = KV__REQUEST__INIT;
 
     first[key] = last[key];
+    serve(2);
     command.n_keys = 1;
     command.keys = &name;
     request.command_case = KV__REQUEST__COMMAND_DELETE;
@@ -163,7 +181,8 @@ static void capture(void *arg, Kv__Reply *reply)
 /* Sends a pop, for the first time or again. */
 static void send(struct model_pop *pop)
 {
-    bool was_told = pop->told;
+    const bool was_told = pop->told;
+    const bool waits = pop->outcome == WAITS;
     Kv__SessionStamp stamp = KV__SESSION_STAMP__INIT;
     Kv__ListPop command = KV__LIST_POP__INIT;
     Kv__Request request = KV__REQUEST__INIT;
@@ -179,13 +198,14 @@ static void send(struct model_pop *pop)
     request.list_pop = &command;
     assert_int_equal(
         kv_machine_begin(rig.machine, ++rig.log_index, KV_MACHINE_VERSION, rig.cluster_time_ms), 0);
+    serve(waits ? 1 : 2);
     answered = kv_machine_execute(rig.machine, &request, capture, pop);
-    kv_machine_end(rig.machine);
-    assert_int_equal(answered, pop->outcome != WAITS);
+    assert_int_equal(answered, !waits);
     if (!answered) {
         assert_false(was_told);
         (void)kv_machine_tag_waiter(rig.machine, &stamp, pop);
     }
+    kv_machine_end(rig.machine);
 }
 
 static void new_pop(void)
@@ -203,10 +223,11 @@ static void new_pop(void)
                               .sequence = ++sequences[session],
                               .last_end = below(2)};
     pop->deadline_ms = rig.cluster_time_ms + 1 + (int64_t)(pop->sequence * 37 % 900);
-    n_pops++;
-    if (first[key] < last[key]) {
+    /* What is there is for those that wait already. */
+    if (first[key] < last[key] && !somebody_waits(key)) {
         take(key, pop);
     }
+    n_pops++;
     send(pop);
 }
 
@@ -227,6 +248,7 @@ static void cancel(void)
         return;
     }
     pop->outcome = pop->outcome == WAITS ? ENDED : pop->outcome;
+    serve(2);
     command.session_id = pop->session_id;
     command.sequence = pop->sequence;
     request.command_case = KV__REQUEST__COMMAND_SESSION_CANCEL;
@@ -243,6 +265,7 @@ static void pass_time(void)
             pops[i].outcome = ENDED;
         }
     }
+    serve(1);
     machine_rig_pass_time(&rig, ms);
 }
 
@@ -252,6 +275,7 @@ static void open_session(unsigned session)
     Kv__Request request = KV__REQUEST__INIT;
     Kv__Reply *reply;
 
+    serve(2);
     open.ttl_ms = 86400000;
     request.command_case = KV__REQUEST__COMMAND_SESSION_OPEN;
     request.session_open = &open;
@@ -274,6 +298,7 @@ static void replace_session(void)
             pops[i].outcome = EXPIRED;
         }
     }
+    serve(2);
     command.session_id = session_ids[session];
     request.command_case = KV__REQUEST__COMMAND_SESSION_CLOSE;
     request.session_close = &command;
@@ -284,10 +309,13 @@ static void replace_session(void)
 /* Whom to tell is forgotten: the clients ask again. */
 static void reload(void)
 {
+    const size_t bound = rig.machine->serve_per_command;
+
     machine_rig_reload(&rig);
+    rig.machine->serve_per_command = bound;
     kv_machine_on_wake(rig.machine, on_wake, NULL);
     for (unsigned i = 0; i < n_pops; i++) {
-        if (pops[i].outcome == WAITS) {
+        if (!pops[i].told) {
             send(&pops[i]);
         }
     }
@@ -302,6 +330,12 @@ static void check_counts(void)
         assert_int_equal(pops[i].told, pops[i].outcome != WAITS);
     }
     assert_int_equal(rig.machine->waiters.n, n);
+    for (unsigned i = 0; i < n_pops; i++) {
+        if (pops[i].outcome == WAITS && first[pops[i].key] < last[pops[i].key]) {
+            /* The rest goes on at once. */
+            assert_true(kv_machine_next_due_ms(rig.machine) <= rig.cluster_time_ms);
+        }
+    }
     kv_machine_check_invariants(rig.machine);
 }
 
@@ -342,6 +376,8 @@ static void run(uint64_t seed)
     machine_rig_open(&rig, seed);
     /* The model must know what is due. */
     rig.is_still = true;
+    /* With the last one, all that can be are served at once. */
+    rig.machine->serve_per_command = (const size_t[]){1, 2, KV_WAITERS_SERVED_MAX}[seed % 3];
     kv_machine_on_wake(rig.machine, on_wake, NULL);
     n_pops = next_element = 0;
     memset(first, 0, sizeof first);

@@ -372,6 +372,8 @@ static void run_entry(struct oracle *oracle)
         run_request(oracle, request);
     }
     let_time_pass(oracle);
+    kv_machine_serve_rest(oracle->machine);
+    look(oracle, false);
     kv_machine_end(oracle->machine);
     if (oracle->truth) {
         oracle->truth->oldest = kv_machine_oldest_revision(oracle->machine);

@@ -389,6 +389,48 @@ static void in_a_transaction_nobody_waits(void **state)
     assert_int_equal(length("s"), 1);
 }
 
+/* The end of the entry gives some more, the next entries the rest; a pop that comes meanwhile and
+ * would wait stands behind those that do, one that would not takes what it finds. */
+static void many_are_served_in_steps(void **state)
+{
+    enum { WAITING = 3 * KV_WAITERS_SERVED_MAX };
+    static ProtobufCBinaryData elements[WAITING];
+    Kv__ListPush command = KV__LIST_PUSH__INIT;
+    Kv__ListPop plain = KV__LIST_POP__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    (void)state;
+    for (unsigned i = 0; i < WAITING; i++) {
+        wait_for(i + 1, "q", 100000, i == 2 * KV_WAITERS_SERVED_MAX ? "next" : NULL);
+        elements[i] = machine_rig_bytes("x");
+    }
+    rig.is_still = true;
+    command.key = machine_rig_bytes("q");
+    command.n_elements = WAITING;
+    command.elements = elements;
+    request.command_case = KV__REQUEST__COMMAND_LIST_PUSH;
+    request.list_push = &command;
+    machine_rig_expect(&rig, &request, KV__CODE__OK);
+    assert_int_equal(rig.machine->waiters.n, KV_WAITERS_SERVED_MAX);
+    assert_int_equal(length("q"), KV_WAITERS_SERVED_MAX);
+    assert_int_equal(kv_machine_next_due_ms(rig.machine), rig.cluster_time_ms);
+    expect_woken("");
+    plain.key = machine_rig_bytes("q");
+    rig.machine->serve_per_command = 1;
+    wait_for(WAITING + 1, "q", 100000, NULL);
+    expect_woken("next:0:x ");
+    request.command_case = KV__REQUEST__COMMAND_LIST_POP;
+    request.list_pop = &plain;
+    machine_rig_expect(&rig, &request, KV__CODE__OK);
+    rig.machine->serve_per_command = KV_WAITERS_SERVED_MAX;
+    machine_rig_reload(&rig);
+    assert_int_equal(kv_machine_next_due_ms(rig.machine), rig.cluster_time_ms);
+    machine_rig_pass_time(&rig, 0);
+    assert_int_equal(rig.machine->waiters.n, 2);
+    assert_int_equal(length("q"), 0);
+    assert_true(kv_machine_next_due_ms(rig.machine) > rig.cluster_time_ms);
+}
+
 static void bad_input(void **state)
 {
     Kv__ListPop command = KV__LIST_POP__INIT;
@@ -426,6 +468,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_acknowledged_does_not_wait, set_up, tear_down),
         cmocka_unit_test_setup_teardown(they_survive_a_snapshot, set_up, tear_down),
         cmocka_unit_test_setup_teardown(in_a_transaction_nobody_waits, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(many_are_served_in_steps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bad_input, set_up, tear_down),
     };
 

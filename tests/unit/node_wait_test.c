@@ -218,6 +218,41 @@ static void forwards_pass_what_waits(void **state)
     cluster_free(cluster);
 }
 
+/* More than one command serves: the leader goes on by itself. */
+static void all_are_served_without_other_entries(void **state)
+{
+    enum { WAITING = 3 * KV_WAITERS_SERVED_MAX };
+    static ProtobufCBinaryData elements[WAITING];
+    static struct cluster_request *sent[WAITING];
+    struct cluster *cluster = new_cluster(7);
+    uint64_t session = open_session(cluster);
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__ListPush command = KV__LIST_PUSH__INIT;
+    struct cluster_request *pushed;
+
+    (void)state;
+    for (unsigned i = 0; i < WAITING; i++) {
+        sent[i] = pop(cluster, i % 3 + 1, session, i + 1, 600000);
+        elements[i] = (ProtobufCBinaryData){1, (uint8_t *)(uintptr_t) "x"};
+    }
+    cluster_run_ms(cluster, 1000);
+    command.key = (ProtobufCBinaryData){1, (uint8_t *)(uintptr_t) "q"};
+    command.n_elements = WAITING;
+    command.elements = elements;
+    request.command_case = KV__REQUEST__COMMAND_LIST_PUSH;
+    request.list_push = &command;
+    pushed = cluster_submit(cluster, 1, &request);
+    assert_int_equal(cluster_await(cluster, pushed, 6000), KV__CODE__OK);
+    cluster_request_free(pushed);
+    /* Sooner than the time is logged. */
+    cluster_run_ms(cluster, KV_TIME_LOG_MS / 2);
+    for (unsigned i = 0; i < WAITING; i++) {
+        assert_true(sent[i]->done);
+        expect_element(cluster, sent[i], "x");
+    }
+    cluster_free(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +262,7 @@ int main(void)
         cmocka_unit_test(a_newer_try_takes_the_place_of_the_one_before),
         cmocka_unit_test(a_node_that_stops_does_not_know),
         cmocka_unit_test(forwards_pass_what_waits),
+        cmocka_unit_test(all_are_served_without_other_entries),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

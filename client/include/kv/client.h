@@ -359,6 +359,10 @@ struct kv_node_info {
     uint64_t history_bytes;        /* of replaced versions and events that can be read */
     uint64_t sessions;
     uint64_t session_bytes;            /* of them and the answers that they keep */
+    uint64_t data_limit_bytes;         /* setting data-limit; 0: none */
+    uint64_t used_bytes;               /* what counts against it */
+    uint64_t leases;                   /* also those that have ended and still have keys */
+    uint64_t topics;                   /* that have messages */
     uint64_t watches;                  /* there, and ... */
     uint64_t subscriptions;            /* ... subscriptions of topics; */
     uint64_t watches_behind;           /* of both: that have not been told all yet */
