@@ -246,3 +246,11 @@ raft_time kv_guard_20_deadline(raft_time timeout, raft_time told)
 {
     return timeout > told ? timeout : told + 1;
 }
+
+raft_time kv_guard_21_contact_since(raft_time counted, raft_time now, raft_time heartbeat)
+{
+    raft_time window = 2 * heartbeat; /* the newest one may be under way */
+    raft_time since = now > window ? now - window : 0;
+
+    return since < counted ? since : counted;
+}

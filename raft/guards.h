@@ -5,7 +5,7 @@
  * Guards 6, 7 and 15 to 17 belong to changes of membership and come with those. Guard 18 (what is
  * proposed but not committed is bounded) is kv_guard_18_may_propose; guard 19 (order per peer and
  * connection, nothing older re-sent) is kept by the outbox and the transport; guard 20 has its
- * timer half here. */
+ * timer half here. Guard 21 lets a leader's pipelines be. */
 #ifndef KV_RAFT_GUARDS_H
 #define KV_RAFT_GUARDS_H
 
@@ -86,5 +86,10 @@ bool kv_guard_18_may_propose(unsigned inflight_entries,
  * millisecond instead of spinning. told: when it was last told; not the present, since each turn of
  * the loop would put the timer off. */
 raft_time kv_guard_20_deadline(raft_time timeout, raft_time told);
+
+/* 21: since when an answer counts as contact, when a leader's core looks at its followers: their
+ * heartbeats need not be in step, and what the core counted last belongs to whichever it was sent
+ * to. counted: the core's own mark. */
+raft_time kv_guard_21_contact_since(raft_time counted, raft_time now, raft_time heartbeat);
 
 #endif

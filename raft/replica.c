@@ -386,6 +386,25 @@ bool kv_replica_turn(struct kv_replica *r)
     return more || r->changed;
 }
 
+/* On a leader it also judges who was silent (guard 21). The mark that is moved for that also says
+ * when a leader without followers steps down: it is put back if the core did not move it on. */
+static void core_timeout(struct kv_replica *r, uint64_t now)
+{
+    struct raft_event event = {.type = RAFT_TIMEOUT};
+    raft_time counted = r->raft.election_timer_start;
+    raft_time since = kv_guard_21_contact_since(counted, now, r->options.heartbeat_ms);
+
+    if (!kv_replica_is_leader(r)) {
+        kv_replica_step_or_die(r, &event, "TIMEOUT");
+        return;
+    }
+    r->raft.election_timer_start = since;
+    kv_replica_step_or_die(r, &event, "TIMEOUT");
+    if (kv_replica_is_leader(r) && r->raft.election_timer_start == since) {
+        r->raft.election_timer_start = counted;
+    }
+}
+
 void kv_replica_on_time(struct kv_replica *r)
 {
     uint64_t now = kv_replica_now_ms(r);
@@ -411,9 +430,7 @@ void kv_replica_on_time(struct kv_replica *r)
         r->raft.follower_state.current_leader.id = 0;
     }
     if (kv_replica_election_deadline_ms(r) <= now) {
-        struct raft_event event = {.type = RAFT_TIMEOUT};
-
-        kv_replica_step_or_die(r, &event, "TIMEOUT");
+        core_timeout(r, now);
     }
     kv_replica_reads_on_time(r, now);
     kv_replica_fetch_on_time(r, now);

@@ -465,6 +465,37 @@ void replica_rig_lead(struct replica_rig *rig)
     replica_rig_settle(rig);
 }
 
+void replica_rig_answer_append(struct replica_rig *rig,
+                               uint64_t from_id,
+                               raft_index rejected,
+                               raft_index last_log_index)
+{
+    struct raft_message message = {.type = RAFT_APPEND_ENTRIES_RESULT};
+
+    message.append_entries_result = (struct raft_append_entries_result){
+        .version = 2,
+        .term = raft_current_term(&rig->replica->raft),
+        .rejected = rejected,
+        .last_log_index = last_log_index,
+        .features = 1,
+        .capacity = KV_ROOM_ENOUGH,
+    };
+    replica_rig_receive(rig, from_id, &message);
+}
+
+int replica_rig_propose(struct replica_rig *rig)
+{
+    uint64_t index;
+    uint64_t term;
+    void *data = raft_malloc(8);
+    int status;
+
+    memset(data, 'x', 8);
+    status = kv_replica_propose(rig->replica, data, 8, &index, &term);
+    kv_replica_turn(rig->replica);
+    return status;
+}
+
 const Kv__PeerMessage *
 replica_rig_sent(const struct replica_rig *rig, uint64_t to_id, Kv__PeerMessage__BodyCase body)
 {

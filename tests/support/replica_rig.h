@@ -85,6 +85,14 @@ void replica_rig_send_piece(struct replica_rig *rig,
 /* Wins an election with the votes of the nodes behind it. */
 void replica_rig_lead(struct replica_rig *rig);
 
+/* A follower's answer to an AppendEntries of this leader's. */
+void replica_rig_answer_append(struct replica_rig *rig,
+                               uint64_t from_id,
+                               raft_index rejected,
+                               raft_index last_log_index);
+/* Proposes eight bytes; the status. */
+int replica_rig_propose(struct replica_rig *rig);
+
 /* The newest message of a kind to a peer since the last replica_rig_forget; NULL: none. */
 const Kv__PeerMessage *
 replica_rig_sent(const struct replica_rig *rig, uint64_t to_id, Kv__PeerMessage__BodyCase body);

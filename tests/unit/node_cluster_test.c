@@ -509,6 +509,27 @@ static void a_cut_off_leader_serves_no_stale_reads(void **state)
     cluster_free(cluster);
 }
 
+/* Followers answer a new leader at different times, so their heartbeats are not in step: a write
+ * must not wait for the next one. */
+static void a_write_on_an_idle_cluster_waits_for_no_heartbeat(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct cluster *cluster = new_cluster(seed % 2 ? 3 : 5, seed);
+
+        /* The first one comes before the followers have answered. */
+        for (int i = 0; i < 10; i++) {
+            struct cluster_request *put = cluster_put(cluster, cluster_leader(cluster), "a", "1");
+
+            assert_int_equal(cluster_await(cluster, put, 5000), KV__CODE__OK);
+            assert_true(put->done_ms - put->sent_ms < 10);
+            cluster_request_free(put);
+            cluster_run_ms(cluster, 470 + cluster_random(cluster, 60));
+        }
+        cluster_free(cluster);
+    }
+}
+
 /* Random writes on random nodes while nodes crash and restart: what was acknowledged is there at
  * the end. */
 static void storm(uint64_t seed, unsigned n_nodes)
@@ -600,6 +621,7 @@ int main(void)
         cmocka_unit_test(an_answer_for_an_earlier_process_is_nobodys),
         cmocka_unit_test(cluster_time_does_not_jump_at_a_failover),
         cmocka_unit_test(a_leader_whose_disk_stands_still_goes_on),
+        cmocka_unit_test(a_write_on_an_idle_cluster_waits_for_no_heartbeat),
         cmocka_unit_test(storms_lose_nothing),
     };
 

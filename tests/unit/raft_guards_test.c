@@ -295,6 +295,15 @@ static void guard_20_never_spins(void **state)
     assert_int_equal(kv_guard_20_deadline(150, 100), 150);
 }
 
+static void guard_21_counts_the_last_two_heartbeats(void **state)
+{
+    (void)state;
+    assert_int_equal(kv_guard_21_contact_since(999, 1000, 50), 900);
+    assert_int_equal(kv_guard_21_contact_since(900, 1000, 50), 900);
+    assert_int_equal(kv_guard_21_contact_since(700, 1000, 50), 700);
+    assert_int_equal(kv_guard_21_contact_since(40, 60, 50), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +323,7 @@ int main(void)
         cmocka_unit_test(guard_14_skips_the_conflicting_term),
         cmocka_unit_test(guard_18_bounds_what_is_not_committed),
         cmocka_unit_test(guard_20_never_spins),
+        cmocka_unit_test(guard_21_counts_the_last_two_heartbeats),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

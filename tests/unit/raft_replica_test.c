@@ -97,35 +97,6 @@ static const Kv__RequestVoteResult *vote_to(uint64_t to_id)
     return message ? message->request_vote_result : NULL;
 }
 
-/* A follower's answer to this leader. */
-static void answer_append(uint64_t from_id, raft_index rejected, raft_index last_log_index)
-{
-    struct raft_message message = {.type = RAFT_APPEND_ENTRIES_RESULT};
-
-    message.append_entries_result = (struct raft_append_entries_result){
-        .version = 2,
-        .term = raft_current_term(&rig.replica->raft),
-        .rejected = rejected,
-        .last_log_index = last_log_index,
-        .features = 1,
-        .capacity = KV_ROOM_ENOUGH,
-    };
-    replica_rig_receive(&rig, from_id, &message);
-}
-
-static int propose(void)
-{
-    uint64_t index;
-    uint64_t term;
-    void *data = raft_malloc(8);
-    int status;
-
-    memset(data, 'x', 8);
-    status = kv_replica_propose(rig.replica, data, 8, &index, &term);
-    kv_replica_turn(rig.replica);
-    return status;
-}
-
 /* Its own commit index says nothing of what it lacks. */
 static void a_follower_knows_how_far_it_is_behind(void **state)
 {
@@ -448,20 +419,20 @@ static void guard_13_a_late_rejection_moves_nothing_back(void **state)
     (void)state;
     replica_rig_lead(&rig);
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(propose(), 0);
+        assert_int_equal(replica_rig_propose(&rig), 0);
     }
     last = raft_last_index(&rig.replica->raft);
     replica_rig_settle(&rig);
-    answer_append(2, 0, last);
+    replica_rig_answer_append(&rig, 2, 0, last);
     /* Silent for long, it is probed again from what it has acknowledged. */
     for (int i = 0; i < 40; i++) {
         replica_rig_wait(&rig, 50);
-        answer_append(3, 0, last);
+        replica_rig_answer_append(&rig, 3, 0, last);
     }
     replica_rig_forget(&rig);
-    answer_append(2, last, 1);
+    replica_rig_answer_append(&rig, 2, last, 1);
     replica_rig_wait(&rig, 150);
-    answer_append(3, 0, last);
+    replica_rig_answer_append(&rig, 3, 0, last);
     assert_true(kv_replica_is_leader(rig.replica));
     assert_non_null(replica_rig_sent(&rig, 2, APPEND));
     for (size_t i = 0; i < rig.n_sent; i++) {
@@ -489,7 +460,7 @@ static void guard_18_a_leader_alone_proposes_no_more_than_the_window(void **stat
 
     (void)state;
     replica_rig_lead(&rig);
-    while (n <= KV_INFLIGHT_ENTRIES_MAX && propose() == 0) {
+    while (n <= KV_INFLIGHT_ENTRIES_MAX && replica_rig_propose(&rig) == 0) {
         n++;
     }
     assert_in_range(n, KV_INFLIGHT_ENTRIES_MAX - 2, KV_INFLIGHT_ENTRIES_MAX);
@@ -606,7 +577,7 @@ static void a_read_waits_for_a_majority_of_this_term(void **state)
 
     (void)state;
     replica_rig_lead(&rig);
-    answer_append(2, 0, raft_last_index(&rig.replica->raft));
+    replica_rig_answer_append(&rig, 2, 0, raft_last_index(&rig.replica->raft));
     replica_rig_forget(&rig);
     assert_int_equal(kv_replica_read(rig.replica, &read), 0);
     kv_replica_turn(rig.replica);
@@ -638,7 +609,7 @@ static void a_new_leader_reads_nothing_before_its_own_term_is_committed(void **s
     assert_int_equal(kv_replica_read(rig.replica, &read), 0);
     kv_replica_turn(rig.replica);
     assert_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_CONFIRM));
-    answer_append(2, 0, raft_last_index(&rig.replica->raft));
+    replica_rig_answer_append(&rig, 2, 0, raft_last_index(&rig.replica->raft));
     assert_non_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_CONFIRM));
     answer_confirm(2, rig.replica->confirm.term, rig.replica->confirm.round, true);
     assert_int_equal(status, 0);
@@ -671,20 +642,20 @@ static void a_commit_notice_speaks_of_what_the_peer_has(void **state)
 
     (void)state;
     replica_rig_lead(&rig);
-    assert_int_equal(propose(), 0);
+    assert_int_equal(replica_rig_propose(&rig), 0);
     replica_rig_settle(&rig);
-    answer_append(2, 0, raft_last_index(&rig.replica->raft));
-    answer_append(3, 0, raft_last_index(&rig.replica->raft));
+    replica_rig_answer_append(&rig, 2, 0, raft_last_index(&rig.replica->raft));
+    replica_rig_answer_append(&rig, 3, 0, raft_last_index(&rig.replica->raft));
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(propose(), 0);
+        assert_int_equal(replica_rig_propose(&rig), 0);
     }
     last = raft_last_index(&rig.replica->raft);
     replica_rig_settle(&rig);
-    answer_append(2, 0, last);
+    replica_rig_answer_append(&rig, 2, 0, last);
     assert_int_equal(raft_commit_index(&rig.replica->raft), last);
     /* All is on its way to node 3, which has stored a part of it. */
     replica_rig_forget(&rig);
-    answer_append(3, 0, last - 2);
+    replica_rig_answer_append(&rig, 3, 0, last - 2);
     /* More entries may follow, and tell it. */
     assert_null(replica_rig_sent(&rig, 3, APPEND));
     assert_in_range(
