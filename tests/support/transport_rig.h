@@ -35,7 +35,7 @@ struct rig_node {
 struct rig {
     uv_loop_t loop;
     struct rig_node nodes[RIG_NODES_MAX]; /* id - 1 */
-    /* 0: the loop's clock. Otherwise the time of all, moved by advance_ms in each turn. */
+    /* 0: the loop's clock. Otherwise the time of all, moved by advance_ms in each quiet turn. */
     uint64_t now_ms;
     uint64_t advance_ms;
     uint64_t bulk_bytes_per_s;
