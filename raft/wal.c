@@ -15,8 +15,10 @@ enum {
     SEGMENT_BYTES_MIN = 4096,
     KEPT_BATCH_BYTES = 4 * 1024 * 1024, /* a larger buffer is not kept for the next batch */
 };
-/* A segment always keeps room for the record that names the next. */
+/* A segment always keeps room for the record that names the next, and before it for one that
+ * releases older segments when there is no room for the next. */
 #define NEXT_BYTES KV_WAL_RECORD_HEADER_BYTES
+#define END_BYTES (2 * KV_WAL_RECORD_HEADER_BYTES)
 
 _Static_assert(KV_ENTRY_BYTES_MAX + 16 * KV_WAL_RECORD_HEADER_BYTES < KV_WAL_SEGMENT_BYTES,
                "the largest entry fits a segment, with its head and end");
@@ -141,7 +143,8 @@ static void retire_batch(struct kv_wal *wal, struct kv_wal_batch *batch)
     }
 }
 
-static struct kv_wal_batch *push_batch(struct kv_wal *wal, struct kv_wal_segment *segment)
+static struct kv_wal_batch *
+new_batch(struct kv_wal *wal, struct kv_wal_segment *segment, uint64_t file_offset)
 {
     struct kv_wal_batch *batch = wal->free_batch;
     struct kv_buf data;
@@ -159,9 +162,16 @@ static struct kv_wal_batch *push_batch(struct kv_wal *wal, struct kv_wal_segment
     *batch = (struct kv_wal_batch){
         .wal = wal,
         .segment = segment,
-        .file_offset = wal->position,
+        .file_offset = file_offset,
         .data = data,
     };
+    return batch;
+}
+
+static struct kv_wal_batch *push_batch(struct kv_wal *wal, struct kv_wal_segment *segment)
+{
+    struct kv_wal_batch *batch = new_batch(wal, segment, wal->position);
+
     if (wal->last_batch) {
         wal->last_batch->next = batch;
     } else {
@@ -325,7 +335,7 @@ static void make_room(struct kv_wal *wal, size_t body_size)
     const struct kv_wal_segment *segment = kv_wal_last_segment(wal);
 
     if (!segment ||
-        wal->position + kv_wal_record_size(body_size) + NEXT_BYTES > segment->file_bytes) {
+        wal->position + kv_wal_record_size(body_size) + END_BYTES > segment->file_bytes) {
         roll(wal);
     }
 }
@@ -358,6 +368,77 @@ uint64_t kv_wal_write_synced(struct kv_wal *wal, uint64_t oldest_number)
     sequence = write_simple(wal, KV_WAL_SYNCED, oldest_number, 0);
     wal->oldest_number = oldest_number;
     return sequence;
+}
+
+/* Encodes a waiting batch anew behind a record that was put before it: numbers and links, and which
+ * segment is the oldest. Nothing of it was on its way to the disk yet. */
+static void encode_again(struct kv_wal *wal, struct kv_wal_batch *batch)
+{
+    struct kv_wal_record record;
+    uint64_t size;
+
+    if (batch->former) {
+        size = kv_wal_record_decode(
+            kv_slice_of(batch->former_end, sizeof batch->former_end), batch->former->seed, &record);
+        KV_ASSERT(size == sizeof batch->former_end);
+        encode(wal, batch->former_end, &record, batch->former->seed);
+    }
+    for (size_t offset = 0; offset < batch->data.size; offset += (size_t)size) {
+        uint8_t *p = batch->data.data + offset;
+        uint32_t seed = batch->file_offset + offset == 0 ? 0 : batch->segment->seed;
+
+        size = kv_wal_record_decode(kv_slice_of(p, batch->data.size - offset), seed, &record);
+        KV_ASSERT(size > 0);
+        if (record.type == KV_WAL_SYNCED) {
+            record.index = wal->oldest_number;
+        } else if (record.type == KV_WAL_SEGMENT) {
+            struct kv_wal_segment_head head;
+
+            KV_ASSERT(kv_wal_segment_head_decode(record.body, &head) == 0);
+            head.oldest_number = wal->oldest_number;
+            kv_wal_segment_head_encode(p + KV_WAL_RECORD_HEADER_BYTES, &head);
+        }
+        encode(wal, p, &record, seed);
+        batch->last_record = record.sequence;
+    }
+}
+
+void kv_wal_hasten_release(struct kv_wal *wal)
+{
+    struct kv_wal_batch *waiting = wal->first_batch;
+    struct kv_wal_record record = {.type = KV_WAL_SYNCED, .index = wal->oldest_number};
+    struct kv_wal_record next;
+    struct kv_wal_batch *batch;
+    uint8_t *p;
+
+    if (!kv_wal_is_out_of_room(wal) || wal->batch_under_way ||
+        wal->release_record <= wal->synced_record ||
+        waiting->former_offset + END_BYTES > waiting->former->file_bytes) {
+        return;
+    }
+    KV_REACHED("wal-release-without-room");
+    KV_ASSERT(waiting->begins);
+    KV_ASSERT(kv_wal_record_decode(kv_slice_of(waiting->former_end, sizeof waiting->former_end),
+                                   waiting->former->seed,
+                                   &next) != 0);
+    wal->next_record = next.sequence;
+    wal->link = next.link;
+    batch = new_batch(wal, waiting->former, waiting->former_offset);
+    p = kv_buf_reserve(&batch->data, KV_WAL_RECORD_HEADER_BYTES);
+    KV_ASSERT(p);
+    encode(wal, p, &record, waiting->former->seed);
+    batch->data.size = KV_WAL_RECORD_HEADER_BYTES;
+    batch->last_record = record.sequence;
+    batch->last_index = wal->written_index;
+    batch->next = waiting;
+    wal->first_batch = batch;
+    wal->queued_bytes += batch->data.size;
+    wal->release_record = record.sequence;
+    waiting->former_offset += KV_WAL_RECORD_HEADER_BYTES;
+    for (; waiting; waiting = waiting->next) {
+        encode_again(wal, waiting);
+    }
+    kv_wal_flush(wal);
 }
 
 /* Numbers the write that ends with what was queued last. */

@@ -15,7 +15,7 @@ uint32_t kv_wal_record_encode(uint8_t *p, const struct kv_wal_record *record, ui
     uint32_t crc;
 
     if (record->body.size > 0) {
-        memcpy(body, record->body.data, record->body.size);
+        memmove(body, record->body.data, record->body.size); /* it may be there already */
     }
     memset(body + record->body.size, 0, padded - record->body.size);
     kv_put_u32(p + 4, (uint32_t)record->body.size);

@@ -129,6 +129,10 @@ void kv_wal_write_head(struct kv_wal *wal);
 /* A `synced` record, which also says which is the oldest segment from now on; returns its sequence.
  */
 uint64_t kv_wal_write_synced(struct kv_wal *wal, uint64_t oldest_number);
+/* When the log stands still for want of room, the record that releases segments must not wait
+ * behind the one that they would make room for: it goes before it, to the end of the segment that
+ * is full. */
+void kv_wal_hasten_release(struct kv_wal *wal);
 
 /* wal_segments.c */
 struct kv_wal_segment *

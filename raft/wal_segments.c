@@ -232,6 +232,7 @@ static void spare_failed(struct kv_wal *wal, int status, bool urgent)
         wal->spare = KV_WAL_SPARE_NONE;
     } else if (may_wait_for_room(wal, status)) {
         wal->spare = KV_WAL_SPARE_NO_ROOM;
+        kv_wal_hasten_release(wal);
     } else {
         kv_wal_die(wal, status, "zero-filling", KV_WAL_SPARE_UNFINISHED);
     }
@@ -289,18 +290,24 @@ static struct kv_wal_segment *take_oldest(struct kv_wal *wal)
     return old;
 }
 
+static bool may_recycle_oldest(const struct kv_wal *wal)
+{
+    return oldest_may_go(wal) && wal->segments[0]->file_bytes == wal->segment_bytes;
+}
+
 void kv_wal_chores(struct kv_wal *wal)
 {
     if (wal->chore.under_way || wal->is_dead) {
         return;
     }
+    if (wal->spare == KV_WAL_SPARE_NO_ROOM && may_recycle_oldest(wal)) {
+        wal->spare = KV_WAL_SPARE_NONE;
+    }
     if (wal->spare == KV_WAL_SPARE_MAKING) {
         submit_chore(wal, KV_WAL_CHORE_SLICE, NULL);
     } else if (wal->spare == KV_WAL_SPARE_NONE) {
-        bool recycle = oldest_may_go(wal) && wal->segments[0]->file_bytes == wal->segment_bytes;
-
         wal->spare = KV_WAL_SPARE_MAKING;
-        submit_chore(wal, KV_WAL_CHORE_SLICE, recycle ? take_oldest(wal) : NULL);
+        submit_chore(wal, KV_WAL_CHORE_SLICE, may_recycle_oldest(wal) ? take_oldest(wal) : NULL);
     } else if (oldest_may_go(wal) && (wal->segments[1]->number < wal->oldest_number ||
                                       wal->segments[0]->file_bytes != wal->segment_bytes)) {
         /* The newest of the released waits to become the next spare. */
@@ -344,6 +351,7 @@ void kv_wal_release(struct kv_wal *wal, uint64_t index)
         wal->release_record = kv_wal_write_synced(wal, wal->segments[n]->number);
         kv_wal_forget_released(wal);
         kv_wal_flush(wal);
+        kv_wal_hasten_release(wal);
     }
     kv_wal_chores(wal);
 }

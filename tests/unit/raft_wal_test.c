@@ -597,6 +597,33 @@ static void a_full_disk_makes_the_log_wait(void **state)
     expect_log(1, 120);
 }
 
+/* What a snapshot makes needless is room for a log that stands still. */
+static void a_log_without_room_goes_on_in_what_is_released(void **state)
+{
+    uint64_t last, sequence, before;
+
+    (void)state;
+    append_many(1, 1, 100);
+    fake_disk_set_size(disk, 2 * SEGMENT_BYTES);
+    /* Two segments are full, several wait. */
+    for (last = 1; last < 100; last++) {
+        wal_rig_append(&rig, 1, last + 1, 500);
+        wal_rig_sync(&rig);
+    }
+    sequence = kv_wal_write_vote(rig.wal, 9, 2);
+    while ((before = kv_wal_synced_sequence(rig.wal)) < sequence) {
+        assert_true(kv_wal_is_out_of_room(rig.wal));
+        kv_wal_release(rig.wal, last);
+        wal_rig_run(&rig);
+        assert_true(kv_wal_synced_sequence(rig.wal) > before);
+    }
+    fake_disk_crash(disk);
+    reopen();
+    assert_int_equal(kv_wal_recovered(rig.wal)->term, 9);
+    assert_int_equal(kv_wal_last_index(rig.wal), last);
+    expect_log(kv_wal_first_index(rig.wal), last);
+}
+
 static void a_spare_is_tried_again_when_there_is_room(void **state)
 {
     (void)state;
@@ -754,6 +781,7 @@ int main(void)
         TEST(what_a_failed_sync_left_is_written_again),
         TEST(a_failed_write_ends_the_log),
         TEST(a_full_disk_makes_the_log_wait),
+        TEST(a_log_without_room_goes_on_in_what_is_released),
         TEST(a_spare_is_tried_again_when_there_is_room),
         TEST(what_recovery_found_is_on_disk),
         TEST(the_queue_is_bounded),
