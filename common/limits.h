@@ -177,8 +177,6 @@
     (4 *                        \
      KV_MIB) /* written or loaded in one job; then others have the worker, and it may be ended */
 #define KV_SNAPSHOT_PIECES_AHEAD 2u /* received and not yet written */
-#define KV_BACKGROUND_NICENESS \
-    10 /* of the snapshot worker: where cores are short it has a tenth of one */
 #define KV_PIN_BYTES_MAX \
     (512 * KV_MIB) /* of replaced versions that a snapshot under way keeps; then it is given up */
 #define KV_SNAPSHOTS_MAX 8u                   /* kept: two, and those that somebody still fetches */

@@ -1,13 +1,11 @@
-#define _GNU_SOURCE /* pthread_setname_np, threads have priorities of their own */
+#define _GNU_SOURCE /* pthread_setname_np */
 #include "raft/worker.h"
 
 #include "common/assert.h"
-#include "common/limits.h"
 #include "raft/wakeup.h"
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <uv.h>
 
 struct job_list {
@@ -19,7 +17,6 @@ struct kv_worker_thread {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool is_background;
     struct job_list queued; /* under lock */
     struct job_list done;   /* under lock */
     bool stopping;          /* under lock */
@@ -55,10 +52,6 @@ static void *run(void *arg)
     struct kv_worker_thread *worker = arg;
     struct kv_job *job;
 
-    /* Of this thread alone, on Linux. A failure leaves it as it was, which does no harm. */
-    if (worker->is_background) {
-        (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + KV_BACKGROUND_NICENESS);
-    }
     pthread_mutex_lock(&worker->lock);
     for (;;) {
         while (!worker->queued.first && !worker->stopping) {
@@ -115,17 +108,13 @@ static void on_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
-static int start(struct uv_loop_s *loop,
-                 const char *name,
-                 bool is_background,
-                 struct kv_worker_thread **ret_worker)
+int kv_worker_start(struct uv_loop_s *loop, const char *name, struct kv_worker_thread **ret_worker)
 {
     struct kv_worker_thread *worker = calloc(1, sizeof *worker);
 
     if (!worker) {
         return KV_NO_MEMORY;
     }
-    worker->is_background = is_background;
     if (kv_wakeup_init(&worker->wakeup, loop, on_wakeup, worker) != 0) {
         free(worker);
         return KV_NO_MEMORY;
@@ -142,18 +131,6 @@ static int start(struct uv_loop_s *loop,
     (void)pthread_setname_np(worker->thread, name);
     *ret_worker = worker;
     return 0;
-}
-
-int kv_worker_start(struct uv_loop_s *loop, const char *name, struct kv_worker_thread **ret_worker)
-{
-    return start(loop, name, false, ret_worker);
-}
-
-int kv_worker_start_background(struct uv_loop_s *loop,
-                               const char *name,
-                               struct kv_worker_thread **ret_worker)
-{
-    return start(loop, name, true, ret_worker);
 }
 
 struct kv_worker kv_worker_of(struct kv_worker_thread *worker)

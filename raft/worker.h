@@ -12,11 +12,6 @@ struct uv_loop_s;
 int kv_worker_start(struct uv_loop_s *loop,
                     const char *name,
                     struct kv_worker_thread **ret_worker) KV_MUST_CHECK;
-/* As kv_worker_start(), for long work that nobody waits for: where cores are short, other threads
- * go first (KV_BACKGROUND_NICENESS). */
-int kv_worker_start_background(struct uv_loop_s *loop,
-                               const char *name,
-                               struct kv_worker_thread **ret_worker) KV_MUST_CHECK;
 struct kv_worker kv_worker_of(struct kv_worker_thread *worker);
 /* Runs what is queued to its end, joins the thread and closes its handle; done() of jobs not yet
  * reported is not called. The loop must run once more to free the handle. Takes NULL. */

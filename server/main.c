@@ -503,7 +503,7 @@ static int start(struct app *app, struct kv_error *ret_error)
     }
     if (kv_worker_start(&app->loop, "log", &app->log_worker) != 0 ||
         kv_worker_start(&app->loop, "file", &app->file_worker) != 0 ||
-        kv_worker_start_background(&app->loop, "snapshot", &app->snapshot_worker) != 0) {
+        kv_worker_start(&app->loop, "snapshot", &app->snapshot_worker) != 0) {
         (void)!kv_error_set(ret_error, KV_IO, "cannot start the worker threads");
         return EXIT_CANNOT_START;
     }

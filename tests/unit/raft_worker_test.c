@@ -1,7 +1,6 @@
 /* Real threads and a real loop. */
 #include "raft/worker.h"
 
-#include "common/limits.h"
 #include "raft/disk_posix.h"
 #include "raft/wal.h"
 #include "tests/support/wal_rig.h"
@@ -12,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -103,37 +101,6 @@ static void a_stop_runs_what_is_queued(void **state)
     kv_worker_stop(thread);
     assert_int_equal(counter.n_run, JOBS);
     assert_int_equal(counter.n_done, 0);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&loop), 0);
-}
-
-struct asked {
-    struct kv_job job;
-    int niceness;
-};
-
-static void ask_niceness(struct kv_job *job)
-{
-    ((struct asked *)job)->niceness = getpriority(PRIO_PROCESS, 0);
-}
-
-static void a_background_worker_lets_others_go_first(void **state)
-{
-    const int own = getpriority(PRIO_PROCESS, 0);
-    const int highest = 19;
-    struct asked asked = {.job.run = ask_niceness};
-    struct kv_worker_thread *thread;
-    uv_loop_t loop;
-
-    (void)state;
-    assert_int_equal(uv_loop_init(&loop), 0);
-    assert_int_equal(kv_worker_start_background(&loop, "test", &thread), 0);
-    kv_worker_of(thread).ops->submit(kv_worker_of(thread).worker, &asked.job);
-    kv_worker_stop(thread);
-    assert_int_equal(asked.niceness,
-                     own + KV_BACKGROUND_NICENESS < highest ? own + KV_BACKGROUND_NICENESS
-                                                            : highest);
-    assert_int_equal(getpriority(PRIO_PROCESS, 0), own);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&loop), 0);
 }
@@ -271,7 +238,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_run_in_order_and_report_on_the_loop),
         cmocka_unit_test(a_stop_runs_what_is_queued),
-        cmocka_unit_test(a_background_worker_lets_others_go_first),
         cmocka_unit_test(the_log_runs_on_threads),
     };
 
