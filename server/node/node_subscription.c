@@ -464,8 +464,6 @@ void kv_subscriptions_turn(struct kv_node *node)
     kv_topic_flush(node);
     note_leader(node, at_ms);
     if (node->subscriptions.n == 0 || node->unfit_index != 0) {
-        /* Nobody looks whether there is a leader: who comes next counts from then on. */
-        node->subscriptions.leaderless_ms = 0;
         return;
     }
     wake_future(node);
