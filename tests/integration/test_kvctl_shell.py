@@ -30,6 +30,9 @@ def answer(request):
     return kv.Reply(code=kv.NOT_FOUND, message="no such key")
 
 
+SANITIZERS = {name: value for name, value in os.environ.items() if name in ("LSAN_OPTIONS", "TSAN_OPTIONS")}
+
+
 class Terminal:
     """A program with a terminal of its own, which the test types into and reads."""
 
@@ -102,7 +105,7 @@ def shell(server, tmp_path):
     def start(*options, **environment):
         terminals.append(Terminal([KVCTL, "-e", f"{HOST}:{server.port}", *options, "shell"],
                                   {"PATH": os.environ["PATH"], "TERM": "xterm", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8",
-                                   **environment}))
+                                   **SANITIZERS, **environment}))
         return terminals[-1]
 
     yield start
@@ -143,7 +146,7 @@ def test_prompt_tells_the_state(server, shell, status, prompt):
 
 
 def test_prompt_without_a_server(tmp_path):
-    terminal = Terminal([KVCTL, "-e", f"{HOST}:1", "shell"], {"TERM": "xterm", "HOME": str(tmp_path)})
+    terminal = Terminal([KVCTL, "-e", f"{HOST}:1", "shell"], {"TERM": "xterm", "HOME": str(tmp_path), **SANITIZERS})
     try:
         terminal.wait_for("kvd (unreachable)> ")
         terminal.type("incr k\n")

@@ -456,7 +456,8 @@ void checkers_part(struct checkers *checkers,
                    struct kv_slice noted,
                    struct kv_slice durable)
 {
-    if (durable.size < noted.size || memcmp(noted.data, durable.data, noted.size) != 0) {
+    if (durable.size < noted.size ||
+        !kv_slice_equal(noted, kv_slice_of(durable.data, noted.size))) {
         checkers_fail(checkers,
                       "node %u notes %zu bytes of a snapshot as safe that are not all on its disk",
                       node,

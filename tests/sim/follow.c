@@ -356,7 +356,8 @@ static bool is_in_range(const Kv__KeyRange *range, struct kv_slice key)
     case KV__KEY_RANGE__SPECIAL__FROM_KEY:
         return order >= 0;
     case KV__KEY_RANGE__SPECIAL__PREFIX:
-        return key.size >= start.size && memcmp(key.data, start.data, start.size) == 0;
+        return start.size == 0 ||
+               (key.size >= start.size && memcmp(key.data, start.data, start.size) == 0);
     default:
         return range->end.len > 0 ? order >= 0 && kv_slice_compare(key, slice_of(range->end)) < 0
                                   : order == 0;

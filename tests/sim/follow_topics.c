@@ -105,8 +105,7 @@ static bool is_same(const Kv__TopicMessage *told, const struct true_message *mes
 {
     return told->revision == message->revision && told->topic.len == message->topic.size &&
            memcmp(told->topic.data, message->topic.data, message->topic.size) == 0 &&
-           told->payload.len == message->payload.size &&
-           memcmp(told->payload.data, message->payload.data, message->payload.size) == 0;
+           kv_slice_equal(kv_slice_of(told->payload.data, told->payload.len), message->payload);
 }
 
 static void take_message(struct listening *listening, const Kv__TopicMessage *told)
