@@ -28,7 +28,7 @@ struct kvctl_config_source {
     size_t n_ranges;
     struct kvctl_follow *follow; /* NULL: not read from the cluster yet */
     int64_t revision;            /* that was read; 0: none yet */
-    bool away;                   /* the cluster, at the start */
+    bool away;                   /* the cluster, and it was said */
     char *text;                  /* of the last one, as the cache has it */
     pthread_t thread;
     bool running;
@@ -241,10 +241,20 @@ static bool read_anew(struct kvctl_config_source *source, struct kvctl_config **
     int pause_ms = RETRY_MIN_MS;
 
     while (read_cluster(source, ret_config, &error) < 0) {
+        if (!source->away) {
+            fprintf(source->kvctl->err,
+                    "kvctl run: the cluster is away (%s): what runs goes on\n",
+                    error.message);
+            source->away = true;
+        }
         if (wait_for(source, -1, pause_ms)) {
             return true;
         }
         pause_ms = 2 * pause_ms < RETRY_MAX_MS ? 2 * pause_ms : RETRY_MAX_MS;
+    }
+    if (source->away) {
+        fprintf(source->kvctl->err, "kvctl run: the cluster is back\n");
+        source->away = false;
     }
     return false;
 }
@@ -294,10 +304,6 @@ static bool begin(struct kvctl_config_source *source)
     if (source->revision == 0) {
         if (read_anew(source, &config)) {
             return true;
-        }
-        if (source->away) {
-            fprintf(source->kvctl->err, "kvctl run: the cluster is back\n");
-            source->away = false;
         }
         offer(source, config);
     }
