@@ -88,7 +88,7 @@ int kv_validate_lease_list(const Kv__Request *request,
 
 static bool is_live(const struct kv_machine *machine, const struct kv_lease *lease)
 {
-    return lease && lease->item.deadline_ms > machine->expired_ms;
+    return lease && !lease->revoked && lease->item.deadline_ms > machine->expired_ms;
 }
 
 int kv_lease_find_live(const struct kv_machine *machine,

@@ -2,7 +2,10 @@
  * what is left comes with the next one. A piece is a key, or a field of a hash; of a hash that is
  * due, all fields that are go together. All that one entry ends has one revision.
  *
- * A lease is dead at its deadline, whether its keys have had their turn or not. */
+ * A ttl is a lower bound: cluster time is whole milliseconds, cut off, so what began within one is
+ * whole only when the millisecond of its deadline has passed, too.
+ *
+ * A lease is dead when its deadline has passed, whether its keys have had their turn or not. */
 #include "common/assert.h"
 #include "server/machine/deadlines.h"
 
@@ -34,7 +37,7 @@ static size_t expire_fields(struct kv_machine *machine, struct kv_record *record
 
     KV_ASSERT(status == 0);
     while (done < n && kv_fields_first(machine, hash.large.id, &due_ms, &field) &&
-           due_ms <= machine->cluster_time_ms) {
+           due_ms <= machine->expired_ms) {
         const struct kv_record *former = kv_element_remove(&hash, field);
 
         KV_ASSERT(former);
@@ -54,7 +57,7 @@ static size_t expire_key(struct kv_machine *machine, struct kv_slice key, size_t
 
     KV_ASSERT(record);
     life = kv_record_life(record);
-    if (life.expires_at_ms == 0 || life.expires_at_ms > machine->cluster_time_ms) {
+    if (life.expires_at_ms == 0 || life.expires_at_ms > machine->expired_ms) {
         return expire_fields(machine, record, n);
     }
     note_lateness(machine, life.expires_at_ms);
@@ -85,14 +88,14 @@ static void expire_lease(struct kv_machine *machine, struct kv_lease *lease)
 
 void kv_machine_expire(struct kv_machine *machine, size_t max_pieces)
 {
-    const int64_t now_ms = machine->cluster_time_ms;
+    const int64_t passed_ms = machine->cluster_time_ms - 1;
     size_t left = max_pieces < machine->expire_per_entry ? max_pieces : machine->expire_per_entry;
 
     if (machine->expired) {
         return;
     }
     machine->expired = true;
-    machine->expired_ms = now_ms;
+    machine->expired_ms = passed_ms;
     while (left > 0) {
         struct kv_lease *lease = kv_leases_first(&machine->leases);
         const int64_t lease_due_ms = lease ? lease->item.deadline_ms : INT64_MAX;
@@ -100,9 +103,9 @@ void kv_machine_expire(struct kv_machine *machine, size_t max_pieces)
         struct kv_slice key;
 
         (void)kv_deadlines_first(machine, &key_due_ms, &key);
-        if (key_due_ms <= now_ms && key_due_ms <= lease_due_ms) {
+        if (key_due_ms <= passed_ms && key_due_ms <= lease_due_ms) {
             left -= expire_key(machine, key, left);
-        } else if (lease_due_ms <= now_ms) {
+        } else if (lease_due_ms <= passed_ms) {
             expire_lease(machine, lease);
             left--;
         } else {

@@ -270,7 +270,7 @@ int64_t kv_machine_next_due_ms(const struct kv_machine *machine)
     if (lease_due_ms < due_ms) {
         due_ms = lease_due_ms;
     }
-    return kv_deadlines_first(machine, &key_due_ms, &key) && key_due_ms < due_ms ? key_due_ms
+    return kv_deadlines_first(machine, &key_due_ms, &key) && key_due_ms < due_ms ? key_due_ms + 1
                                                                                  : due_ms;
 }
 
@@ -278,7 +278,7 @@ int64_t kv_machine_next_lease_due_ms(const struct kv_machine *machine)
 {
     const struct kv_lease *lease = kv_leases_first(&machine->leases);
 
-    return lease ? lease->item.deadline_ms : INT64_MAX;
+    return lease ? lease->item.deadline_ms + 1 : INT64_MAX;
 }
 
 int64_t kv_machine_cluster_time_ms(const struct kv_machine *machine)

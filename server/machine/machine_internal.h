@@ -45,7 +45,7 @@ struct kv_machine {
     bool changed; /* by the command being executed */
     bool entry_changed;
     bool expired;            /* this entry has ended what is due */
-    int64_t expired_ms;      /* cluster time when that was done last: leases up to then are dead */
+    int64_t expired_ms;      /* the deadlines that had passed then: leases up to it are dead */
     size_t expire_per_entry; /* tests lower it */
     struct kv_lateness lateness;
     size_t serve_per_command; /* tests lower it */

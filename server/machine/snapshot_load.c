@@ -210,7 +210,8 @@ load_head(struct kv_machine_loader *loader, const struct kv_item *item, struct k
     }
     machine->revision = (int64_t)kv_item_number(item, 1);
     machine->history.oldest_revision = (int64_t)kv_item_number(item, 2);
-    machine->cluster_time_ms = machine->expired_ms = (int64_t)kv_item_number(item, 3);
+    machine->cluster_time_ms = (int64_t)kv_item_number(item, 3);
+    machine->expired_ms = machine->cluster_time_ms - 1;
     machine->applied_index = kv_item_number(item, 4);
     machine->last_collection_id = kv_item_number(item, 5);
     loader->change_revision = machine->history.oldest_revision;

@@ -24,8 +24,6 @@ TTL_MS = 6000
 # Of those that nobody renews.
 LEFT_TTL_MS = range(1000, 3000)
 LEFT = kv.KeyRange(start=b"left/", special=kv.KeyRange.PREFIX)
-# The cluster's time has whole milliseconds: that of a grant may be part of one early.
-RESOLUTION_S = 0.001
 # Behind its time a lease may end by the time that a failover loses, and what a busy machine needs.
 LATE_S = 5
 
@@ -132,7 +130,7 @@ def wrong_ends(left, events, times):
         kinds = [event[1] for event in of_key.get(key, [])]
         if kinds != [kv.EVENT_PUT, kv.EVENT_EXPIRE] and not (revoked and kinds == [kv.EVENT_PUT, kv.EVENT_DELETE]):
             found.append(f"{key}: its events are {kinds}")
-        elif kinds[1] == kv.EVENT_EXPIRE and times[of_key[key][1]] < asked + ttl_s - RESOLUTION_S:
+        elif kinds[1] == kv.EVENT_EXPIRE and times[of_key[key][1]] < asked + ttl_s:
             found.append(f"{key} ended {times[of_key[key][1]] - asked:.6f} s after its lease was asked for, of {ttl_s} s")
     return found
 

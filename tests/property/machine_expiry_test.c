@@ -83,7 +83,7 @@ static bool is_empty_hash(const struct model_key *key)
 
 static bool is_live(const struct model_lease *lease)
 {
-    return lease->is_there && lease->deadline_ms > expired_ms;
+    return lease->is_there && !lease->revoked && lease->deadline_ms > expired_ms;
 }
 
 /* The least of the fields that are due, by (deadline, name). */
@@ -92,7 +92,7 @@ static int next_field(const struct model_key *key)
     int next = -1;
 
     for (int i = 0; i < FIELDS; i++) {
-        if (key->has_field[i] && key->field_ms[i] != 0 && key->field_ms[i] <= rig.cluster_time_ms &&
+        if (key->has_field[i] && key->field_ms[i] != 0 && key->field_ms[i] <= expired_ms &&
             (next < 0 || key->field_ms[i] < key->field_ms[next])) {
             next = i;
         }
@@ -105,7 +105,7 @@ static unsigned expire_one_key(struct model_key *key, unsigned left)
     unsigned done = 0;
     int field;
 
-    if (key->expires_ms != 0 && key->expires_ms <= rig.cluster_time_ms) {
+    if (key->expires_ms != 0 && key->expires_ms <= expired_ms) {
         end_key(key, EXPIRED);
         return 1;
     }
@@ -134,7 +134,7 @@ static void model_expire(void)
 {
     unsigned left = PIECES;
 
-    expired_ms = rig.cluster_time_ms;
+    expired_ms = rig.cluster_time_ms - 1;
     while (left > 0) {
         int64_t key_due_ms = 0, lease_due_ms = 0;
         unsigned key = 0, lease = 0;

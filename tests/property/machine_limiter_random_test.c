@@ -105,11 +105,13 @@ static void check_end(const struct model *model, struct kv_arena *arena)
 {
     Kv__Reply *reply = machine_rig_read(&rig, call_ttl(arena, "limiter"));
 
-    if (model->ends_at_ms <= rig.cluster_time_ms) {
+    const int64_t left_ms = model->ends_at_ms - rig.cluster_time_ms;
+
+    if (left_ms < 0) {
         assert_int_equal(reply->code, KV__CODE__NOT_FOUND);
     } else {
         assert_int_equal(reply->code, KV__CODE__OK);
-        assert_int_equal(reply->ttl->remaining_ms, model->ends_at_ms - rig.cluster_time_ms);
+        assert_int_equal(reply->ttl->remaining_ms, left_ms > 0 ? left_ms : 1);
     }
     kv__reply__free_unpacked(reply, NULL);
 }

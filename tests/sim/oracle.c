@@ -281,7 +281,7 @@ static void check_time(struct oracle *oracle)
         if (event->index != oracle->index || !event->by_time) {
             break;
         }
-        if (!event->after && (event->deadline_ms == 0 || event->deadline_ms > truth->time_ms) &&
+        if (!event->after && (event->deadline_ms == 0 || event->deadline_ms >= truth->time_ms) &&
             !(event->before->type == KV__TYPE__TYPE_HASH &&
               truth_fields_are_over(truth, event->was))) {
             checkers_fail(oracle->checkers,

@@ -248,7 +248,7 @@ int64_t truth_deadline_ms(const struct truth *truth, const Kv__KeyValue *kv)
 
 static bool is_over(const struct truth *truth, int64_t deadline_ms)
 {
-    return deadline_ms != 0 && deadline_ms <= truth->time_ms;
+    return deadline_ms != 0 && deadline_ms < truth->time_ms;
 }
 
 static size_t count_over(const struct truth *truth, const struct true_content *content)

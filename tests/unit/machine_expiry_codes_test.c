@@ -141,6 +141,9 @@ static void a_counters_ttl_is_of_its_creation(void **state)
     expect(request);
     assert_int_equal(remaining("n", NULL), 20);
     machine_rig_pass_time(&rig, 20);
+    /* What is left of its last millisecond. */
+    assert_int_equal(remaining("n", NULL), 1);
+    machine_rig_pass_time(&rig, 1);
     assert_int_equal(remaining("n", NULL), -2);
     request->counter_add->ttl_ms = KV_TTL_MAX_MS + 1;
     refuse(request, KV__CODE__OUT_OF_BOUNDS, "ttl-max");
@@ -166,8 +169,8 @@ static void ttl_of_a_field(void **state)
     expect(call_hash_add(&arena, "c", 0, 5));
     expect(call_hash_set(&arena, "h", 2, 1, "7"));
     assert_int_equal(remaining("h", NULL), -1);
-    assert_int_equal(kv_machine_next_due_ms(rig.machine), rig.cluster_time_ms + 70);
-    machine_rig_pass_time(&rig, 99);
+    assert_int_equal(kv_machine_next_due_ms(rig.machine), rig.cluster_time_ms + 71);
+    machine_rig_pass_time(&rig, 100);
     reply = machine_rig_read(&rig, call_hash_len(&arena, "h"));
     assert_int_equal(reply->hash_len->count, 3);
     kv__reply__free_unpacked(reply, NULL);
@@ -188,9 +191,9 @@ static void all_that_one_entry_ends_has_one_revision(void **state)
 
     (void)state;
     expect(call_put_ttl(&arena, "b", "1", 30));
-    expect(call_put_ttl(&arena, "a", "1", 50));
+    expect(call_put_ttl(&arena, "a", "1", 49));
     expect(call_hash_set_ttl(&arena, "h", 0, 3, 40));
-    expect(call_put_ttl(&arena, "later", "1", 51));
+    expect(call_put_ttl(&arena, "later", "1", 50));
     revision = kv_machine_revision(rig.machine);
     kv_machine_stats(rig.machine, &stats);
     assert_int_equal(stats.expiring, 4);
@@ -201,8 +204,8 @@ static void all_that_one_entry_ends_has_one_revision(void **state)
     record = kv_tree_find(&rig.machine->tree, kv_slice_str("h"));
     assert_true(record && record->tombstone && record->expired);
     assert_int_equal(record->mod_revision, revision + 1);
-    /* Lateness: 20, 0, and three times 10 ms. */
-    assert_int_equal(stats.lateness.sum_ms, 50);
+    /* Lateness: 20, 1, and three times 10 ms. */
+    assert_int_equal(stats.lateness.sum_ms, 51);
     assert_int_equal(stats.lateness.counts[0], 1);
     assert_int_equal(stats.lateness.counts[3], 3);
     assert_int_equal(stats.lateness.counts[4], 1);
@@ -302,9 +305,9 @@ static void keepalives(void **state)
     }
     kv__reply__free_unpacked(reply, NULL);
     /* It stands before what the time of its entry ends; behind that it is too late. */
-    rig.cluster_time_ms += 1000;
+    rig.cluster_time_ms += 1001;
     expect(call_lease_keep_alive(&arena, 2, 1));
-    machine_rig_pass_time(&rig, 1000);
+    machine_rig_pass_time(&rig, 1001);
     refuse(call_lease_keep_alive(&arena, 2, 1), KV__CODE__NOT_FOUND, "lease 2");
     refuse(call_lease_keep_alive(&arena, 0, 1), KV__CODE__INVALID, "lease id 0");
     refuse(call_lease_keep_alive(&arena, 1, 0), KV__CODE__INVALID, "names no lease");
@@ -325,7 +328,7 @@ static void a_dead_lease_is_dead_before_its_keys_are(void **state)
         (void)snprintf(name, sizeof name, "k%u", i);
         expect(call_put_lease(&arena, name, "v", 2));
     }
-    machine_rig_pass_time(&rig, 1000);
+    machine_rig_pass_time(&rig, 1001);
     assert_int_equal(kv_tree_count(&rig.machine->tree), 3);
     assert_int_equal(remaining("k4", NULL), 1);
     /* Each of these is an entry, which ends two more. */

@@ -167,14 +167,14 @@ static void a_full_bucket_is_no_key(void **state)
     (void)state;
     expect(&third, true, 2, 0);
     expect_ttl(3334, 0);
-    machine_rig_pass_time(&rig, 3333);
+    machine_rig_pass_time(&rig, 3334);
     expect_ttl(1, 0);
     machine_rig_pass_time(&rig, 1);
     machine_rig_expect(&rig, call_ttl(&arena, "limiter"), KV__CODE__NOT_FOUND);
     /* Full after 10 ms, but it may be asked again. */
     expect(&quick, true, 19, 0);
     expect_ttl(KV_LIMITER_REST_MS, 0);
-    machine_rig_pass_time(&rig, KV_LIMITER_REST_MS - 1);
+    machine_rig_pass_time(&rig, KV_LIMITER_REST_MS);
     expect(&quick, true, 19, 0);
     expect_ttl(KV_LIMITER_REST_MS, 0);
 }
@@ -192,7 +192,7 @@ static void its_life_may_be_changed(void **state)
     expect_ttl(4000, 0);
     /* A bucket that ends before it is full is full. */
     machine_rig_expect(&rig, call_expire(&arena, "limiter", 10), KV__CODE__OK);
-    machine_rig_pass_time(&rig, 10);
+    machine_rig_pass_time(&rig, 11);
     expect(&three, true, 2, 0);
     expect_ttl(2000, 0);
     machine_rig_expect(&rig, call_lease_grant(&arena, 7, 60000), KV__CODE__OK);
@@ -201,7 +201,7 @@ static void its_life_may_be_changed(void **state)
     machine_rig_pass_time(&rig, 50000);
     expect_ttl(10000, 7);
     expect(&three, true, 2, 0);
-    machine_rig_pass_time(&rig, 10000);
+    machine_rig_pass_time(&rig, 10001);
     machine_rig_expect(&rig, call_ttl(&arena, "limiter"), KV__CODE__NOT_FOUND);
 }
 
