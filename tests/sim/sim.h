@@ -54,6 +54,7 @@ enum sim_fault {
     SIM_CLIENT_RESET, /* a client's connections are lost */
     SIM_SNAPSHOT,     /* an operator asks for a snapshot */
     SIM_CUT_SNAPSHOT, /* as SIM_CUT, in a job of the snapshot worker */
+    SIM_BEHIND,       /* a follower hears nobody until the log that it needs is released */
     SIM_FAULTS,
 };
 extern const char *const sim_fault_names[SIM_FAULTS];
@@ -210,7 +211,9 @@ struct sim_node {
     void (*apply)(
         void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data);
     void (*install)(void *arg, void *restore, uint64_t index); /* likewise */
-    bool cut_snapshot; /* the disk is cut in the next job of the snapshot worker */
+    bool cut_snapshot;   /* the disk is cut in the next job of the snapshot worker */
+    bool cut_at_release; /* when the log next releases segments */
+    unsigned flaps;      /* it is killed so many times more, each time soon after its start */
     struct sim_worker workers[3];
     struct sim_clock clock;
     uint64_t timer_ms;       /* on its clock */
@@ -326,6 +329,8 @@ struct sim {
     uint64_t next_epoch;
     unsigned loss_permille;
     uint64_t slow_bytes_per_ms; /* of slow links */
+    unsigned behind;            /* the node that is kept so; 0: none */
+    uint64_t behind_until_ns;   /* at the latest */
     struct kv_node_member members[SIM_NODES_MAX];
     char addresses[SIM_NODES_MAX][32];
     struct sim_client clients[SIM_CLIENTS_MAX];
@@ -488,6 +493,8 @@ void sim_queue_give_up(struct sim_client *client);
 /* sim_fault.c */
 void sim_faults_begin(struct sim *sim);
 void sim_fault_on_event(struct sim *sim, const struct sim_event *event);
+/* It may be one that flaps. */
+void sim_fault_node_started(struct sim_node *node);
 void sim_faults_heal(struct sim *sim);
 
 #endif

@@ -73,12 +73,43 @@ static void end_process(struct sim_node *node, enum sim_end how)
     sim_node_restart_later(node);
 }
 
+void sim_fault_node_started(struct sim_node *node)
+{
+    enum { UP_MEAN_MS = 200 };
+
+    if (node->flaps > 0) {
+        sim_push(
+            node->sim,
+            (struct sim_event){
+                .time_ns = node->sim->now_ns +
+                           SIM_MS * sim_random_time(node->sim,
+                                                    (enum sim_stream)(SIM_RANDOM_FAULT + SIM_KILL),
+                                                    UP_MEAN_MS),
+                .kind = SIM_EV_FAULT_END,
+                .node = (uint8_t)node->id,
+                .lane = SIM_KILL});
+    }
+}
+
+/* As long as its supervisor starts it again. */
+static void flap(struct sim_node *node)
+{
+    if (node->is_up && node->flaps > 0) {
+        node->flaps--;
+        end_process(node, SIM_END_KILLED);
+    }
+}
+
 static void cut_disk(struct sim_node *node)
 {
     struct sim *sim = node->sim;
     uint64_t calls = 1 + pick(sim, SIM_CUT, 40);
 
     node->power_fails_at_cut = pick(sim, SIM_CUT, 2);
+    if (pick(sim, SIM_CUT, 2)) {
+        node->cut_at_release = true;
+        return;
+    }
     fake_disk_cut_at(node->disk, calls);
     sim_note(sim, node->id, "will end in %" PRIu64 " changes of its disk", calls);
 }
@@ -202,6 +233,86 @@ static void mend(struct sim *sim)
     }
 }
 
+enum { BEHIND_LOOK_MS = 300, BEHIND_MAX_MS = 10000 };
+
+static void look_behind_later(struct sim *sim)
+{
+    sim_push(sim,
+             (struct sim_event){.time_ns = sim->now_ns + BEHIND_LOOK_MS * SIM_MS,
+                                .kind = SIM_EV_FAULT_END,
+                                .node = (uint8_t)sim->behind,
+                                .lane = SIM_BEHIND});
+}
+
+static bool leave_behind(struct sim *sim, unsigned node)
+{
+    if (sim->profile.n_nodes == 1 || sim->behind != 0 || node == leader_of(sim)) {
+        return false;
+    }
+    sim_note(sim, node, "hears nobody until it needs a snapshot");
+    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
+        cut(sim, i, node);
+        cut(sim, node, i);
+    }
+    sim->behind = node;
+    sim->behind_until_ns = sim->now_ns + BEHIND_MAX_MS * SIM_MS;
+    look_behind_later(sim);
+    return true;
+}
+
+static bool needs_snapshot(const struct sim *sim, const struct sim_node *node)
+{
+    const unsigned leader = leader_of(sim);
+
+    return leader != 0 && node->is_up &&
+           sim->nodes[leader].node->replica->raft.trail.offset >
+               kv_wal_last_index(node->node->replica->wal);
+}
+
+/* The log before the last but one is released. */
+static void take_snapshot(struct sim *sim, unsigned leader)
+{
+    struct sim_node *node = &sim->nodes[leader];
+
+    if (leader != 0 && node->paused_until_ns <= sim->now_ns) {
+        int status = kv_replica_take_snapshot(node->node->replica);
+
+        sim_note(sim, leader, "is told to take a snapshot: %s", kv_status_name(status));
+        sim_node_turn(node);
+    }
+}
+
+/* It comes back, and ends, or the leader does, before it is whole. */
+static void come_back(struct sim *sim, struct sim_node *node)
+{
+    const unsigned leader = leader_of(sim);
+    const uint64_t throw = pick(sim, SIM_BEHIND, 6);
+
+    sim->behind = 0;
+    mend_one(sim, node->id);
+    if (throw <= 1) {
+        node->cut_snapshot = true;
+    } else if (throw == 2 && leader != 0) {
+        sim->nodes[leader].cut_snapshot = true;
+    } else if (throw == 3 && node->is_up) {
+        end_process(node, SIM_END_POWER);
+    }
+}
+
+/* Is it over? */
+static bool look_behind(struct sim *sim)
+{
+    struct sim_node *node = &sim->nodes[sim->behind];
+
+    if (!needs_snapshot(sim, node) && sim->now_ns < sim->behind_until_ns && !sim->has_healed) {
+        take_snapshot(sim, leader_of(sim));
+        look_behind_later(sim);
+        return false;
+    }
+    come_back(sim, node);
+    return true;
+}
+
 static void slow_down(struct sim *sim, unsigned node)
 {
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
@@ -315,6 +426,7 @@ static bool begin_of_process(struct sim *sim, enum sim_fault fault, struct sim_n
     }
     switch (fault) {
     case SIM_KILL:
+        node->flaps = pick(sim, SIM_KILL, 4) ? 0 : 1 + (unsigned)pick(sim, SIM_KILL, 5);
         end_process(node, SIM_END_KILLED);
         return true;
     case SIM_POWER:
@@ -431,6 +543,8 @@ static bool begin(struct sim *sim, enum sim_fault fault)
     case SIM_TRANSFER:
         transfer(sim);
         return true;
+    case SIM_BEHIND:
+        return leave_behind(sim, id);
     case SIM_SNAPSHOT:
         return sim_load_snapshot(&sim->clients[pick(sim, fault, sim->profile.n_clients)]);
     default:
@@ -472,6 +586,9 @@ static void end(struct sim *sim, enum sim_fault fault, unsigned id)
         fake_disk_set_size(node->disk, 0);
         node->is_full = false;
         break;
+    case SIM_KILL:
+        flap(node);
+        break;
     case SIM_SYNC_FAILS:
         fake_disk_fail_syncs(node->disk, 0);
         node->n_disk_faults -= node->n_disk_faults > 0;
@@ -485,6 +602,9 @@ void sim_fault_on_event(struct sim *sim, const struct sim_event *event)
 {
     enum sim_fault fault = (enum sim_fault)event->lane;
 
+    if (event->kind == SIM_EV_FAULT_END && fault == SIM_BEHIND && !look_behind(sim)) {
+        return;
+    }
     if (event->kind == SIM_EV_FAULT_END) {
         end(sim, fault, event->node);
         sim_note(sim, event->node, "end of %s", sim_fault_names[fault]);
@@ -509,7 +629,8 @@ void sim_faults_heal(struct sim *sim)
         node->slow_disk = 0;
         node->paused_until_ns = node->stalled_until_ns = 0;
         node->n_disk_faults = 0;
-        node->cut_snapshot = false;
+        node->cut_snapshot = node->cut_at_release = false;
+        node->flaps = 0;
         fake_disk_set_size(node->disk, 0);
         node->is_full = false;
         fake_disk_fail_syncs(node->disk, 0);

@@ -208,6 +208,19 @@ void sim_node_run_job(struct sim_node *node, struct sim_event *event)
     sim_push(sim, done);
 }
 
+/* A release that is not on the disk yet may be lost; what it has given away may not. */
+static void watch_release(struct sim_node *node)
+{
+    const struct kv_wal *wal = node->node->replica->wal;
+    struct sim *sim = node->sim;
+
+    if (node->cut_at_release && wal->release_record > wal->synced_record) {
+        node->cut_at_release = false;
+        sim_note(sim, node->id, "releases a part of its log, and will end soon");
+        fake_disk_cut_at(node->disk, 1 + sim_random(sim, SIM_RANDOM_FAULT, 6));
+    }
+}
+
 /* ---------------------------------------------------------------- start and end */
 
 void sim_node_init(struct sim *sim, unsigned id)
@@ -233,6 +246,7 @@ void sim_node_restart_later(struct sim_node *node)
     struct sim *sim = node->sim;
     uint64_t after_ms = sim_random_time(sim, SIM_RANDOM_FAULT, sim->profile.restart_ms);
 
+    after_ms = node->flaps > 0 ? after_ms / 30 + 1 : after_ms;
     if (sim_chance(sim, SIM_RANDOM_FAULT, 100)) {
         after_ms *= 8;
     } else if (sim_chance(sim, SIM_RANDOM_FAULT, 300)) {
@@ -335,6 +349,7 @@ void sim_node_start(struct sim_node *node)
     node->may_die = node->n_disk_faults > 0;
     sim_watch_start(node);
     sim_net_node_started(sim, node->id);
+    sim_fault_node_started(node);
     sim_node_turn(node);
 }
 
@@ -400,6 +415,7 @@ void sim_node_turn(struct sim_node *node)
     if (!node->is_dying) {
         kv_node_turn(node->node);
         sim_watch_turn(node);
+        watch_release(node);
         sim_server_flush(node);
     }
     if (node->is_dying) {

@@ -25,6 +25,7 @@ const char *const sim_fault_names[SIM_FAULTS] = {
     [SIM_CLIENT_RESET] = "client-reset",
     [SIM_SNAPSHOT] = "snapshot",
     [SIM_CUT_SNAPSHOT] = "cut-snapshot",
+    [SIM_BEHIND] = "behind",
 };
 
 /* Mean time between two of a kind, of the whole cluster. */
@@ -35,7 +36,7 @@ static const uint64_t every_ms[SIM_FAULTS] = {
     [SIM_LOSS] = 15000,     [SIM_CLOCK] = 8000,        [SIM_SLOW_DISK] = 15000,
     [SIM_STALL] = 12000,    [SIM_FULL_DISK] = 30000,   [SIM_SYNC_FAILS] = 40000,
     [SIM_FLIP] = 60000,     [SIM_TRANSFER] = 8000,     [SIM_CLIENT_RESET] = 5000,
-    [SIM_SNAPSHOT] = 10000, [SIM_CUT_SNAPSHOT] = 8000,
+    [SIM_SNAPSHOT] = 10000, [SIM_CUT_SNAPSHOT] = 8000, [SIM_BEHIND] = 7000,
 };
 
 const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "disk", "storm", NULL};
@@ -54,9 +55,10 @@ static bool belongs(const char *profile, unsigned fault)
 {
     static const uint32_t crash = 1u << SIM_KILL | 1u << SIM_POWER | 1u << SIM_CUT |
                                   1u << SIM_STOP | 1u << SIM_PAUSE | 1u << SIM_TRANSFER |
-                                  1u << SIM_CUT_SNAPSHOT | 1u << SIM_SNAPSHOT;
+                                  1u << SIM_CUT_SNAPSHOT | 1u << SIM_SNAPSHOT | 1u << SIM_BEHIND;
     static const uint32_t network = 1u << SIM_PARTITION | 1u << SIM_ONE_WAY | 1u << SIM_SLOW_LINK |
-                                    1u << SIM_RESET | 1u << SIM_LOSS | 1u << SIM_CLIENT_RESET;
+                                    1u << SIM_RESET | 1u << SIM_LOSS | 1u << SIM_CLIENT_RESET |
+                                    1u << SIM_BEHIND;
     static const uint32_t disk = 1u << SIM_POWER | 1u << SIM_CUT | 1u << SIM_SLOW_DISK |
                                  1u << SIM_STALL | 1u << SIM_FULL_DISK | 1u << SIM_SYNC_FAILS |
                                  1u << SIM_FLIP | 1u << SIM_CUT_SNAPSHOT;
