@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-    CHUNK_EVENTS = 4096,
+    CHUNK_EVENTS = 1024,
     EVENT_COST = 16,
     /* Marks closer than this are one: retention is no finer. */
     MARK_MS = 100,
@@ -52,7 +52,7 @@ static uint64_t event_cost(const struct kv_record *record)
 static void index_chunk(struct kv_history *history, struct kv_history_chunk *chunk)
 {
     if (history->n_chunks == history->chunks_capacity) {
-        size_t capacity = history->chunks_capacity ? history->chunks_capacity * 2 : 64;
+        size_t capacity = history->chunks_capacity ? history->chunks_capacity * 2 : 4;
         struct kv_history_chunk **chunks =
             kv_machine_alloc(capacity * sizeof(struct kv_history_chunk *));
 
@@ -219,25 +219,17 @@ void kv_history_trim(struct kv_history *history, const struct kv_history_limits 
 static void
 sum_events(const struct kv_history *history, int64_t from, int64_t to, struct kv_history_mark *ret)
 {
-    size_t at = history->first_at;
+    const uint64_t end = kv_history_end_sequence(history);
 
     *ret = (struct kv_history_mark){0};
-    for (const struct kv_history_chunk *chunk = history->first; chunk; chunk = chunk->next) {
-        if (chunk->events[chunk->n - 1]->mod_revision <= from) {
-            at = chunk->n;
-        }
-        for (; at < chunk->n; at++) {
-            const struct kv_record *record = chunk->events[at];
+    for (uint64_t i = kv_history_find(history, from + 1); i < end; i++) {
+        const struct kv_record *record = kv_history_at(history, i);
 
-            if (record->mod_revision > to) {
-                return;
-            }
-            if (record->mod_revision > from) {
-                ret->bytes += event_cost(record);
-                ret->versions += record->older && !record->older->tombstone;
-            }
+        if (record->mod_revision > to) {
+            return;
         }
-        at = 0;
+        ret->bytes += event_cost(record);
+        ret->versions += record->older && !record->older->tombstone;
     }
 }
 
@@ -382,17 +374,12 @@ void kv_history_undo(struct kv_history *history,
                      void (*fn)(void *arg, struct kv_record *record),
                      void *arg)
 {
+    const uint64_t first = kv_history_first_sequence(history) + point->n_events;
     const size_t n = (size_t)(history->n_events - point->n_events);
     struct kv_record **events = kv_machine_alloc((n + 1) * sizeof(struct kv_record *));
-    struct kv_history_chunk *chunk = point->last ? point->last : history->first;
-    size_t at = point->last_n;
 
     for (size_t i = 0; i < n; i++) {
-        if (at == chunk->n) {
-            chunk = chunk->next;
-            at = 0;
-        }
-        events[i] = chunk->events[at++];
+        events[i] = kv_history_at(history, first + i);
     }
     cut_events(history, point);
     history->n_events = point->n_events;
