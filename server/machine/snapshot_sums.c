@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { BITS_FIRST = 3 };
+
 void kv_sums_deinit(struct kv_sums *sums)
 {
     free(sums->places);
@@ -12,8 +14,9 @@ void kv_sums_deinit(struct kv_sums *sums)
 /* Where the id is, or would go. */
 static struct kv_sum *place_of(const struct kv_sums *sums, uint64_t id)
 {
-    /* Numbers of collections follow each other: spread them (Knuth, 6.4). */
-    size_t at = (size_t)(id * UINT64_C(0x9e3779b97f4a7c15)) & (sums->capacity - 1);
+    /* Numbers that are left of those that follow each other: their product's upper bits are spread
+     * whatever lies between two (Knuth, 6.4). */
+    size_t at = (size_t)(id * UINT64_C(0x9e3779b97f4a7c15) >> (64 - sums->capacity_bits));
 
     while (sums->places[at].large.id != 0 && sums->places[at].large.id != id) {
         at = (at + 1) & (sums->capacity - 1);
@@ -30,7 +33,8 @@ struct kv_sum *kv_sums_find(const struct kv_sums *sums, uint64_t id)
 
 static void grow(struct kv_sums *sums)
 {
-    struct kv_sums larger = {.capacity = sums->capacity ? 2 * sums->capacity : 64, .n = sums->n};
+    const unsigned bits = sums->capacity ? sums->capacity_bits + 1 : BITS_FIRST;
+    struct kv_sums larger = {.capacity = (size_t)1 << bits, .capacity_bits = bits, .n = sums->n};
 
     larger.places = kv_machine_alloc(larger.capacity * sizeof *larger.places);
     memset(larger.places, 0, larger.capacity * sizeof *larger.places);

@@ -13,7 +13,8 @@ struct kv_sum {
 /* A hash table with open addressing. Zero-initialise. */
 struct kv_sums {
     struct kv_sum *places;
-    size_t capacity; /* a power of two, or 0 */
+    size_t capacity; /* 0, or 2 to the power of capacity_bits, which are 3 at least */
+    unsigned capacity_bits;
     size_t n;
 };
 
