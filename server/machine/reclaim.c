@@ -15,7 +15,7 @@ void kv_dropped_deinit(struct kv_dropped *dropped)
 static void push_dropped(struct kv_dropped *dropped, uint64_t id)
 {
     if (dropped->n == dropped->capacity) {
-        size_t capacity = dropped->capacity ? dropped->capacity * 2 : 64;
+        size_t capacity = dropped->capacity ? dropped->capacity * 2 : 4;
         uint64_t *ids = kv_machine_alloc(capacity * sizeof *ids);
 
         for (size_t i = 0; i < dropped->n; i++) {

@@ -47,7 +47,7 @@ enum {
     KV_ITEM_HEAD_BYTES = 8,
     KV_ITEM_FIXED_BYTES_MAX = 80,
     KV_ITEM_MARK_BYTES = 16,
-    KV_ITEM_MARKS_MAX = 512,   /* of one item */
+    KV_ITEM_MARKS_MAX = 64,    /* of one item: of any snapshot of some seconds there are several */
     KV_ITEM_LEASES_MAX = 1024, /* of one item */
     KV_ITEM_LIFE_BYTES_MAX = 25,
 };
