@@ -278,9 +278,7 @@ const struct kv_record *kv_element_nth(struct kv_collection *collection, uint64_
 {
     const struct kv_tree *tree = &collection->machine->elements;
 
-    if (n >= collection->large.count) {
-        return NULL;
-    }
+    KV_ASSERT(n < collection->large.count);
     return kv_tree_nth(tree,
                        kv_tree_rank(tree, kv_element_key(collection, kv_slice_of(NULL, 0))) + n);
 }

@@ -83,7 +83,7 @@ const struct kv_record *kv_element_put_until(struct kv_collection *collection,
 const struct kv_record *kv_element_remove(struct kv_collection *collection, struct kv_slice name);
 /* Live elements with names below, now. */
 uint64_t kv_element_rank(struct kv_collection *collection, struct kv_slice name);
-/* The n-th live element, now. */
+/* The n-th live element, now; there are so many. */
 const struct kv_record *kv_element_nth(struct kv_collection *collection, uint64_t n);
 
 /* Walks the live elements of a large collection by name. Valid until something is changed. */

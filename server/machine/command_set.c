@@ -203,7 +203,7 @@ static int pick(struct kv_machine *machine,
     for (size_t i = 0; i < result->n_elements; i++) {
         struct kv_element element;
 
-        KV_ASSERT(kv_map_nth(set, chosen[i], &element));
+        kv_map_nth(set, chosen[i], &element);
         result->elements[i] = bytes_of(element.name);
         bytes += element.name.size + MEMBER_OVERHEAD_BYTES;
     }

@@ -1,5 +1,7 @@
 #include "server/machine/map.h"
 
+#include "common/assert.h"
+
 /* Where the name is, or belongs, in the inline form: [*ret_at, *ret_end) is its element. */
 static bool find_packed(const struct kv_packed *packed,
                         struct kv_slice name,
@@ -109,22 +111,14 @@ static void fill_element(const struct kv_record *record, struct kv_element *ret_
                                        .expires_at_ms = kv_record_life(record).expires_at_ms};
 }
 
-bool kv_map_nth(struct kv_collection *map, uint64_t n, struct kv_element *ret_element)
+void kv_map_nth(struct kv_collection *map, uint64_t n, struct kv_element *ret_element)
 {
-    const struct kv_record *record;
-
-    if (n >= kv_collection_count(map)) {
-        return false;
+    KV_ASSERT(n < kv_collection_count(map));
+    if (map->is_large) {
+        fill_element(kv_element_nth(map, n), ret_element);
+    } else {
+        (void)kv_packed_get(&map->packed, kv_packed_nth(&map->packed, (unsigned)n), ret_element);
     }
-    if (!map->is_large) {
-        return kv_packed_get(&map->packed, kv_packed_nth(&map->packed, (unsigned)n), ret_element) >
-               0;
-    }
-    record = kv_element_nth(map, n);
-    if (record) {
-        fill_element(record, ret_element);
-    }
-    return record != NULL;
 }
 
 void kv_map_seek(struct kv_collection *map, struct kv_slice from, struct kv_map_cursor *ret_cursor)

@@ -17,8 +17,8 @@ bool kv_map_put_until(struct kv_collection *map,
 int64_t kv_map_expires_at_ms(struct kv_collection *map, struct kv_slice name);
 /* True: it was there. */
 bool kv_map_remove(struct kv_collection *map, struct kv_slice name);
-/* The n-th element by name, of now; false: there are not so many. */
-bool kv_map_nth(struct kv_collection *map, uint64_t n, struct kv_element *ret_element);
+/* The n-th element by name, of now; there are so many. */
+void kv_map_nth(struct kv_collection *map, uint64_t n, struct kv_element *ret_element);
 
 /* Walks by ascending name. Valid until something is changed. */
 struct kv_map_cursor {

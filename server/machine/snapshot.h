@@ -28,8 +28,6 @@ void kv_machine_view_close(struct kv_machine *machine, struct kv_machine_view *v
 int kv_machine_view_read(struct kv_machine_view *view,
                          struct kv_buf *buf,
                          size_t max_bytes) KV_MUST_CHECK;
-/* The last index that the view's state has applied. Any thread. */
-uint64_t kv_machine_view_index(const struct kv_machine_view *view);
 
 struct kv_machine_loader;
 

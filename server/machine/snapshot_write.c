@@ -140,11 +140,6 @@ void kv_machine_view_close(struct kv_machine *machine, struct kv_machine_view *v
     free_view(view);
 }
 
-uint64_t kv_machine_view_index(const struct kv_machine_view *view)
-{
-    return view->applied_index;
-}
-
 static void put_fixed(struct item *item, uint64_t number)
 {
     KV_ASSERT(item->fixed_size + 8 <= sizeof item->fixed);

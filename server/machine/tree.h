@@ -55,7 +55,7 @@ uint64_t kv_tree_count(const struct kv_tree *tree);
 uint64_t kv_tree_rank(const struct kv_tree *tree, struct kv_slice key);
 /* The same of a key that has a record, a little faster. */
 uint64_t kv_tree_rank_of(const struct kv_tree *tree, struct kv_slice key);
-/* The n-th live record from 0; NULL: there are not so many. */
+/* The n-th live record from 0; there are so many. */
 struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n);
 
 /* Walks records, tombstones too, in key order. Valid until the tree changes (a pin's view: until it

@@ -68,12 +68,10 @@ struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)
     while (!kv_tree_is_leaf(node)) {
         unsigned i = 0;
 
-        while (i < node->n && n >= node->live[i]) {
+        while (n >= node->live[i]) {
             n -= node->live[i];
             i++;
-        }
-        if (i == node->n) {
-            return NULL;
+            KV_ASSERT(i < node->n);
         }
         live = node->live[i];
         node = node->nodes[i];
@@ -81,12 +79,12 @@ struct kv_record *kv_tree_nth(const struct kv_tree *tree, uint64_t n)
     if (live == node->n && n < live) {
         return node->records[n];
     }
-    for (unsigned i = 0; i < node->n; i++) {
+    for (unsigned i = 0;; i++) {
+        KV_ASSERT(i < node->n);
         if (!kv_tree_is_dead(node, i) && n-- == 0) {
             return node->records[i];
         }
     }
-    return NULL;
 }
 
 /* ---------------------------------------------------------------- cursors */

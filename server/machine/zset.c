@@ -303,8 +303,8 @@ void kv_zset_seek(const struct kv_zset_view *view,
     ret_cursor->at = position;
     ret_cursor->descending = descending;
     if (view->tree) {
+        KV_ASSERT(position < view->n);
         record = kv_tree_nth(view->tree, view->n_before + position);
-        KV_ASSERT(position < view->n && record);
         kv_tree_seek(view->tree, kv_record_key(record), &ret_cursor->tree);
     }
 }
