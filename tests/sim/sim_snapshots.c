@@ -34,6 +34,7 @@ static int load(struct fake_disk *disk,
         status = kv_machine_loader_finish(loader, &machine, ret_error);
     }
     if (status == 0) {
+        kv_machine_check_invariants(machine);
         ret_snapshot->state_hash = kv_machine_state_hash(machine);
         ret_snapshot->revision = kv_machine_revision(machine);
     }
@@ -191,6 +192,7 @@ void sim_snapshots_check_end(struct sim *sim)
         if (!sim->nodes[i].is_up) {
             continue;
         }
+        kv_machine_check_invariants(sim->nodes[i].node->machine);
         hash = hash_all(sim->nodes[i].node->machine);
         if (first_node == 0) {
             first_node = i;
