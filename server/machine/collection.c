@@ -119,7 +119,9 @@ void kv_collection_commit(struct kv_collection *collection)
         return;
     }
     collection->changed = false;
-    if (kv_collection_count(collection) == 0 && !has_own_elements(collection)) {
+    if (kv_collection_count(collection) == 0) {
+        /* No command makes a collection large and takes all out of it again. */
+        KV_ASSERT(!has_own_elements(collection));
         if (kv_keyspace_get(machine, collection->key)) {
             delete_key(collection);
         }
@@ -135,9 +137,6 @@ void kv_collection_commit(struct kv_collection *collection)
         memcpy(record->bytes + collection->key.size, packed->data, packed->size);
     }
     kv_keyspace_commit(machine, record);
-    if (collection->is_large && collection->large.count == 0) {
-        delete_key(collection);
-    }
 }
 
 void kv_collection_edit(struct kv_collection *collection)

@@ -64,15 +64,6 @@ void kv_tree_free_node(struct kv_tree *tree, struct kv_tree_node *node)
     tree->n_nodes--;
 }
 
-static void drop_node(struct kv_tree *tree, struct kv_tree_node *node)
-{
-    if (node->born > tree->newest_pin) {
-        kv_tree_free_node(tree, node);
-    } else {
-        kv_tree_retire_node(tree, node);
-    }
-}
-
 /* Copies n records or children with their prefixes; the separators are then of both. */
 static void copy_entries(struct kv_tree_node *to,
                          unsigned to_at,
@@ -385,12 +376,12 @@ static bool merge_children(struct kv_tree *tree, struct kv_tree_node *parent, un
     right->n = 0; /* its separators moved along */
     parent->live[at] += parent->live[at + 1];
     remove_child(parent, at + 1);
-    drop_node(tree, right);
+    kv_tree_free_node(tree, right);
     return true;
 }
 
 /* After a removal: empty nodes go, small ones join a neighbour, a root with one child gives way to
- * it. */
+ * it. All that are freed are owned: they were on the path, or are made so here. */
 static void tidy(struct kv_tree *tree, struct path *path)
 {
     for (unsigned level = path->depth - 1; level > 0; level--) {
@@ -400,7 +391,7 @@ static void tidy(struct kv_tree *tree, struct path *path)
 
         if (node->n == 0) {
             remove_child(parent, at);
-            drop_node(tree, node);
+            kv_tree_free_node(tree, node);
         } else if (node->n < LEAF_SLOTS / 4) {
             if (at + 1 < parent->n) {
                 (void)merge_children(tree, parent, at);
@@ -412,8 +403,8 @@ static void tidy(struct kv_tree *tree, struct path *path)
     while (!kv_tree_is_leaf(tree->root) && tree->root->n <= 1) {
         struct kv_tree_node *root = tree->root;
 
-        tree->root = root->n == 1 ? root->nodes[0] : new_node(tree, 0);
-        drop_node(tree, root);
+        tree->root = root->n == 1 ? own(tree, root->nodes[0]) : new_node(tree, 0);
+        kv_tree_free_node(tree, root);
     }
 }
 
