@@ -158,14 +158,11 @@ static bool life_fits(const struct kv_item *item)
     }
 }
 
-/* The least that is left of the numbers' bytes, when the flag is set. */
-static bool take_number(bool is_there, const uint8_t **p, const uint8_t *end, int64_t *ret_number)
+/* The next number, when the flag is set: then its bytes are there. */
+static bool take_number(bool is_there, const uint8_t **p, int64_t *ret_number)
 {
     if (!is_there) {
         return true;
-    }
-    if (end - *p < 8) {
-        return false;
     }
     *ret_number = (int64_t)kv_get_u64(*p);
     *p += 8;
@@ -180,18 +177,16 @@ int kv_loader_take_life(const struct kv_machine_loader *loader,
     const unsigned which = size > 0 ? item->value.data[size - 1] : 0;
     const size_t n = (which & 1) + (which >> 1 & 1) + (which >> 2 & 1);
     struct kv_life *life = &item->life;
-    const uint8_t *end, *p;
+    const uint8_t *p;
 
     if (which == 0 || which > 7 || size < 8 * n + 1) {
         return corrupt(loader, ret_error, "a life is cut off, or none");
     }
-    end = item->value.data + size - 1;
-    p = end - 8 * n;
     item->value.size = size - 8 * n - 1;
-    if (!take_number(which & KV_ITEM_LIFE_EXPIRY, &p, end, &life->expires_at_ms) ||
-        !take_number(which & KV_ITEM_LIFE_LEASE, &p, end, &life->lease_id) ||
-        !take_number(which & KV_ITEM_LIFE_FIELDS, &p, end, &life->fields_due_ms) ||
-        !life_fits(item)) {
+    p = item->value.data + item->value.size;
+    if (!take_number(which & KV_ITEM_LIFE_EXPIRY, &p, &life->expires_at_ms) ||
+        !take_number(which & KV_ITEM_LIFE_LEASE, &p, &life->lease_id) ||
+        !take_number(which & KV_ITEM_LIFE_FIELDS, &p, &life->fields_due_ms) || !life_fits(item)) {
         return corrupt(loader, ret_error, "a life is damaged");
     }
     return 0;
