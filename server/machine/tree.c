@@ -106,7 +106,7 @@ static struct kv_tree_node *own(struct kv_tree *tree, struct kv_tree_node *node)
 
 void kv_tree_init(struct kv_tree *tree)
 {
-    *tree = (struct kv_tree){.epoch = 1};
+    *tree = (struct kv_tree){.epoch = 1, .slots = LEAF_SLOTS};
     tree->root = new_node(tree, 0);
 }
 
@@ -232,7 +232,7 @@ static void hang_sibling(struct kv_tree *tree,
         struct separator *upper_separator = NULL;
 
         parent->live[at] = kv_tree_live_count(parent->nodes[at]);
-        if (parent->n == INNER_CHILDREN) {
+        if (parent->n >= tree->slots) {
             unsigned keep = at + 1 == parent->n ? parent->n - 1 : parent->n / 2;
 
             upper = split_node(tree, parent, keep, &upper_separator);
@@ -283,7 +283,7 @@ insert_record(struct kv_tree *tree, struct path *path, unsigned at, struct kv_re
     struct separator *separator;
 
     add_live(path, !record->tombstone);
-    if (leaf->n < LEAF_SLOTS) {
+    if (leaf->n < tree->slots) {
         put_into_leaf(leaf, at, record);
         return;
     }
@@ -359,7 +359,7 @@ static bool merge_children(struct kv_tree *tree, struct kv_tree_node *parent, un
     struct kv_tree_node *left = parent->nodes[at];
     struct kv_tree_node *right = parent->nodes[at + 1];
 
-    if (left->n + right->n > LEAF_SLOTS * 3 / 4) {
+    if (left->n + right->n > tree->slots * 3 / 4) {
         return false;
     }
     left = parent->nodes[at] = own(tree, left);
@@ -392,7 +392,7 @@ static void tidy(struct kv_tree *tree, struct path *path)
         if (node->n == 0) {
             remove_child(parent, at);
             kv_tree_free_node(tree, node);
-        } else if (node->n < LEAF_SLOTS / 4) {
+        } else if (node->n < tree->slots / 4) {
             if (at + 1 < parent->n) {
                 (void)merge_children(tree, parent, at);
             } else if (at > 0) {

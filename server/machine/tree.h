@@ -29,6 +29,7 @@ struct kv_tree {
     uint64_t retired_bytes;
     size_t retired_new; /* since the last kv_tree_reclaim() */
     size_t n_nodes;
+    unsigned slots; /* of a node: when they are full it is split; tests lower it, to 8 at least */
 };
 
 /* A stable view. Read it with kv_tree_view_*() or a cursor on `view`. */

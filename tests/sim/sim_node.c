@@ -2,6 +2,7 @@
 #include "tests/sim/sim.h"
 
 #include "common/assert.h"
+#include "tests/sim/shape.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -295,6 +296,13 @@ static void refused(struct sim_node *node, const struct kv_error *error)
     sim_fail(sim, "node %u refuses to start: %s", node->id, error->message);
 }
 
+void sim_node_shape_machine(struct sim_node *node)
+{
+    if ((node->id + node->sim->options.seed) % 2 == 0) {
+        shape_machine(node->node->machine);
+    }
+}
+
 void sim_node_start(struct sim_node *node)
 {
     struct sim *sim = node->sim;
@@ -347,6 +355,7 @@ void sim_node_start(struct sim_node *node)
              kv_wal_first_index(node->node->replica->wal),
              kv_wal_last_index(node->node->replica->wal));
     node->may_die = node->n_disk_faults > 0;
+    sim_node_shape_machine(node);
     sim_watch_start(node);
     sim_net_node_started(sim, node->id);
     sim_fault_node_started(node);

@@ -150,6 +150,7 @@ void sim_snapshots_on_install(void *arg, void *restore, uint64_t index)
     struct checked_snapshot snapshot = {.index = index};
 
     node->install(arg, restore, index);
+    sim_node_shape_machine(node);
     snapshot.term = kv_node->replica->fetch.descriptor.term;
     snapshot.state_hash = kv_machine_state_hash(kv_node->machine);
     snapshot.revision = kv_machine_revision(kv_node->machine);
