@@ -52,7 +52,7 @@ static uint64_t event_cost(const struct kv_record *record)
 static void index_chunk(struct kv_history *history, struct kv_history_chunk *chunk)
 {
     if (history->n_chunks == history->chunks_capacity) {
-        size_t capacity = history->chunks_capacity ? history->chunks_capacity * 2 : 4;
+        size_t capacity = history->chunks_capacity ? history->chunks_capacity * 2 : 1;
         struct kv_history_chunk **chunks =
             kv_machine_alloc(capacity * sizeof(struct kv_history_chunk *));
 

@@ -59,11 +59,33 @@ static void read_all(struct kv_buf *ret_bytes)
     kv_machine_view_close(rig.machine, view);
 }
 
-/* Large collections, more than a first table holds; marks, a session, a lease. */
-static int set_up(void **state)
+/* A session with a pop that waits. */
+static void add_waiter(void)
 {
     Kv__SessionOpen open = KV__SESSION_OPEN__INIT;
+    Kv__SessionStamp stamp = KV__SESSION_STAMP__INIT;
+    Kv__ListPop pop = KV__LIST_POP__INIT;
     Kv__Request request = KV__REQUEST__INIT;
+
+    open.ttl_ms = 60000;
+    request.command_case = KV__REQUEST__COMMAND_SESSION_OPEN;
+    request.session_open = &open;
+    machine_rig_expect(&rig, &request, KV__CODE__OK);
+    stamp.session_id = stamp.sequence = 1;
+    pop.key = machine_rig_bytes("queue");
+    pop.block_ms = 50000;
+    request.session = &stamp;
+    request.command_case = KV__REQUEST__COMMAND_LIST_POP;
+    request.list_pop = &pop;
+    assert_int_equal(
+        kv_machine_begin(rig.machine, ++rig.log_index, KV_MACHINE_VERSION, rig.cluster_time_ms), 0);
+    assert_false(kv_machine_execute(rig.machine, &request, NULL, NULL));
+    kv_machine_end(rig.machine);
+}
+
+/* Large collections, more than a first table holds; marks, a session, a waiter, a lease. */
+static int set_up(void **state)
+{
     struct kv_arena arena;
 
     (void)state;
@@ -79,10 +101,7 @@ static int set_up(void **state)
     machine_rig_expect(&rig, call_compact(&arena, kv_machine_revision(rig.machine)), KV__CODE__OK);
     machine_rig_expect(&rig, call_put(&arena, "key", "value"), KV__CODE__OK);
     machine_rig_expect(&rig, call_lease_grant(&arena, 1, 60000), KV__CODE__OK);
-    open.ttl_ms = 60000;
-    request.command_case = KV__REQUEST__COMMAND_SESSION_OPEN;
-    request.session_open = &open;
-    machine_rig_expect(&rig, &request, KV__CODE__OK);
+    add_waiter();
     kv_arena_deinit(&arena);
     read_all(&golden);
     return 0;
@@ -122,9 +141,9 @@ static void a_view_is_opened_or_not(void **state)
     struct kv_buf bytes;
 
     (void)state;
-    /* The view, its marks; copies of sessions and leases. */
+    /* The view, its marks; copies of sessions, waiters and leases. */
     assert_int_equal(open_views(&malloc_fails), 2);
-    assert_int_equal(open_views(&realloc_fails), 2);
+    assert_int_equal(open_views(&realloc_fails), 3);
     read_all(&bytes);
     assert_int_equal(bytes.size, golden.size);
     assert_memory_equal(bytes.data, golden.data, golden.size);
