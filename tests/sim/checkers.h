@@ -71,6 +71,7 @@ struct checkers {
     size_t n_bytes, bytes_capacity;
     struct checked_leader *leaders; /* by term */
     uint64_t n_leaders;
+    size_t history_marks; /* that machines keep at most, for shape_history(); 0: as many as ever */
     bool has_failed;
     char message[480];
 };

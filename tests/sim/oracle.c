@@ -8,6 +8,7 @@
 #include "raft/replica.h"
 #include "tests/sim/checkers.h"
 #include "tests/sim/queues.h"
+#include "tests/sim/shape.h"
 #include "tests/sim/truth.h"
 
 #include <inttypes.h>
@@ -727,6 +728,7 @@ void history_check(struct history *history, struct checkers *checkers, struct tr
     struct oracle oracle = {.history = history, .checkers = checkers, .truth = truth};
 
     KV_ASSERT(kv_machine_open(&oracle.machine) == 0);
+    shape_history(oracle.machine, checkers->history_marks);
     kv_machine_on_wake(oracle.machine, on_wake, &oracle);
     collect_reads(&oracle);
     check_reads(&oracle);

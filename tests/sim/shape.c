@@ -21,3 +21,10 @@ void shape_machine(struct kv_machine *machine)
     }
     machine->reclaim_per_entry = RECLAIM_PIECES;
 }
+
+void shape_history(struct kv_machine *machine, size_t marks)
+{
+    if (marks > 0) {
+        machine->history.marks_max = marks;
+    }
+}

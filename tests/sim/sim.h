@@ -382,7 +382,7 @@ void sim_profile_choose(struct sim *sim);
 /* sim_node.c */
 void sim_node_init(struct sim *sim, unsigned id);
 void sim_node_start(struct sim_node *node);
-/* After a machine came into the node: every other one is as shape.h makes it. */
+/* After a machine came into the node: it is made as shape.h says, every other one wholly. */
 void sim_node_shape_machine(struct sim_node *node);
 enum sim_end { SIM_END_STOPPED, SIM_END_KILLED, SIM_END_POWER };
 void sim_node_end(struct sim_node *node, enum sim_end how);

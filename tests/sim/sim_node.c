@@ -301,6 +301,7 @@ void sim_node_shape_machine(struct sim_node *node)
     if ((node->id + node->sim->options.seed) % 2 == 0) {
         shape_machine(node->node->machine);
     }
+    shape_history(node->node->machine, node->sim->checkers.history_marks);
 }
 
 void sim_node_start(struct sim_node *node)
