@@ -120,9 +120,7 @@ static void send_fetch(struct kv_replica *r, const Kv__SnapshotFetch *wanted)
     Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
     Kv__SnapshotFetch body = *wanted;
 
-    if (!peer) {
-        return;
-    }
+    KV_ASSERT(peer);
     fetch->asked_ms = kv_replica_now_ms(r);
     body.last_index = fetch->descriptor.index;
     body.last_term = fetch->descriptor.term;

@@ -20,7 +20,8 @@ struct replica_rig_message {
 };
 
 struct replica_rig {
-    size_t n_members;
+    size_t n_members; /* these two as it is configured at the next start */
+    uint64_t first_member;
     struct fake_disk *disk;
     struct kv_env env;
     struct kv_net_handler handler;
@@ -44,6 +45,8 @@ void replica_rig_init(struct replica_rig *rig, size_t n_members);
 void replica_rig_deinit(struct replica_rig *rig);
 /* Opens the replica and connects it to all peers; nothing is synced yet. */
 void replica_rig_start(struct replica_rig *rig);
+/* The same, which may fail: the status, and rig->error. */
+int replica_rig_open(struct replica_rig *rig);
 /* kill -9: what was written stays. */
 void replica_rig_kill(struct replica_rig *rig);
 
