@@ -640,7 +640,7 @@ void kv_replica_receive_install(struct kv_replica *r,
         kv_replica_fetch_cancel(r);
     }
     if (fetch->phase == KV_FETCH_NONE && !r->is_quiescing && !r->take.under_way &&
-        r->room == KV_ROOM_ENOUGH && may_fetch(r, offer)) {
+        !kv_replica_removes_snapshots(r) && r->room == KV_ROOM_ENOUGH && may_fetch(r, offer)) {
         start_fetch(r, peer->id, offer);
     } else if (r->take.under_way) {
         /* What comes from the leader is newer; ours must not begin anew before the fetch has. */
