@@ -116,6 +116,7 @@ on_apply(void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, stru
     KV_ASSERT(index < sizeof rig->applied / sizeof rig->applied[0]);
     rig->applied[index] = term;
     rig->n_applied = index;
+    rig->now_ns += rig->apply_ns;
 }
 
 static void on_truncated(void *arg, uint64_t first_index)

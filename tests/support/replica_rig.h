@@ -33,6 +33,7 @@ struct replica_rig {
     uint64_t random;
     uint64_t snapshot_log_bytes; /* these two to be set before a start; 0: default */
     uint64_t wal_segment_bytes;
+    uint64_t apply_ns; /* that an entry takes */
     struct replica_rig_message sent[REPLICA_RIG_MESSAGES_MAX];
     size_t n_sent;
     uint64_t applied[256]; /* term by index */

@@ -223,6 +223,82 @@ static void an_offer_that_cannot_be_is_refused(void **state)
     assert_non_null(replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH));
 }
 
+/* Until the file has its name, and nothing of the log says so. */
+static void install_half(void)
+{
+    make_snapshot(50, 2);
+    offer(2);
+    replica_rig_settle(&rig);
+    replica_rig_send_piece(&rig, 2, &descriptor, 0, file);
+    while (rig.replica->install_sequence == 0) {
+        assert_true(replica_rig_work(&rig));
+    }
+}
+
+static void an_install_that_was_cut_short_ends_with_the_next_start(void **state)
+{
+    (void)state;
+    install_half();
+    replica_rig_kill(&rig);
+    replica_rig_start(&rig);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->restored_index, 50);
+    assert_int_equal(kv_wal_first_index(rig.replica->wal), 51);
+    assert_int_equal(rig.n_fatal, 0);
+}
+
+/* It was fetched in an earlier life, and has rotted since. */
+static void a_file_that_is_there_is_loaded_and_removed_when_it_is_not_sound(void **state)
+{
+    char name[KV_SNAPSHOT_NAME_BYTES];
+    const Kv__PeerMessage *fetch;
+    uint64_t size;
+
+    (void)state;
+    install_half();
+    replica_rig_kill(&rig);
+    kv_snapshot_name(name, 50, 2, KV_SNAPSHOT_COMPLETE);
+    fake_disk_data(rig.disk, name, &size)[file.size / 2] ^= 1;
+    replica_rig_start(&rig);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->restored_index, 0);
+    assert_int_equal(rig.replica->cache.last_index, 3);
+    append_commands(2, 3, 2, 0, 3);
+    replica_rig_settle(&rig);
+    offer(2);
+    replica_rig_settle(&rig);
+    fetch = replica_rig_sent(&rig, 2, KV__PEER_MESSAGE__BODY_SNAPSHOT_FETCH);
+    assert_true(fetch && fetch->snapshot_fetch->refused);
+    assert_false(snapshot_rig_is_there(rig.disk, name));
+    replica_rig_wait(&rig, KV_SNAPSHOT_RETRY_MS);
+    append_commands(2, 3, 2, 0, 3);
+    offer(2);
+    replica_rig_settle(&rig);
+    replica_rig_send_piece(&rig, 2, &descriptor, 0, file);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->snapshots_installed, 1);
+    assert_int_equal(rig.replica->applied_index, 50);
+}
+
+/* Meanwhile another leads: it offers the same, which is here. */
+static void what_is_loaded_is_installed_when_the_next_leader_offers_it(void **state)
+{
+    (void)state;
+    make_snapshot(50, 2);
+    offer(2);
+    replica_rig_settle(&rig);
+    replica_rig_send_piece(&rig, 2, &descriptor, 0, file);
+    append_commands(5, 3, 2, 0, 3);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->fetch.phase, KV_FETCH_READY);
+    assert_int_equal(rig.replica->snapshots_installed, 0);
+    offer(5);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->snapshots_installed, 1);
+    assert_int_equal(rig.replica->applied_index, 50);
+    assert_int_equal(rig.n_fatal, 0);
+}
+
 /* ---------------------------------------------------------------- two leaders in a term */
 
 static void entries_of_another_leader_of_its_term_end_a_leader(void **state)
@@ -258,6 +334,20 @@ static void start_anew(void)
     assert_null(kv_entry_cache_get(&rig.replica->cache, 2));
 }
 
+static bool run_without_turn(void)
+{
+    struct kv_job *job = rig.other_worker.first;
+
+    if (!job) {
+        return false;
+    }
+    rig.other_worker.first = job->next;
+    rig.other_worker.last = job->next ? rig.other_worker.last : NULL;
+    job->run(job);
+    job->done(job);
+    return true;
+}
+
 static void damage_log(void)
 {
     static char names[FILES_MAX][128];
@@ -284,6 +374,60 @@ static void a_committed_entry_that_rotted_ends_it(void **state)
     assert_int_equal(rig.n_applied, 1);
 }
 
+/* The read comes to its end behind the install. */
+static void what_was_read_back_for_a_former_state_is_not_applied(void **state)
+{
+    struct kv_job *job;
+
+    (void)state;
+    start_anew();
+    append_commands(2, 3, 2, 0, 3);
+    job = rig.other_worker.first;
+    assert_true(rig.replica->apply_reader.active && job && !job->next);
+    rig.other_worker.first = rig.other_worker.last = NULL;
+    make_snapshot(50, 2);
+    offer(2);
+    replica_rig_settle(&rig);
+    replica_rig_send_piece(&rig, 2, &descriptor, 0, file);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->snapshots_installed, 1);
+    job->run(job);
+    job->done(job);
+    kv_replica_turn(rig.replica);
+    assert_int_equal(rig.n_applied, 50);
+    append_commands(2, 50, 2, 1, 51);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.n_applied, 51);
+    assert_int_equal(rig.n_fatal, 0);
+}
+
+/* Applying is stopped after 2 ms; the install comes between two such turns. */
+static void what_is_left_of_it_is_not_applied_either(void **state)
+{
+    (void)state;
+    start_anew();
+    make_snapshot(50, 2);
+    offer(2);
+    replica_rig_settle(&rig);
+    replica_rig_send_piece(&rig, 2, &descriptor, 0, file);
+    while (rig.replica->fetch.phase != KV_FETCH_LOADING) {
+        assert_true(replica_rig_work(&rig));
+    }
+    rig.apply_ns = 3000000;
+    append_commands(2, 3, 2, 0, 3);
+    while (rig.n_applied < 2 && replica_rig_work(&rig)) {
+    }
+    assert_int_equal(rig.n_applied, 2);
+    assert_true(rig.replica->apply_reader.ready);
+    while (rig.replica->snapshots_installed == 0) {
+        rig.apply_ns = 0;
+        assert_true(run_without_turn());
+    }
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.n_applied, 50);
+    assert_int_equal(rig.n_fatal, 0);
+}
+
 static void a_committed_entry_of_another_term_ends_it(void **state)
 {
     struct kv_terms *terms = &rig.replica->terms;
@@ -308,6 +452,53 @@ static void an_entry_for_a_follower_that_rotted_ends_it(void **state)
     replica_rig_answer_append(&rig, 2, 3, 1);
     replica_rig_settle(&rig);
     expect_end(KV_CORRUPT, "entries from index 2 on cannot be read back");
+}
+
+/* ---------------------------------------------------------------- leaders that cannot serve */
+
+static void on_read_of_leader(struct kv_read *read, int status)
+{
+    *(int *)read->arg = status;
+}
+
+/* The others answer, but store nothing: it leads, and may not say what is committed. */
+static void a_read_is_given_up_when_the_term_is_not_committed_in_time(void **state)
+{
+    int status = 77;
+    struct kv_read read = {.done = on_read_of_leader, .arg = &status};
+
+    (void)state;
+    append_commands(2, 1, 1, 1, 1);
+    replica_rig_settle(&rig);
+    replica_rig_lead(&rig);
+    assert_int_equal(kv_replica_read(rig.replica, &read), 0);
+    for (uint64_t waited = 0; waited < KV_CONFIRM_TIMEOUT_MS; waited += 100) {
+        assert_int_equal(status, 77);
+        replica_rig_answer_append(&rig, 2, 0, 1);
+        replica_rig_wait(&rig, 100);
+    }
+    assert_true(kv_replica_is_leader(rig.replica));
+    assert_int_equal(status, KV_NO_LEADER);
+}
+
+/* At first nobody is there to take it. */
+static void a_leader_whose_state_differs_hands_over_when_it_can(void **state)
+{
+    (void)state;
+    append_commands(2, 1, 1, 1, 1);
+    replica_rig_settle(&rig);
+    replica_rig_lead(&rig);
+    rig.handler.disconnected(rig.handler.arg, 3, false);
+    kv_replica_note_unfit(rig.replica, 2);
+    kv_replica_become_unfit(rig.replica);
+    assert_int_equal(kv_replica_transfer(rig.replica, 0), KV_NOT_FOUND);
+    replica_rig_answer_append(&rig, 2, 0, 2);
+    replica_rig_wait(&rig, 500);
+    assert_int_equal(raft_transferee(&rig.replica->raft), 0);
+    rig.handler.connected(rig.handler.arg, 3);
+    replica_rig_answer_append(&rig, 3, 0, 2);
+    replica_rig_wait(&rig, 500);
+    assert_int_equal(raft_transferee(&rig.replica->raft), 3);
 }
 
 /* ---------------------------------------------------------------- what it does not mind */
@@ -385,6 +576,7 @@ static void no_more_reads_wait_than_are_bounded(void **state)
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define CASE_AND_DISK(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down_snapshot)
 #define CASE_OF_SNAPSHOT(name) \
     cmocka_unit_test_setup_teardown(name, set_up_snapshot, tear_down_snapshot)
 
@@ -397,11 +589,18 @@ int main(void)
         CASE_OF_SNAPSHOT(a_fetch_that_is_written_ends_with_the_node),
         CASE_OF_SNAPSHOT(a_fetch_that_is_loaded_ends_with_the_node),
         CASE_OF_SNAPSHOT(an_offer_that_cannot_be_is_refused),
+        CASE_OF_SNAPSHOT(an_install_that_was_cut_short_ends_with_the_next_start),
+        CASE_OF_SNAPSHOT(a_file_that_is_there_is_loaded_and_removed_when_it_is_not_sound),
+        CASE_OF_SNAPSHOT(what_is_loaded_is_installed_when_the_next_leader_offers_it),
         CASE(entries_of_another_leader_of_its_term_end_a_leader),
         CASE_OF_SNAPSHOT(an_offer_of_another_leader_of_its_term_ends_a_leader),
         CASE(a_committed_entry_that_rotted_ends_it),
+        CASE_AND_DISK(what_was_read_back_for_a_former_state_is_not_applied),
+        CASE_AND_DISK(what_is_left_of_it_is_not_applied_either),
         CASE(a_committed_entry_of_another_term_ends_it),
         CASE(an_entry_for_a_follower_that_rotted_ends_it),
+        CASE(a_read_is_given_up_when_the_term_is_not_committed_in_time),
+        CASE(a_leader_whose_state_differs_hands_over_when_it_can),
         CASE(bytes_that_are_no_message_change_nothing),
         CASE(no_more_is_taken_than_the_log_takes),
         CASE(no_more_messages_wait_for_the_term_than_are_bounded),
