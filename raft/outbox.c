@@ -161,8 +161,8 @@ gather(const struct kv_replica *r, uint64_t first, uint64_t last, struct kv_wal_
     return n;
 }
 
-/* Leadership may have come and gone while the log was read: same index and term is the same entry.
- */
+/* Leadership may have come and gone while the log was read, or a snapshot have released what was:
+ * same index and term is the same entry. */
 static bool still_current(const struct kv_replica *r, const struct kv_wal_read *read)
 {
     for (size_t i = 0; i < read->n_entries; i++) {
