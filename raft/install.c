@@ -445,12 +445,11 @@ static void step_install(struct kv_replica *r,
     install->conf_index = descriptor->configuration_index;
     install->data.len = 1;
     install->data.base = raft_malloc(1);
-    if (kv_replica_metadata(descriptor->index,
-                            descriptor->term,
-                            descriptor->configuration_index,
-                            configuration,
-                            &metadata) != 0 ||
-        !install->data.base) {
+    if (!install->data.base || kv_replica_metadata(descriptor->index,
+                                                   descriptor->term,
+                                                   descriptor->configuration_index,
+                                                   configuration,
+                                                   &metadata) != 0) {
         raft_free(install->data.base);
         kv_replica_die(r, KV_NO_MEMORY, "no memory to install a snapshot");
         return;
