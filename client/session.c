@@ -300,6 +300,35 @@ static bool follow(struct kv_session *session,
     return false;
 }
 
+/* The node is not to be trusted and has done nothing: another one may, also in an earlier try.
+ * True: it goes on there, or has ended. */
+static bool leave_untrusted(struct kv_session *session,
+                            uint64_t now_ns,
+                            struct kv_request *request,
+                            const char *text)
+{
+    const struct kv_endpoint *endpoint = &session->endpoints[request->endpoint];
+    bool is_unknown = request->maybe_done && !request->read;
+
+    kv_session_turn_away(session, endpoint);
+    if (session->n_endpoints > 1 && request->failures < TRIES_BEFORE_TURNING) {
+        session->hold_until_ns = now_ns + KV_CLIENT_TRY_NEXT_MS * KV_NS_PER_MS;
+        kv_session_again(
+            session, now_ns, request, false, is_unknown ? KV_OUTCOME_UNKNOWN : KV_CORRUPT, text);
+        return true;
+    }
+    if (is_unknown) {
+        kv_once_give_up(session, now_ns, request);
+        kv_session_end_error(session,
+                             request,
+                             KV_OUTCOME_UNKNOWN,
+                             "an earlier try may have been done; %s: %s",
+                             endpoint->address,
+                             text);
+    }
+    return is_unknown;
+}
+
 void kv_session_answered(struct kv_session *session,
                          uint64_t now_ns,
                          struct kv_request *request,
@@ -348,6 +377,12 @@ void kv_session_answered(struct kv_session *session,
         if (reply->code == KV__CODE__DEADLINE) {
             kv_session_turn_away(session, endpoint);
         }
+        break;
+    case KV_RETRY_FATAL:
+        if (reply->code == KV__CODE__CORRUPT && leave_untrusted(session, now_ns, request, text)) {
+            return;
+        }
+        kv_once_answered(session, request);
         break;
     default:
         kv_once_answered(session, request);

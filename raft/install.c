@@ -120,9 +120,7 @@ static void send_fetch(struct kv_replica *r, const Kv__SnapshotFetch *wanted)
     Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
     Kv__SnapshotFetch body = *wanted;
 
-    if (!peer) {
-        return;
-    }
+    KV_ASSERT(peer);
     fetch->asked_ms = kv_replica_now_ms(r);
     body.last_index = fetch->descriptor.index;
     body.last_term = fetch->descriptor.term;
@@ -447,12 +445,11 @@ static void step_install(struct kv_replica *r,
     install->conf_index = descriptor->configuration_index;
     install->data.len = 1;
     install->data.base = raft_malloc(1);
-    if (kv_replica_metadata(descriptor->index,
-                            descriptor->term,
-                            descriptor->configuration_index,
-                            configuration,
-                            &metadata) != 0 ||
-        !install->data.base) {
+    if (!install->data.base || kv_replica_metadata(descriptor->index,
+                                                   descriptor->term,
+                                                   descriptor->configuration_index,
+                                                   configuration,
+                                                   &metadata) != 0) {
         raft_free(install->data.base);
         kv_replica_die(r, KV_NO_MEMORY, "no memory to install a snapshot");
         return;
@@ -642,7 +639,7 @@ void kv_replica_receive_install(struct kv_replica *r,
         kv_replica_fetch_cancel(r);
     }
     if (fetch->phase == KV_FETCH_NONE && !r->is_quiescing && !r->take.under_way &&
-        r->room == KV_ROOM_ENOUGH && may_fetch(r, offer)) {
+        !kv_replica_removes_snapshots(r) && r->room == KV_ROOM_ENOUGH && may_fetch(r, offer)) {
         start_fetch(r, peer->id, offer);
     } else if (r->take.under_way) {
         /* What comes from the leader is newer; ours must not begin anew before the fetch has. */

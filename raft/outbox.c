@@ -161,8 +161,8 @@ gather(const struct kv_replica *r, uint64_t first, uint64_t last, struct kv_wal_
     return n;
 }
 
-/* Leadership may have come and gone while the log was read: same index and term is the same entry.
- */
+/* Leadership may have come and gone while the log was read, or a snapshot have released what was:
+ * same index and term is the same entry. */
 static bool still_current(const struct kv_replica *r, const struct kv_wal_read *read)
 {
     for (size_t i = 0; i < read->n_entries; i++) {
@@ -183,8 +183,9 @@ static void on_read(struct kv_wal_read *read, int status)
     if (status != 0 && status != KV_NOT_FOUND) {
         kv_replica_die(r,
                        status,
-                       "entries from index %llu on cannot be read back from the log",
-                       (unsigned long long)read->first_index);
+                       "entries from index %llu on cannot be read back from the log: %s",
+                       (unsigned long long)read->first_index,
+                       kv_status_text(status));
     } else if (item && item->is_append && item->append.prev_log_index + 1 == read->first_index) {
         size_t n =
             read->n_entries < KV_APPEND_ENTRIES_MAX ? read->n_entries : KV_APPEND_ENTRIES_MAX;

@@ -1,5 +1,6 @@
 #include "raft/peer_codec.h"
 
+#include "common/assert.h"
 #include "common/limits.h"
 #include "proto/frame.h"
 #include "raft/snapshot_file.h"
@@ -137,9 +138,7 @@ int kv_peer_encode_append(struct kv_buf *buf,
     Kv__EntryHead heads[KV_APPEND_ENTRIES_MAX];
     Kv__EntryHead *pointers[KV_APPEND_ENTRIES_MAX];
 
-    if (n_entries > KV_APPEND_ENTRIES_MAX) {
-        return KV_TOO_LARGE;
-    }
+    KV_ASSERT(n_entries <= KV_APPEND_ENTRIES_MAX);
     for (unsigned i = 0; i < n_entries; i++) {
         kv__entry_head__init(&heads[i]);
         heads[i].term = entries[i].term;

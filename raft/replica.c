@@ -476,6 +476,7 @@ void kv_replica_note_unfit(struct kv_replica *r, uint64_t member_id)
 
 void kv_replica_become_unfit(struct kv_replica *r)
 {
+    KV_REACHED("unfit");
     r->is_unfit = true;
     r->take.is_cancelled = true;
 }

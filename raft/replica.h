@@ -84,6 +84,7 @@ struct kv_replica_options {
     uint64_t snapshot_log_bytes; /* applied since the last snapshot, then a new one; 0: default */
     /* of a job of the snapshot worker, and of a piece of a transfer at most; 0: defaults */
     size_t snapshot_slice_bytes;
+    size_t entry_cache_bytes; /* beyond it entries are read back from the log; 0: default */
     const struct kv_env *env; /* borrowed for the replica's life */
     const struct kv_replica_ops *ops;
     void *arg;

@@ -50,8 +50,9 @@ static void on_read(struct kv_wal_read *read, int status)
         kv_replica_die(r,
                        status,
                        "committed entries from index %" PRIu64
-                       " on cannot be read back from the log",
-                       read->first_index);
+                       " on cannot be read back from the log: %s",
+                       read->first_index,
+                       kv_status_text(status));
         return;
     }
     r->apply_reader.ready = true;
@@ -138,8 +139,9 @@ static void trim_cache(struct kv_replica *r)
 {
     uint64_t keep_behind =
         r->applied_index < r->raft.last_stored ? r->applied_index : r->raft.last_stored;
+    size_t max_bytes = r->options.entry_cache_bytes;
 
-    kv_entry_cache_trim(&r->cache, keep_behind, KV_ENTRY_CACHE_BYTES_MAX);
+    kv_entry_cache_trim(&r->cache, keep_behind, max_bytes ? max_bytes : KV_ENTRY_CACHE_BYTES_MAX);
 }
 
 bool kv_replica_apply_some(struct kv_replica *r)

@@ -279,6 +279,8 @@ void kv_replica_snapshots_turn(struct kv_replica *r);
 void kv_replica_cancel_take(struct kv_replica *r);
 /* The file is of no use, unless it is kept. */
 void kv_replica_doom_file(struct kv_replica *r, uint64_t index, uint64_t term);
+/* Files go, or wait for it: none takes their names before. */
+bool kv_replica_removes_snapshots(const struct kv_replica *r);
 /* It is kept no longer, and its file goes; another one is taken in its place. */
 void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term);
 /* Removes what need not be kept, one file at a time. */

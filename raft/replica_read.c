@@ -250,9 +250,7 @@ static void send_read_index_result(
     Kv__ReadIndexResult result = KV__READ_INDEX_RESULT__INIT;
     struct kv_peer *peer = kv_replica_peer(r, to_id);
 
-    if (!peer) {
-        return;
-    }
+    KV_ASSERT(peer);
     result.id = id;
     result.status = -status;
     result.index = index;

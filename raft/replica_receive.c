@@ -279,7 +279,8 @@ void kv_replica_on_receive(void *arg, uint64_t from_id, const uint8_t *bytes, si
     struct kv_slice bulk;
     struct kv_error error;
 
-    if (!peer || !r->started || r->dead) {
+    KV_ASSERT(peer);
+    if (!r->started || r->dead) {
         return;
     }
     kv_arena_reset(&r->arena);
@@ -300,12 +301,11 @@ void kv_replica_on_connected(void *arg, uint64_t peer_id)
     struct kv_replica *r = arg;
     struct kv_peer *peer = kv_replica_peer(r, peer_id);
 
-    if (peer) {
-        peer->outbox.connected = true;
-        peer->told_commit = 0;
-        peer->is_unfit = false; /* it may have been replaced: its hash will tell */
-        r->options.ops->peer_connected(r->options.arg, peer_id);
-    }
+    KV_ASSERT(peer);
+    peer->outbox.connected = true;
+    peer->told_commit = 0;
+    peer->is_unfit = false; /* it may have been replaced: its hash will tell */
+    r->options.ops->peer_connected(r->options.arg, peer_id);
 }
 
 /* The leader's process is probably gone: forget it, so that we neither wait out the whole election
@@ -331,9 +331,7 @@ void kv_replica_on_disconnected(void *arg, uint64_t peer_id, bool reset)
     struct kv_replica *r = arg;
     struct kv_peer *peer = kv_replica_peer(r, peer_id);
 
-    if (!peer) {
-        return;
-    }
+    KV_ASSERT(peer);
     peer->outbox.connected = false;
     kv_outbox_clear(&peer->outbox);
     if (r->started && reset && raft_state(&r->raft) == RAFT_FOLLOWER &&

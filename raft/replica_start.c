@@ -23,7 +23,7 @@ encode_configuration(struct kv_replica *r, struct raft_buffer *ret_data, struct 
 
         if (rv != 0) {
             status = kv_error_set(ret_error,
-                                  KV_INVALID,
+                                  rv == RAFT_NOMEM ? KV_NO_MEMORY : KV_INVALID,
                                   "member %" PRIu64 " at %s: %s",
                                   member->id,
                                   member->address,
@@ -315,7 +315,7 @@ void kv_replica_start_core(struct kv_replica *r)
 {
     struct raft_event event = {.type = RAFT_START};
     struct raft_snapshot_metadata metadata;
-    struct kv_error error = {0};
+    struct kv_error error = {.message = "no memory"};
     int status = 0;
 
     KV_ASSERT(!r->started);

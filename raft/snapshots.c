@@ -414,12 +414,18 @@ static bool start_take(struct kv_replica *r)
     return true;
 }
 
+bool kv_replica_removes_snapshots(const struct kv_replica *r)
+{
+    return r->removal.under_way || r->n_doomed > 0;
+}
+
 /* The index of a snapshot must be stored here and applied, and newer than the last one. */
 static bool may_take(const struct kv_replica *r)
 {
     return !r->take.under_way && !r->is_unfit && !is_installing(r) &&
-           r->applied_configuration_index > 0 && r->applied_index >= least_index(r) &&
-           r->applied_index <= r->raft.last_stored && kv_terms_of(&r->terms, r->applied_index) != 0;
+           !kv_replica_removes_snapshots(r) && r->applied_configuration_index > 0 &&
+           r->applied_index >= least_index(r) && r->applied_index <= r->raft.last_stored &&
+           kv_terms_of(&r->terms, r->applied_index) != 0;
 }
 
 void kv_replica_snapshots_turn(struct kv_replica *r)

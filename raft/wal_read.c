@@ -199,7 +199,7 @@ static int read_entries(struct kv_wal_plan *plan, struct kv_wal_read *read)
     }
     if (status != 0) {
         return kv_error_set(&plan->error,
-                            KV_IO,
+                            status == -ENOMEM ? KV_NO_MEMORY : KV_IO,
                             "cannot read %s/%s: %s",
                             plan->disk.name,
                             plan->segment->name,
@@ -312,6 +312,18 @@ void kv_wal_read_deinit(struct kv_wal_read *read)
     read->n_entries = 0;
 }
 
+/* Only what rotted is a reason to replace the member. */
+static void tell_why(const struct kv_wal_plan *plan, int status, struct kv_error *ret_error)
+{
+    const char *message = plan->error.message;
+
+    (void)!kv_error_set(ret_error,
+                        status,
+                        "%s%s",
+                        message[0] ? message : "no memory to read the log",
+                        status == KV_CORRUPT ? "; replace this member (docs/operations)" : "");
+}
+
 int kv_wal_visit(struct kv_wal *wal,
                  uint64_t first_index,
                  uint64_t last_index,
@@ -330,11 +342,17 @@ int kv_wal_visit(struct kv_wal *wal,
         make_plan(wal, index, last_index, VISIT_BYTES, &plan);
         status = read_entries(&plan, &read);
         if (status != 0) {
-            (void)!kv_error_set(
-                ret_error, status, "%s; replace this member (docs/operations)", plan.error.message);
+            tell_why(&plan, status, ret_error);
         }
         for (size_t i = 0; i < read.n_entries && status == 0; i++) {
             status = fn(arg, index, &read.entries[i]);
+            if (status != 0) {
+                (void)!kv_error_set(ret_error,
+                                    status,
+                                    "entry %" PRIu64 " of the log: %s",
+                                    index,
+                                    kv_status_text(status));
+            }
             index++;
         }
         kv_wal_read_deinit(&read);

@@ -198,6 +198,7 @@ static int open_replica(struct kv_node *node, struct kv_error *ret_error)
         .wal_segment_bytes = node->options.wal_segment_bytes,
         .snapshot_log_bytes = node->options.snapshot_log_bytes,
         .snapshot_slice_bytes = node->options.snapshot_slice_bytes,
+        .entry_cache_bytes = node->options.entry_cache_bytes,
         .env = &node->env,
         .ops = &ops,
         .arg = node,

@@ -86,8 +86,11 @@ struct kv_node_options {
     unsigned heartbeat_ms;
     uint64_t wal_segment_bytes;
     uint64_t snapshot_log_bytes;
-    uint64_t max_data_bytes;     /* setting data-limit of a new cluster; 0: none */
-    size_t snapshot_slice_bytes; /* for tests: small ones; 0: default */
+    uint64_t max_data_bytes; /* setting data-limit of a new cluster; 0: none */
+    /* For tests: small ones; 0: default. */
+    size_t snapshot_slice_bytes;
+    size_t entry_cache_bytes;
+    uint64_t state_hash_entries; /* between two comparisons of states */
     const struct kv_node_ops *ops;
     void *arg;
 };

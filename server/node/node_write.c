@@ -410,6 +410,13 @@ static void apply_command(struct kv_node *node,
     kv_node_clock_applied(node);
 }
 
+static bool is_compared_at(const struct kv_node *node, uint64_t index)
+{
+    uint64_t every = node->options.state_hash_entries;
+
+    return index % (every ? every : KV_STATE_HASH_ENTRIES) == 0;
+}
+
 void kv_node_apply(
     void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, struct kv_slice data)
 {
@@ -428,7 +435,7 @@ void kv_node_apply(
         node->proposals_first = (node->proposals_first + 1) % KV_PROPOSALS_MAX;
         node->n_proposals--;
     }
-    if (index % KV_STATE_HASH_ENTRIES == 0 && !node->dead) {
+    if (is_compared_at(node, index) && !node->dead) {
         kv_node_note_hash(node, index, true);
     }
 }

@@ -570,10 +570,10 @@ static void check_end(struct sim *sim)
         }
         machine = sim->nodes[i].node->machine;
         if (!has_first) {
-            first_hash = kv_machine_state_hash(machine);
+            first_hash = sim_node_state_hash(&sim->nodes[i]);
             revision = kv_machine_revision(machine);
             has_first = true;
-        } else if (kv_machine_state_hash(machine) != first_hash ||
+        } else if (sim_node_state_hash(&sim->nodes[i]) != first_hash ||
                    kv_machine_revision(machine) != revision) {
             sim_fail(sim, "at the end node %u holds another state", i);
         }

@@ -55,6 +55,7 @@ enum sim_fault {
     SIM_SNAPSHOT,     /* an operator asks for a snapshot */
     SIM_CUT_SNAPSHOT, /* as SIM_CUT, in a job of the snapshot worker */
     SIM_BEHIND,       /* a follower hears nobody until the log that it needs is released */
+    SIM_DIFFER,       /* a bit flips in memory: the state is not that of the others */
     SIM_FAULTS,
 };
 extern const char *const sim_fault_names[SIM_FAULTS];
@@ -94,6 +95,8 @@ struct sim_profile {
     unsigned slow_percent;   /* of partitions: a leader that is cut off has a slow clock */
     unsigned restart_ms;     /* mean time until a process starts again */
     bool slow_log_alone;     /* slow and stalled disks: other jobs than the log's go on */
+    size_t entry_cache_bytes;
+    uint64_t state_hash_entries;
     bool stay, compress;
     unsigned session_ttl_ms; /* 0: writes are not exactly-once */
     unsigned
@@ -164,6 +167,7 @@ enum sim_stream {
     SIM_RANDOM_TOPICS,                                /* what is published */
     SIM_RANDOM_RESUME,                                /* what is watched through libkv */
     SIM_RANDOM_LOCKS,                                 /* who takes which lock */
+    SIM_RANDOM_SIZES,                                 /* of what is large in a usual cluster */
     SIM_RANDOM_STREAMS
 };
 
@@ -199,7 +203,9 @@ struct sim_node {
     bool may_die;           /* a storage fault was injected since it started */
     unsigned n_disk_faults; /* under way, that it may end itself for */
     bool is_full;           /* its disk */
-    bool is_damaged;        /* a bit of its files was changed; never wiped, may refuse to start */
+    bool is_damaged;        /* a bit of it was changed; never wiped, may refuse to start */
+    uint64_t hash_error;    /* what its state hash is too large by */
+    bool has_differed;      /* in this process */
     bool is_lost;           /* it has refused to start */
     bool is_dying;
     bool power_fails_at_cut;
@@ -388,6 +394,8 @@ enum sim_end { SIM_END_STOPPED, SIM_END_KILLED, SIM_END_POWER };
 void sim_node_end(struct sim_node *node, enum sim_end how);
 void sim_node_restart_later(struct sim_node *node);
 uint64_t sim_node_now_ns(const struct sim_node *node);
+/* Of its machine, as it would be without a bit that has flipped in it. */
+uint64_t sim_node_state_hash(const struct sim_node *node);
 void sim_node_set_rate(struct sim_node *node, uint64_t rate_ppm);
 void sim_node_arm(struct sim_node *node);
 void sim_node_on_timer(struct sim_node *node);

@@ -3,6 +3,7 @@
 
 #include "common/assert.h"
 #include "raft/wal_format.h"
+#include "tests/sim/differ.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -41,8 +42,9 @@ void sim_faults_begin(struct sim *sim)
 
 static uint64_t end_later(struct sim *sim, enum sim_fault fault, unsigned node)
 {
-    uint64_t after_ms =
-        sim_random_time(sim, (enum sim_stream)(SIM_RANDOM_FAULT + fault), FAULT_MEAN_MS);
+    /* Others must notice it before an operator ends it. */
+    uint64_t mean_ms = fault == SIM_DIFFER ? 3 * FAULT_MEAN_MS : FAULT_MEAN_MS;
+    uint64_t after_ms = sim_random_time(sim, (enum sim_stream)(SIM_RANDOM_FAULT + fault), mean_ms);
 
     sim_push(sim,
              (struct sim_event){.time_ns = sim->now_ns + after_ms * SIM_MS,
@@ -400,6 +402,30 @@ static bool flip(struct sim_node *node)
     return true;
 }
 
+/* In the sum that is the state hash: what clients are told is right until the others notice, and
+ * nobody can take the state for that of all. */
+static bool let_differ(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+
+    if (!node->is_up || !node->node->replica->started || node->is_damaged || !may_damage(sim)) {
+        return false;
+    }
+    differ_by(node->node->machine, 1);
+    node->hash_error = 1;
+    node->has_differed = node->is_damaged = true;
+    sim_note(sim, node->id, "its state differs");
+    return true;
+}
+
+/* An operator replaces the process, noticed or not. */
+static void begin_anew(struct sim_node *node)
+{
+    if (node->is_up && node->has_differed) {
+        end_process(node, SIM_END_KILLED);
+    }
+}
+
 static void allow_death(struct sim_node *node)
 {
     node->may_die = true;
@@ -466,6 +492,11 @@ static bool begin_of_disk(struct sim *sim, enum sim_fault fault, struct sim_node
         break;
     case SIM_FLIP:
         return flip(node);
+    case SIM_DIFFER:
+        if (!let_differ(node)) {
+            return false;
+        }
+        break;
     default:
         fake_disk_fail_syncs(node->disk, EIO);
         allow_death(node);
@@ -527,6 +558,9 @@ static bool begin(struct sim *sim, enum sim_fault fault)
     case SIM_SYNC_FAILS:
     case SIM_FLIP:
         return begin_of_disk(sim, fault, node);
+    case SIM_DIFFER:
+        node = at_leader ? &sim->nodes[leader_of(sim)] : node;
+        return begin_of_disk(sim, fault, node);
     case SIM_PARTITION:
     case SIM_ONE_WAY:
     case SIM_SLOW_LINK:
@@ -572,6 +606,9 @@ static void end(struct sim *sim, enum sim_fault fault, unsigned id)
         break;
     case SIM_CLOCK:
         sim_node_set_rate(node, RATE_PPM);
+        break;
+    case SIM_DIFFER:
+        begin_anew(node);
         break;
     case SIM_SLOW_LINK:
         speed_up(sim, id);
@@ -624,6 +661,7 @@ void sim_faults_heal(struct sim *sim)
     for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
         struct sim_node *node = &sim->nodes[i];
 
+        begin_anew(node);
         speed_up(sim, i);
         sim_node_set_rate(node, RATE_PPM);
         node->slow_disk = 0;

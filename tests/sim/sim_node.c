@@ -326,15 +326,17 @@ void sim_node_start(struct sim_node *node)
         .wal_segment_bytes = sim->profile.segment_bytes,
         .snapshot_log_bytes = sim->profile.snapshot_log_bytes,
         .snapshot_slice_bytes = sim->profile.snapshot_slice_bytes,
+        .entry_cache_bytes = sim->profile.entry_cache_bytes,
+        .state_hash_entries = sim->profile.state_hash_entries,
         .ops = &sim_node_ops,
         .arg = node,
     };
 
     KV_ASSERT(!node->is_up && !node->is_lost);
     node->is_up = true;
-    node->has_stopped = node->is_closing = node->is_dying = false;
+    node->has_stopped = node->is_closing = node->is_dying = node->has_differed = false;
     node->incarnation++;
-    node->paused_until_ns = 0;
+    node->paused_until_ns = node->hash_error = 0;
     node->timer_ms = node->timer_event_ns = UINT64_MAX;
     for (unsigned i = 0; i < 3; i++) {
         node->workers[i] = (struct sim_worker){.node = node};
@@ -343,7 +345,10 @@ void sim_node_start(struct sim_node *node)
     if (sim->profile.fault_every_ms[SIM_CUT] && !sim->has_healed &&
         sim_chance(sim, SIM_RANDOM_FAULT, CUT_START_PERMILLE)) {
         node->power_fails_at_cut = sim_chance(sim, SIM_RANDOM_FAULT, 500);
-        fake_disk_cut_at(node->disk, 1 + sim_random(sim, SIM_RANDOM_FAULT, 12));
+        /* The first start does more. */
+        fake_disk_cut_at(
+            node->disk,
+            1 + sim_random(sim, SIM_RANDOM_FAULT, sim->now_ns == sim->start_ns ? 60 : 12));
     }
     if (kv_node_open(&options, &env, &node->node, &error) != 0) {
         refused(node, &error);
@@ -415,6 +420,11 @@ static void die(struct sim_node *node)
     if (!node->is_lost) {
         sim_node_restart_later(node);
     }
+}
+
+uint64_t sim_node_state_hash(const struct sim_node *node)
+{
+    return kv_machine_state_hash(node->node->machine) - node->hash_error;
 }
 
 void sim_node_turn(struct sim_node *node)

@@ -26,6 +26,7 @@ const char *const sim_fault_names[SIM_FAULTS] = {
     [SIM_SNAPSHOT] = "snapshot",
     [SIM_CUT_SNAPSHOT] = "cut-snapshot",
     [SIM_BEHIND] = "behind",
+    [SIM_DIFFER] = "differ",
 };
 
 /* Mean time between two of a kind, of the whole cluster. */
@@ -37,6 +38,7 @@ static const uint64_t every_ms[SIM_FAULTS] = {
     [SIM_STALL] = 12000,    [SIM_FULL_DISK] = 30000,   [SIM_SYNC_FAILS] = 40000,
     [SIM_FLIP] = 60000,     [SIM_TRANSFER] = 8000,     [SIM_CLIENT_RESET] = 5000,
     [SIM_SNAPSHOT] = 10000, [SIM_CUT_SNAPSHOT] = 8000, [SIM_BEHIND] = 7000,
+    [SIM_DIFFER] = 20000,
 };
 
 const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "disk", "storm", NULL};
@@ -61,7 +63,7 @@ static bool belongs(const char *profile, unsigned fault)
                                     1u << SIM_BEHIND;
     static const uint32_t disk = 1u << SIM_POWER | 1u << SIM_CUT | 1u << SIM_SLOW_DISK |
                                  1u << SIM_STALL | 1u << SIM_FULL_DISK | 1u << SIM_SYNC_FAILS |
-                                 1u << SIM_FLIP | 1u << SIM_CUT_SNAPSHOT;
+                                 1u << SIM_FLIP | 1u << SIM_CUT_SNAPSHOT | 1u << SIM_DIFFER;
 
     if (strcmp(profile, "crash") == 0) {
         return crash & 1u << fault;
@@ -263,6 +265,17 @@ static void choose_lives(struct sim *sim)
     }
 }
 
+/* What the size of a usual cluster's log and cache would hide in runs as short as these. */
+static void choose_sizes(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+
+    profile->state_hash_entries = 2 + sim_random(sim, SIM_RANDOM_SIZES, 20);
+    if (sim_random(sim, SIM_RANDOM_SIZES, 3) == 0) {
+        profile->entry_cache_bytes = 1 + sim_random(sim, SIM_RANDOM_SIZES, 4000);
+    }
+}
+
 static void choose_followers(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -299,6 +312,7 @@ void sim_profile_choose(struct sim *sim)
     choose_followers(sim);
     choose_resumers(sim);
     choose_topics(sim);
+    choose_sizes(sim);
     choose_faults(sim);
     choose_swarm(sim);
     if (sim->options.n_nodes) {

@@ -54,7 +54,7 @@ on_apply(void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, stru
         checkers_state(checkers,
                        node->id,
                        index,
-                       kv_machine_state_hash(kv_node->machine),
+                       sim_node_state_hash(node),
                        kv_machine_revision(kv_node->machine));
     }
 }
@@ -196,7 +196,8 @@ static void watch_timer(struct sim_node *node)
     uint64_t election_ms = kv_replica_election_deadline_ms(kv_node->replica);
 
     election_ms = election_ms > now_ms ? election_ms : now_ms;
-    if (!kv_node->dead && kv_node->timer_ms > election_ms + 1) {
+    /* Who serves no longer begins none. */
+    if (!kv_node->dead && election_ms != UINT64_MAX && kv_node->timer_ms > election_ms + 1) {
         sim_fail(node->sim,
                  "node %u wakes up at %" PRIu64 " ms, its next election begins at %" PRIu64,
                  node->id,
@@ -214,6 +215,9 @@ void sim_watch_turn(struct sim_node *node)
 
     if (!replica->started) {
         return;
+    }
+    if (node->node->unfit_index != 0 && !node->has_differed) {
+        sim_fail(sim, "node %u serves no longer, though its state is that of all", node->id);
     }
     if (status->role != node->last_role || status->term != node->last_term) {
         sim_note(sim,

@@ -116,6 +116,7 @@ on_apply(void *arg, uint64_t index, uint64_t term, enum kv_entry_type type, stru
     KV_ASSERT(index < sizeof rig->applied / sizeof rig->applied[0]);
     rig->applied[index] = term;
     rig->n_applied = index;
+    rig->now_ns += rig->apply_ns;
 }
 
 static void on_truncated(void *arg, uint64_t first_index)
@@ -258,6 +259,7 @@ void replica_rig_init(struct replica_rig *rig, size_t n_members)
         .disk = fake_disk_new(1),
         .now_ns = UINT64_C(1000000000000),
         .random = 1,
+        .first_member = 1,
     };
 }
 
@@ -270,12 +272,12 @@ void replica_rig_deinit(struct replica_rig *rig)
     fake_disk_free(rig->disk);
 }
 
-void replica_rig_start(struct replica_rig *rig)
+int replica_rig_open(struct replica_rig *rig)
 {
     static const char *const addresses[REPLICA_RIG_MEMBERS_MAX] = {
         "node1:4701", "node2:4701", "node3:4701", "node4:4701", "node5:4701"};
     struct kv_replica_member members[REPLICA_RIG_MEMBERS_MAX];
-    struct kv_error error = {0};
+    int status;
     struct kv_replica_options options = {
         .cluster_id = CLUSTER_ID,
         .node_id = 1,
@@ -291,7 +293,7 @@ void replica_rig_start(struct replica_rig *rig)
     };
 
     for (size_t i = 0; i < rig->n_members; i++) {
-        members[i] = (struct kv_replica_member){i + 1, addresses[i]};
+        members[i] = (struct kv_replica_member){rig->first_member + i, addresses[i]};
     }
     rig->env = (struct kv_env){
         .disk = *fake_disk_ops(rig->disk),
@@ -301,14 +303,24 @@ void replica_rig_start(struct replica_rig *rig)
         .net = {&net_ops, rig},
         .clock = {&clock_ops, rig},
     };
-    if (kv_replica_open(&options, &rig->replica, &error) != 0) {
-        fprintf(stderr, "the replica does not start: %s\n", error.message);
-        KV_ASSERT(!"the replica does not start");
-    }
-    for (size_t i = 1; i < rig->n_members; i++) {
+    status = kv_replica_open(&options, &rig->replica, &rig->error);
+    for (size_t i = 1; status == 0 && i < rig->n_members; i++) {
         rig->handler.connected(rig->handler.arg, members[i].id);
     }
+    if (status != 0) {
+        fake_disk_close_all(rig->disk);
+        return status;
+    }
     kv_replica_turn(rig->replica);
+    return 0;
+}
+
+void replica_rig_start(struct replica_rig *rig)
+{
+    if (replica_rig_open(rig) != 0) {
+        fprintf(stderr, "the replica does not start: %s\n", rig->error.message);
+        KV_ASSERT(!"the replica does not start");
+    }
 }
 
 void replica_rig_kill(struct replica_rig *rig)

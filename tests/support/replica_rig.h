@@ -20,7 +20,8 @@ struct replica_rig_message {
 };
 
 struct replica_rig {
-    size_t n_members;
+    size_t n_members; /* these two as it is configured at the next start */
+    uint64_t first_member;
     struct fake_disk *disk;
     struct kv_env env;
     struct kv_net_handler handler;
@@ -32,6 +33,7 @@ struct replica_rig {
     uint64_t random;
     uint64_t snapshot_log_bytes; /* these two to be set before a start; 0: default */
     uint64_t wal_segment_bytes;
+    uint64_t apply_ns; /* that an entry takes */
     struct replica_rig_message sent[REPLICA_RIG_MESSAGES_MAX];
     size_t n_sent;
     uint64_t applied[256]; /* term by index */
@@ -44,6 +46,8 @@ void replica_rig_init(struct replica_rig *rig, size_t n_members);
 void replica_rig_deinit(struct replica_rig *rig);
 /* Opens the replica and connects it to all peers; nothing is synced yet. */
 void replica_rig_start(struct replica_rig *rig);
+/* The same, which may fail: the status, and rig->error. */
+int replica_rig_open(struct replica_rig *rig);
 /* kill -9: what was written stays. */
 void replica_rig_kill(struct replica_rig *rig);
 

@@ -137,6 +137,49 @@ static void test_not_leader_goes_to_the_hint_at_once(void **state)
     play_close(play);
 }
 
+static void test_a_node_that_is_not_to_be_trusted_is_left(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0};
+
+    (void)state;
+    put(play, &end);
+    accept_at(play, A);
+    answer(play, A, take_put(play, A), KV__CODE__CORRUPT);
+    assert_int_equal(end.calls, 0);
+    assert_true(play->connect[B]);
+    accept_at(play, B);
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, 0);
+    play_close(play);
+}
+
+/* It did nothing itself, but what is known of the try before? */
+static void test_an_untrusted_node_does_not_say_what_was_done_before(void **state)
+{
+    struct play *play = play_open("a");
+    struct end end = {0}, second = {0};
+
+    (void)state;
+    submit_with(play,
+                KV__REQUEST__COMMAND_PUT,
+                (struct kv_call_options){.repeatable = true, .deadline_ms = 1000},
+                &end);
+    accept_at(play, A);
+    answer(play, A, take_put(play, A), KV__CODE__OUTCOME_UNKNOWN);
+    pass(play, KV_CLIENT_RETRY_MAX_MS);
+    answer(play, A, take_put(play, A), KV__CODE__CORRUPT);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_OUTCOME_UNKNOWN);
+    assert_non_null(strstr(end.message, "an earlier try may have been done; a:4700"));
+    /* With nothing before it was not done. */
+    put(play, &second);
+    answer(play, A, take_put(play, A), KV__CODE__CORRUPT);
+    assert_int_equal(second.status, KV_CORRUPT);
+    play_close(play);
+}
+
 static void test_hello_names_the_leader(void **state)
 {
     struct play *play = play_open("a,b");
@@ -691,6 +734,8 @@ int main(void)
         cmocka_unit_test(test_later_is_retried_with_backoff),
         cmocka_unit_test(test_a_refused_snapshot_is_not_asked_for_again),
         cmocka_unit_test(test_not_leader_goes_to_the_hint_at_once),
+        cmocka_unit_test(test_a_node_that_is_not_to_be_trusted_is_left),
+        cmocka_unit_test(test_an_untrusted_node_does_not_say_what_was_done_before),
         cmocka_unit_test(test_hello_names_the_leader),
         cmocka_unit_test(test_stay_ignores_the_leader),
         cmocka_unit_test(test_next_endpoint_when_refused),

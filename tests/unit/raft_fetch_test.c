@@ -11,7 +11,7 @@
 enum { SIZE = 8 * 1024 * 1024 };
 
 static struct replica_rig rig;
-static uint8_t bytes[KV_SNAPSHOT_PIECE_BYTES];
+static uint8_t bytes[KV_SNAPSHOT_PIECE_BYTES + 1];
 static const struct kv_snapshot_descriptor descriptor = {
     .index = 50, .term = 2, .configuration_index = 1, .size_bytes = SIZE, .hash = 1};
 
@@ -116,6 +116,15 @@ static void a_late_piece_counts(void **state)
     assert_null(asked());
 }
 
+static void more_than_was_asked_for_is_not_taken(void **state)
+{
+    (void)state;
+    send_piece(0, KV_SNAPSHOT_PIECE_BYTES + 1);
+    assert_null(asked());
+    send_piece(0, KV_SNAPSHOT_PIECE_BYTES);
+    assert_int_equal(asked()->offset, KV_SNAPSHOT_PIECE_BYTES);
+}
+
 static void more_is_asked_for_when_pieces_are_quick(void **state)
 {
     uint64_t offset = KV_SNAPSHOT_PIECE_BYTES_MIN;
@@ -145,6 +154,7 @@ int main(void)
         CASE(less_is_asked_for_when_pieces_are_late),
         CASE(the_next_fetch_knows_of_a_slow_network),
         CASE(a_late_piece_counts),
+        CASE(more_than_was_asked_for_is_not_taken),
         CASE(more_is_asked_for_when_pieces_are_quick),
     };
 #undef CASE

@@ -187,7 +187,15 @@ static void guard_9_refuses_insane_numbers(void **state)
     entries[1] = entries[0];
     message.append_entries.n_entries = KV_APPEND_ENTRIES_MAX + 1;
     assert_int_equal(kv_guard_9_check(&message, &what), KV_INVALID);
+    message.append_entries.n_entries = 1;
+    entries[0].buf.len = KV_ENTRY_BYTES_MAX;
+    assert_int_equal(kv_guard_9_check(&message, &what), 0);
+    entries[0].buf.len = KV_ENTRY_BYTES_MAX + 1;
+    assert_int_equal(kv_guard_9_check(&message, &what), KV_INVALID);
+    assert_string_equal(what, "entry too large");
 
+    message = (struct raft_message){.type = RAFT_INSTALL_SNAPSHOT, .install_snapshot = {.term = 1}};
+    assert_int_equal(kv_guard_9_check(&message, &what), KV_INVALID);
     message = (struct raft_message){
         .type = RAFT_REQUEST_VOTE, .server_id = 2, .request_vote = {.term = 1, .candidate_id = 3}};
     assert_int_equal(kv_guard_9_check(&message, &what), KV_INVALID);

@@ -167,6 +167,28 @@ static void the_process_that_uses_it_is_named(void **state)
     assert_int_equal(rmdir(path), 0);
 }
 
+static void a_file_that_cannot_be_opened_is_explained(void **state)
+{
+    char path[] = "/tmp/kvd-meta-test-XXXXXX";
+    struct kv_disk_posix *posix;
+    struct kv_disk posix_disk;
+    char file[64];
+
+    (void)state;
+    assert_non_null(mkdtemp(path));
+    assert_int_equal(kv_disk_posix_open(path, &posix, &error), 0);
+    posix_disk = kv_disk_posix_disk(posix);
+    snprintf(file, sizeof file, "%s/meta", path);
+    assert_int_equal(symlink("meta", file), 0);
+    assert_int_equal(kv_meta_open(&posix_disk, &mine, &missing, &error), KV_IO);
+    assert_non_null(strstr(error.message, "cannot open"));
+    assert_non_null(strstr(error.message, file));
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(posix_disk.ops->unlink(posix_disk.disk, "LOCK"), 0);
+    kv_disk_posix_close(posix);
+    assert_int_equal(rmdir(path), 0);
+}
+
 static void disks_that_do_not_take_it_are_explained(void **state)
 {
     (void)state;
@@ -198,6 +220,7 @@ int main(void)
         TEST(damage_at_any_byte_is_refused),
         TEST(a_directory_in_use_is_refused),
         TEST(the_process_that_uses_it_is_named),
+        TEST(a_file_that_cannot_be_opened_is_explained),
         TEST(disks_that_do_not_take_it_are_explained),
     };
 

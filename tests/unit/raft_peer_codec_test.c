@@ -171,6 +171,32 @@ static void other_messages_are_not_the_cores(void **state)
                      0);
 }
 
+static void what_is_not_sent_this_way_is_not_encoded(void **state)
+{
+    struct raft_message message = {.type = RAFT_APPEND_ENTRIES};
+    struct kv_buf buf;
+
+    (void)state;
+    kv_buf_init(&buf, 1024);
+    assert_int_equal(kv_peer_encode_raft(&buf, &message), KV_UNSUPPORTED);
+    message.type = RAFT_INSTALL_SNAPSHOT;
+    assert_int_equal(kv_peer_encode_raft(&buf, &message), KV_UNSUPPORTED);
+    assert_int_equal(buf.size, 0);
+    kv_buf_deinit(&buf);
+}
+
+static void a_message_that_does_not_fit_is_not_begun(void **state)
+{
+    struct raft_message message = {.type = RAFT_TIMEOUT_NOW, .timeout_now = {.term = 7}};
+    struct kv_buf buf;
+
+    (void)state;
+    kv_buf_init(&buf, 4);
+    assert_int_equal(kv_peer_encode_raft(&buf, &message), KV_NO_MEMORY);
+    assert_int_equal(buf.size, 0);
+    kv_buf_deinit(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +204,8 @@ int main(void)
         cmocka_unit_test(entries_survive_the_wire),
         cmocka_unit_test(sizes_that_lie_are_refused),
         cmocka_unit_test(other_messages_are_not_the_cores),
+        cmocka_unit_test(what_is_not_sent_this_way_is_not_encoded),
+        cmocka_unit_test(a_message_that_does_not_fit_is_not_begun),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

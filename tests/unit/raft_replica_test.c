@@ -213,6 +213,26 @@ static void a_refused_snapshot_is_checked_and_replaced(void **state)
     assert_int_equal(rig.replica->restored_index, last);
 }
 
+/* Removals wait for each other: the file that takes the name must not go with the last of them. */
+static void a_damaged_snapshot_is_gone_before_another_takes_its_name(void **state)
+{
+    raft_index last = fill_with_snapshots(20);
+    struct kv_snapshot_id id = rot();
+
+    (void)state;
+    refuse_snapshot(id.index, id.term);
+    assert_int_equal(rig.replica->kept[0].descriptor.index, last);
+    kv_replica_doom_file(rig.replica, last + 100, 2);
+    kv_replica_doom_file(rig.replica, last + 200, 2);
+    id = rot();
+    refuse_snapshot(id.index, id.term);
+    assert_int_equal(rig.replica->kept[0].descriptor.index, last);
+    replica_rig_kill(&rig);
+    replica_rig_start(&rig);
+    replica_rig_settle(&rig);
+    assert_int_equal(rig.replica->restored_index, last);
+}
+
 static void guard_2_entries_that_the_snapshot_holds_are_passed_over(void **state)
 {
     const Kv__AppendEntriesResult *result;
@@ -705,6 +725,7 @@ int main(void)
         CASE(a_follower_knows_how_far_it_is_behind),
         CASE(guard_1_an_older_leader_learns_the_term_and_nothing_else),
         CASE(a_refused_snapshot_is_checked_and_replaced),
+        CASE(a_damaged_snapshot_is_gone_before_another_takes_its_name),
         CASE(guard_2_entries_that_the_snapshot_holds_are_passed_over),
         CASE(guard_3_a_change_behind_other_entries_keeps_its_index),
         CASE(guard_4_an_overtaken_write_vouches_for_nothing),
