@@ -563,7 +563,7 @@ static void log_refused(const struct kv_snapshot_id *id, const char *message, bo
 int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
 {
     struct kv_snapshot_id ids[KV_SNAPSHOTS_MAX];
-    struct kv_error strange = {0}; /* the first of another cluster */
+    struct kv_error first = {0}; /* that is of another cluster, or could not be read */
     size_t n;
     int status = kv_snapshot_list(&r->env.disk, ids, KV_SNAPSHOTS_MAX, &n, ret_error);
 
@@ -575,8 +575,8 @@ int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
             *ret_error = error;
             return loaded;
         }
-        if (loaded == KV_WRONG_NODE && strange.status == 0) {
-            strange = error;
+        if ((loaded == KV_WRONG_NODE || loaded == KV_IO) && first.status == 0) {
+            first = error;
         }
         if (loaded != 0) {
             log_refused(&ids[i], error.message, i + 1 == n);
@@ -584,10 +584,10 @@ int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
             keep_older(r, ids + i + 1, n - i - 1);
         }
     }
-    /* It took the place of what is missing. */
-    if (status == 0 && strange.status != 0 && r->restored_index + 1 < kv_wal_first_index(r->wal)) {
-        *ret_error = strange;
-        status = strange.status;
+    /* It took the place of what is missing, or may hold it: no reason to replace this member. */
+    if (status == 0 && first.status != 0 && r->restored_index + 1 < kv_wal_first_index(r->wal)) {
+        *ret_error = first;
+        status = first.status;
     }
     return status;
 }

@@ -574,6 +574,39 @@ static void without_a_sound_one_it_does_not_start(void **state)
     cluster_free(cluster);
 }
 
+/* Whose disk cannot read it may still have it: it is not told to be replaced. */
+static void what_cannot_be_read_is_no_reason_to_replace_a_member(void **state)
+{
+    struct cluster *cluster = new_cluster(62, 64 * KV_KIB, 32 * KV_KIB);
+    unsigned follower = cluster_leader(cluster) % 3 + 1;
+    unsigned n_refused = 0;
+
+    (void)state;
+    put_many(cluster, follower, 1, 100, KEYS, VALUE_BYTES);
+    cluster_run_ms(cluster, 1000);
+    assert_int_equal(replica_of(cluster, follower)->n_kept, 2);
+    cluster_crash(cluster, follower);
+    fake_disk_fail_at(cluster_disk(cluster, follower), "snap", true, 300);
+    for (int i = 0; i < 30; i++) {
+        struct kv_error error;
+
+        forget();
+        if (cluster_try_start(cluster, follower, &error) == 0) {
+            cluster_crash(cluster, follower);
+            continue;
+        }
+        assert_int_equal(error.status, KV_IO);
+        assert_non_null(strstr(error.message, "snap"));
+        n_refused += strstr(said, "the whole log is tried") != NULL;
+    }
+    assert_true(n_refused > 0);
+    fake_disk_fail_at(cluster_disk(cluster, follower), NULL, false, 0);
+    cluster_start(cluster, follower);
+    get_is(cluster, follower, 100, VALUE_BYTES);
+    cluster_check_same(cluster);
+    cluster_free(cluster);
+}
+
 /* ---------------------------------------------------------------- the power goes */
 
 /* Writes on, with a cut at the n-th call that changes the disk; false: it was not reached. */
@@ -679,6 +712,7 @@ int main(void)
         cmocka_unit_test(an_install_while_an_own_snapshot_is_written),
         cmocka_unit_test(a_snapshot_replaces_a_damaged_one_of_its_index),
         cmocka_unit_test(without_a_sound_one_it_does_not_start),
+        cmocka_unit_test(what_cannot_be_read_is_no_reason_to_replace_a_member),
         cmocka_unit_test(the_power_goes_at_any_call_during_snapshots),
         cmocka_unit_test(the_power_goes_at_any_call_during_an_install),
     };
