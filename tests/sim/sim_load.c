@@ -224,7 +224,8 @@ static void draft_counter_write(struct draft *draft)
         kv__counter_set__init(&draft->body.counter_set);
         draft->body.counter_set.key = counter_key(draft, 0);
         draft->body.counter_set.value =
-            1000000 * (int64_t)(draft->client->n_commands * SIM_CLIENTS_MAX + draft->client->id);
+            1000000 *
+            (int64_t)(draft->client->n_commands * SIM_CLIENTS_MAX + draft->client->id + 1);
         draft->request.command_case = KV__REQUEST__COMMAND_COUNTER_SET;
         draft->request.counter_set = &draft->body.counter_set;
         return;
