@@ -88,6 +88,7 @@ struct kv_node_options {
     uint64_t snapshot_log_bytes;
     uint64_t max_data_bytes;     /* setting data-limit of a new cluster; 0: none */
     size_t snapshot_slice_bytes; /* for tests: small ones; 0: default */
+    uint64_t snapshot_pin_bytes; /* likewise, of what is replaced while one is taken */
     const struct kv_node_ops *ops;
     void *arg;
 };

@@ -34,30 +34,41 @@ enum {
 /* ---------------------------------------------------------------- what a run does */
 
 enum sim_fault {
-    SIM_KILL,         /* kill -9 of a process: its files stay as written */
-    SIM_POWER,        /* power loss: what is not synced may be lost, torn, reordered */
-    SIM_CUT,          /* power loss, or kill, in the middle of a job or of a recovery */
-    SIM_STOP,         /* SIGTERM */
-    SIM_PAUSE,        /* SIGSTOP */
-    SIM_PARTITION,    /* two groups of nodes that do not hear each other */
-    SIM_ONE_WAY,      /* one node does not hear another */
-    SIM_SLOW_LINK,    /* few bytes per second and long delays to and from a node */
-    SIM_RESET,        /* a connection between nodes is lost */
-    SIM_LOSS,         /* messages are lost for a while */
-    SIM_CLOCK,        /* the rate of a node's clock changes */
-    SIM_SLOW_DISK,    /* syncs take long */
-    SIM_STALL,        /* the disk does nothing at all */
-    SIM_FULL_DISK,    /* */
-    SIM_SYNC_FAILS,   /* the node must end */
-    SIM_FLIP,         /* a bit of what was synced long ago changes: must be refused */
-    SIM_TRANSFER,     /* an operator moves leadership */
-    SIM_CLIENT_RESET, /* a client's connections are lost */
-    SIM_SNAPSHOT,     /* an operator asks for a snapshot */
-    SIM_CUT_SNAPSHOT, /* as SIM_CUT, in a job of the snapshot worker */
-    SIM_BEHIND,       /* a follower hears nobody until the log that it needs is released */
+    SIM_KILL,          /* kill -9 of a process: its files stay as written */
+    SIM_POWER,         /* power loss: what is not synced may be lost, torn, reordered */
+    SIM_CUT,           /* power loss, or kill, in the middle of a job or of a recovery */
+    SIM_STOP,          /* SIGTERM */
+    SIM_PAUSE,         /* SIGSTOP */
+    SIM_PARTITION,     /* two groups of nodes that do not hear each other */
+    SIM_ONE_WAY,       /* one node does not hear another */
+    SIM_SLOW_LINK,     /* few bytes per second and long delays to and from a node */
+    SIM_RESET,         /* a connection between nodes is lost */
+    SIM_LOSS,          /* messages are lost for a while */
+    SIM_CLOCK,         /* the rate of a node's clock changes */
+    SIM_SLOW_DISK,     /* syncs take long */
+    SIM_STALL,         /* the disk does nothing at all */
+    SIM_FULL_DISK,     /* */
+    SIM_SYNC_FAILS,    /* the node must end */
+    SIM_FLIP,          /* a bit of what was synced long ago changes: must be refused */
+    SIM_TRANSFER,      /* an operator moves leadership */
+    SIM_CLIENT_RESET,  /* a client's connections are lost */
+    SIM_SNAPSHOT,      /* an operator asks for a snapshot */
+    SIM_CUT_SNAPSHOT,  /* as SIM_CUT, in a job of the snapshot worker */
+    SIM_BEHIND,        /* a follower hears nobody until the log that it needs is released */
+    SIM_BAD_SNAPSHOTS, /* calls for snapshots fail: the node goes on without them */
+    SIM_BAD_LOG,       /* reads of the log fail: the node may end */
     SIM_FAULTS,
 };
 extern const char *const sim_fault_names[SIM_FAULTS];
+
+/* What rots, where anything does. */
+enum sim_rot {
+    SIM_ROT_ANYWHERE,
+    SIM_ROT_SERVED,  /* a snapshot while it is sent */
+    SIM_ROT_FETCHED, /* one that was received, before it is loaded */
+    SIM_ROT_LOG,     /* entries that are read back */
+    SIM_ROTS
+};
 
 struct sim_options {
     uint64_t seed;
@@ -93,7 +104,10 @@ struct sim_profile {
     unsigned leader_percent; /* of faults of one node: they strike the leader */
     unsigned slow_percent;   /* of partitions: a leader that is cut off has a slow clock */
     unsigned restart_ms;     /* mean time until a process starts again */
-    bool slow_log_alone;     /* slow and stalled disks: other jobs than the log's go on */
+    enum sim_rot rot;
+    unsigned full_times;         /* disks are full so many times longer */
+    uint64_t snapshot_pin_bytes; /* 0: as usual */
+    bool slow_log_alone;         /* slow and stalled disks: other jobs than the log's go on */
     bool stay, compress;
     unsigned session_ttl_ms; /* 0: writes are not exactly-once */
     unsigned
@@ -164,6 +178,7 @@ enum sim_stream {
     SIM_RANDOM_TOPICS,                                /* what is published */
     SIM_RANDOM_RESUME,                                /* what is watched through libkv */
     SIM_RANDOM_LOCKS,                                 /* who takes which lock */
+    SIM_RANDOM_FILES,                                 /* what becomes of files */
     SIM_RANDOM_STREAMS
 };
 
@@ -199,6 +214,7 @@ struct sim_node {
     bool may_die;           /* a storage fault was injected since it started */
     unsigned n_disk_faults; /* under way, that it may end itself for */
     bool is_full;           /* its disk */
+    bool is_bad;            /* a part of it */
     bool is_damaged;        /* a bit of its files was changed; never wiped, may refuse to start */
     bool is_lost;           /* it has refused to start */
     bool is_dying;
@@ -407,6 +423,15 @@ void sim_snapshots_look_at_part(struct sim_node *node);
 void sim_snapshots_on_install(void *arg, void *restore, uint64_t index);
 /* All nodes hold the same, former versions of keys too. */
 void sim_snapshots_check_end(struct sim *sim);
+
+/* sim_disk.c */
+/* A bit changes, of what was synced long ago. False: not now. */
+bool sim_disk_flip(struct sim_node *node);
+/* In some runs just that which the job reads. */
+void sim_disk_before_job(struct sim_node *node, const struct kv_job *job);
+void sim_disk_fill(struct sim_node *node);
+bool sim_disk_go_bad(struct sim_node *node, enum sim_fault fault);
+void sim_disk_be_well(struct sim_node *node);
 
 /* sim_net.c */
 extern const struct kv_net_ops sim_net_ops;
