@@ -124,7 +124,7 @@ void kv_replica_doom_file(struct kv_replica *r, uint64_t index, uint64_t term)
     }
 }
 
-void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term)
+void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term, bool file_goes)
 {
     for (size_t i = 0; i < r->n_kept; i++) {
         if (r->kept[i].descriptor.index == index && r->kept[i].descriptor.term == term) {
@@ -132,7 +132,9 @@ void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t ter
             break;
         }
     }
-    kv_replica_doom_file(r, index, term);
+    if (file_goes) {
+        kv_replica_doom_file(r, index, term);
+    }
     r->is_take_due = true;
     r->snapshot_retry_ms = 0;
 }
