@@ -111,13 +111,14 @@ static bool rot_served(struct sim_node *node, const struct kv_job *job)
     return false;
 }
 
-/* The part that has been fetched and is about to be loaded. */
+/* The part that has been fetched, before it is loaded: behind that its state is that of no file. */
 static bool rot_fetched(struct sim_node *node, const struct kv_job *job)
 {
     const struct kv_fetch *fetch = &node->node->replica->fetch;
     char name[KV_SNAPSHOT_NAME_BYTES];
 
-    if (&fetch->job != job || fetch->phase != KV_FETCH_LOADING || !fetch->receiver) {
+    if (&fetch->job != job || fetch->phase != KV_FETCH_LOADING || !fetch->receiver ||
+        fetch->load.ops) {
         return false;
     }
     kv_snapshot_name(name, fetch->descriptor.index, fetch->descriptor.term, KV_SNAPSHOT_PARTIAL);
