@@ -199,7 +199,7 @@ static int read_entries(struct kv_wal_plan *plan, struct kv_wal_read *read)
     }
     if (status != 0) {
         return kv_error_set(&plan->error,
-                            KV_IO,
+                            status == -ENOMEM ? KV_NO_MEMORY : KV_IO,
                             "cannot read %s/%s: %s",
                             plan->disk.name,
                             plan->segment->name,
