@@ -420,6 +420,8 @@ void sim_watch_message(struct sim_node *node, struct kv_slice message);
 void sim_snapshots_look(struct sim_node *node);
 /* The part of a snapshot that is being fetched, if there is one: what it notes is there. */
 void sim_snapshots_look_at_part(struct sim_node *node);
+/* Somebody may want an own one just while another is fetched, or the log has no room. */
+void sim_snapshots_before_job(struct sim_node *node);
 void sim_snapshots_on_install(void *arg, void *restore, uint64_t index);
 /* All nodes hold the same, former versions of keys too. */
 void sim_snapshots_check_end(struct sim *sim);
@@ -427,7 +429,7 @@ void sim_snapshots_check_end(struct sim *sim);
 /* sim_disk.c */
 /* A bit changes, of what was synced long ago. False: not now. */
 bool sim_disk_flip(struct sim_node *node);
-/* In some runs just that which the job reads. */
+/* In some runs it is just that which the job reads, or there is no room for what it makes. */
 void sim_disk_before_job(struct sim_node *node, const struct kv_job *job);
 void sim_disk_fill(struct sim_node *node);
 bool sim_disk_go_bad(struct sim_node *node, enum sim_fault fault);
@@ -520,6 +522,8 @@ void sim_faults_begin(struct sim *sim);
 void sim_fault_on_event(struct sim *sim, const struct sim_event *event);
 /* It may be one that flaps. */
 void sim_fault_node_started(struct sim_node *node);
+/* How many ms it lasts. */
+uint64_t sim_fault_end_later(struct sim *sim, enum sim_fault fault, unsigned node);
 void sim_faults_heal(struct sim *sim);
 
 #endif

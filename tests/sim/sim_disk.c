@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { ROT_PERMILLE = 100, ENTRY_REACH_BYTES = 2048 };
+enum { ROT_PERMILLE = 100, FILL_PERMILLE = 300, ENTRY_REACH_BYTES = 2048 };
 
 static uint64_t pick(struct sim *sim, enum sim_fault fault, uint64_t below)
 {
@@ -146,13 +146,12 @@ static bool rot_log(struct sim_node *node, const struct kv_job *job)
            flip(node, point->segment->name, point->offset, point->offset + ENTRY_REACH_BYTES);
 }
 
-void sim_disk_before_job(struct sim_node *node, const struct kv_job *job)
+static void rot(struct sim_node *node, const struct kv_job *job)
 {
     struct sim *sim = node->sim;
     bool has_rotted = false;
 
-    if (sim->profile.fault_every_ms[SIM_FLIP] == 0 || sim->has_healed ||
-        sim->profile.rot == SIM_ROT_ANYWHERE ||
+    if (sim->profile.fault_every_ms[SIM_FLIP] == 0 || sim->profile.rot == SIM_ROT_ANYWHERE ||
         !sim_chance(sim, (enum sim_stream)(SIM_RANDOM_FAULT + SIM_FLIP), ROT_PERMILLE)) {
         return;
     }
@@ -172,19 +171,44 @@ void sim_disk_before_job(struct sim_node *node, const struct kv_job *job)
 
 /* ---------------------------------------------------------------- room */
 
-/* Half of the time so little that the log goes on, but not beyond what it has prepared. */
-void sim_disk_fill(struct sim_node *node)
+static void leave(struct sim_node *node, uint64_t left)
 {
     struct sim *sim = node->sim;
-    uint64_t segment = sim->profile.segment_bytes;
-    uint64_t left = pick(sim, SIM_FULL_DISK, 3 * segment);
 
-    if (pick(sim, SIM_FULL_DISK, 2)) {
-        left = segment / 2 + left / 6;
-    }
     fake_disk_set_size(node->disk, fake_disk_used(node->disk) + left + 1);
     node->is_full = sim->checkers.nodes[node->id].was_full = true;
     sim_note(sim, node->id, "its disk has %" PRIu64 " bytes left", left);
+}
+
+void sim_disk_fill(struct sim_node *node)
+{
+    leave(node, pick(node->sim, SIM_FULL_DISK, 3 * node->sim->profile.segment_bytes));
+}
+
+/* While the next segment is made, with room for a snapshot: the log goes on, and comes to its end
+ * if nothing is released meanwhile. */
+static void fill_before_segment(struct sim_node *node, const struct kv_job *job)
+{
+    struct sim *sim = node->sim;
+    const struct kv_replica *replica = node->node->replica;
+    const struct kv_wal *wal = replica->wal;
+    const struct kv_wal_chore *chore = &wal->chore;
+    uint64_t segment = sim->profile.segment_bytes;
+    uint64_t least = replica->n_kept > 0 ? replica->kept[0].descriptor.size_bytes * 5 / 4 : 0;
+    bool is_awaited = !wal->batch_under_way && wal->first_batch && wal->first_batch->begins;
+
+    least = least > segment / 2 ? least : segment / 2;
+    if (sim->profile.fault_every_ms[SIM_FULL_DISK] == 0 || sim->profile.full_times == 1 ||
+        node->is_full || wal->n_segments < 2 || job != &chore->job || chore->file || chore->old ||
+        chore->kind != KV_WAL_CHORE_SLICE || least >= segment ||
+        !sim_chance(sim,
+                    (enum sim_stream)(SIM_RANDOM_FAULT + SIM_FULL_DISK),
+                    is_awaited ? 1000 : FILL_PERMILLE)) {
+        return;
+    }
+    leave(node, least + pick(sim, SIM_FULL_DISK, segment - least));
+    sim_fault_end_later(sim, SIM_FULL_DISK, node->id);
+    sim->counts.faults[SIM_FULL_DISK]++;
 }
 
 /* ---------------------------------------------------------------- bad parts */
@@ -214,4 +238,12 @@ void sim_disk_be_well(struct sim_node *node)
 {
     node->is_bad = false;
     fake_disk_fail_at(node->disk, NULL, false, 0);
+}
+
+void sim_disk_before_job(struct sim_node *node, const struct kv_job *job)
+{
+    if (!node->sim->has_healed) {
+        rot(node, job);
+        fill_before_segment(node, job);
+    }
 }

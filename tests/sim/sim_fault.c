@@ -38,7 +38,7 @@ void sim_faults_begin(struct sim *sim)
     }
 }
 
-static uint64_t end_later(struct sim *sim, enum sim_fault fault, unsigned node)
+uint64_t sim_fault_end_later(struct sim *sim, enum sim_fault fault, unsigned node)
 {
     uint64_t mean_ms = FAULT_MEAN_MS * (fault == SIM_FULL_DISK ? sim->profile.full_times : 1);
     uint64_t after_ms = sim_random_time(sim, (enum sim_stream)(SIM_RANDOM_FAULT + fault), mean_ms);
@@ -148,7 +148,8 @@ static void transfer(struct sim *sim)
 
 static void stall(struct sim *sim, unsigned node)
 {
-    sim->nodes[node].stalled_until_ns = sim->now_ns + SIM_MS * end_later(sim, SIM_STALL, node);
+    sim->nodes[node].stalled_until_ns =
+        sim->now_ns + SIM_MS * sim_fault_end_later(sim, SIM_STALL, node);
     sim_note(sim, node, "its disk stalls");
 }
 
@@ -183,7 +184,7 @@ static void slow_clock(struct sim *sim, unsigned leader)
     uint64_t rate = pick(sim, SIM_PARTITION, 2) ? 20000 : 200000;
 
     sim_node_set_rate(&sim->nodes[leader], rate + pick(sim, SIM_PARTITION, 5 * rate / 2));
-    end_later(sim, SIM_CLOCK, leader);
+    sim_fault_end_later(sim, SIM_CLOCK, leader);
 }
 
 /* A group by chance, or one around the leader. A slow leader whose heartbeats are missed may still
@@ -403,7 +404,7 @@ static bool begin_of_disk(struct sim *sim, enum sim_fault fault, struct sim_node
         sim_note(sim, node->id, "its syncs fail");
         break;
     }
-    end_later(sim, fault, node->id);
+    sim_fault_end_later(sim, fault, node->id);
     return true;
 }
 
@@ -432,7 +433,7 @@ static bool begin_of_network(struct sim *sim, enum sim_fault fault, unsigned nod
         sim_note(sim, 0, "%u of 1000 messages are lost", sim->loss_permille);
         break;
     }
-    end_later(sim, fault, node);
+    sim_fault_end_later(sim, fault, node);
     return true;
 }
 
@@ -495,7 +496,7 @@ static void end(struct sim *sim, enum sim_fault fault, unsigned id)
         /* Often in two steps: an old leader is heard before it hears of the new one. */
         if (pick(sim, fault, 2) == 0) {
             mend_one(sim, 1 + (unsigned)pick(sim, fault, sim->profile.n_nodes));
-            end_later(sim, SIM_ONE_WAY, id);
+            sim_fault_end_later(sim, SIM_ONE_WAY, id);
             break;
         }
         mend(sim);

@@ -16,7 +16,7 @@ enum {
     CUT_BOUNDARY_PERMILLE = 400,
     CUT_FETCH_PERMILLE = 100,
     CUT_ROLL_PERMILLE = 250,
-    CUT_SPARE_PERMILLE = 60,
+    CUT_SPARE_PERMILLE = 120,
     SNAPSHOT_JOB_MAX_MS = 1500,
     LOG_WORKER = 0,
     FILE_WORKER = 1,
@@ -204,6 +204,7 @@ void sim_node_run_job(struct sim_node *node, struct sim_event *event)
     }
     before_job(node, event->lane, job);
     sim_disk_before_job(node, job);
+    sim_snapshots_before_job(node);
     job->run(job);
     if (event->lane == SNAPSHOT_WORKER && node->node->replica->fetch.phase != KV_FETCH_NONE) {
         sim_snapshots_look_at_part(node);
