@@ -222,7 +222,7 @@ static int disk_open(void *arg, const char *path, unsigned flags, struct kv_file
     if (name && (flags & KV_DISK_EXCLUSIVE)) {
         return -EEXIST;
     }
-    if (disk->is_cut || error_at(disk, 0, path, !(flags & KV_DISK_WRITE)) != 0) {
+    if (disk->is_cut || error_at(disk, 0, path, true) != 0) {
         return -EIO;
     }
     if (!name) {
