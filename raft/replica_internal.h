@@ -281,8 +281,9 @@ void kv_replica_cancel_take(struct kv_replica *r);
 void kv_replica_doom_file(struct kv_replica *r, uint64_t index, uint64_t term);
 /* Files go, or wait for it: none takes their names before. */
 bool kv_replica_removes_snapshots(const struct kv_replica *r);
-/* It is kept no longer, and its file goes; another one is taken in its place. */
-void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term);
+/* It is kept no longer; another one is taken in its place. The file goes, or stays for a start that
+ * may be able to read it, until one of its index is taken or the next start finds newer ones. */
+void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term, bool file_goes);
 /* Removes what need not be kept, one file at a time. */
 void kv_replica_prune_snapshots(struct kv_replica *r);
 /* The file is complete and synced: keeps it, in place of all when it is installed. */

@@ -68,7 +68,8 @@ static void drop(struct kv_replica *r)
            "index=%" PRIu64 " error=\"%s\" next=\"another one is taken; check the disk\"",
            check->index,
            check->error.message);
-    kv_replica_drop_snapshot(r, check->index, check->term);
+    /* What cannot be read now may be all that the next start has. */
+    kv_replica_drop_snapshot(r, check->index, check->term, check->status != KV_IO);
 }
 
 static void check_done(struct kv_job *job)

@@ -4,6 +4,7 @@
  * of the transfer. */
 #include "raft/snapshot_file.h"
 
+#include "common/assert.h"
 #include "common/crc32c.h"
 #include "raft/snapshot_internal.h"
 
@@ -378,9 +379,7 @@ int kv_snapshot_receiver_finish(struct kv_snapshot_receiver *receiver,
     const struct kv_snapshot_descriptor found = kv_snapshot_descriptor_of(reader);
     int status;
 
-    if (!receiver->file) {
-        return given_up(receiver, ret_error);
-    }
+    KV_ASSERT(receiver->file); /* kv_snapshot_receiver_read had it */
     status = check_found(receiver, &found, ret_error);
     if (status != 0) {
         give_up(receiver);

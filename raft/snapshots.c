@@ -124,7 +124,7 @@ void kv_replica_doom_file(struct kv_replica *r, uint64_t index, uint64_t term)
     }
 }
 
-void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term)
+void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t term, bool file_goes)
 {
     for (size_t i = 0; i < r->n_kept; i++) {
         if (r->kept[i].descriptor.index == index && r->kept[i].descriptor.term == term) {
@@ -132,7 +132,9 @@ void kv_replica_drop_snapshot(struct kv_replica *r, uint64_t index, uint64_t ter
             break;
         }
     }
-    kv_replica_doom_file(r, index, term);
+    if (file_goes) {
+        kv_replica_doom_file(r, index, term);
+    }
     r->is_take_due = true;
     r->snapshot_retry_ms = 0;
 }
@@ -569,7 +571,7 @@ static void log_refused(const struct kv_snapshot_id *id, const char *message, bo
 int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
 {
     struct kv_snapshot_id ids[KV_SNAPSHOTS_MAX];
-    struct kv_error strange = {0}; /* the first of another cluster */
+    struct kv_error first = {0}; /* that is of another cluster, or could not be read */
     size_t n;
     int status = kv_snapshot_list(&r->env.disk, ids, KV_SNAPSHOTS_MAX, &n, ret_error);
 
@@ -581,8 +583,8 @@ int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
             *ret_error = error;
             return loaded;
         }
-        if (loaded == KV_WRONG_NODE && strange.status == 0) {
-            strange = error;
+        if ((loaded == KV_WRONG_NODE || loaded == KV_IO) && first.status == 0) {
+            first = error;
         }
         if (loaded != 0) {
             log_refused(&ids[i], error.message, i + 1 == n);
@@ -590,10 +592,10 @@ int kv_replica_load_snapshot(struct kv_replica *r, struct kv_error *ret_error)
             keep_older(r, ids + i + 1, n - i - 1);
         }
     }
-    /* It took the place of what is missing. */
-    if (status == 0 && strange.status != 0 && r->restored_index + 1 < kv_wal_first_index(r->wal)) {
-        *ret_error = strange;
-        status = strange.status;
+    /* It took the place of what is missing, or may hold it: no reason to replace this member. */
+    if (status == 0 && first.status != 0 && r->restored_index + 1 < kv_wal_first_index(r->wal)) {
+        *ret_error = first;
+        status = first.status;
     }
     return status;
 }

@@ -70,15 +70,15 @@ static void make_plan(const struct kv_wal *wal,
     }
 }
 
-/* Makes the buffer hold `want` bytes from the plan's offset on, or what the file has. 0 or negative
- * errno. */
+/* Makes the buffer hold `want` bytes from the plan's offset on, or what the file has, and some
+ * more, so that small records are not read one by one. 0 or negative errno. */
 static int fill(const struct kv_wal_plan *plan, uint8_t **memory, uint64_t *have, uint64_t want)
 {
     uint64_t most = plan->segment->file_bytes - plan->offset;
     uint8_t *larger;
     int64_t got;
 
-    want = want < most ? want : most;
+    want = want + SLACK_BYTES < most ? want + SLACK_BYTES : most;
     if (want <= *have) {
         return 0;
     }
@@ -165,7 +165,7 @@ static int read_entries(struct kv_wal_plan *plan, struct kv_wal_read *read)
     uint64_t at = 0;
     size_t bytes = 0;
     size_t capacity = 0;
-    int status = fill(plan, &read->memory, &have, plan->max_bytes + SLACK_BYTES);
+    int status = fill(plan, &read->memory, &have, plan->max_bytes);
 
     while (status == 0) {
         struct kv_wal_record record;

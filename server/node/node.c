@@ -459,6 +459,8 @@ static void arm_timer(struct kv_node *node)
  * that holds too much of it is given up. */
 static void tend_machine(struct kv_node *node)
 {
+    uint64_t most = node->options.snapshot_pin_bytes ? node->options.snapshot_pin_bytes
+                                                     : (uint64_t)KV_PIN_BYTES_MAX;
     struct kv_machine_stats stats;
 
     if (node->n_ops == 0 && kv_machine_reclaim(node->machine)) {
@@ -466,7 +468,7 @@ static void tend_machine(struct kv_node *node)
     }
     if (node->n_views > 0) {
         kv_machine_stats(node->machine, &stats);
-        if (stats.unreclaimed_bytes > KV_PIN_BYTES_MAX) {
+        if (stats.unreclaimed_bytes > most) {
             kv_replica_give_up_snapshot(node->replica);
         }
     }

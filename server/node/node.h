@@ -89,6 +89,7 @@ struct kv_node_options {
     uint64_t max_data_bytes; /* setting data-limit of a new cluster; 0: none */
     /* For tests: small ones; 0: default. */
     size_t snapshot_slice_bytes;
+    uint64_t snapshot_pin_bytes; /* of what is replaced while one is taken */
     size_t entry_cache_bytes;
     uint64_t state_hash_entries; /* between two comparisons of states */
     const struct kv_node_ops *ops;

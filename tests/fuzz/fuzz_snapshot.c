@@ -15,6 +15,7 @@
 
 /* The program is linked with kvraft alone. */
 #include "tests/support/fake_disk.c"
+#include "tests/support/fake_disk_files.c"
 #include "tests/support/snapshot_rig.c"
 
 enum { FILE_BYTES_MAX = 16384 };

@@ -14,6 +14,7 @@
 
 /* The program is linked with kvraft alone. */
 #include "tests/support/fake_disk.c"
+#include "tests/support/fake_disk_files.c"
 
 enum { FUZZ_SEGMENT_BYTES = 4096, FUZZ_SEGMENTS_MAX = 4 };
 static const uint64_t fuzz_seed = 42;

@@ -34,31 +34,42 @@ enum {
 /* ---------------------------------------------------------------- what a run does */
 
 enum sim_fault {
-    SIM_KILL,         /* kill -9 of a process: its files stay as written */
-    SIM_POWER,        /* power loss: what is not synced may be lost, torn, reordered */
-    SIM_CUT,          /* power loss, or kill, in the middle of a job or of a recovery */
-    SIM_STOP,         /* SIGTERM */
-    SIM_PAUSE,        /* SIGSTOP */
-    SIM_PARTITION,    /* two groups of nodes that do not hear each other */
-    SIM_ONE_WAY,      /* one node does not hear another */
-    SIM_SLOW_LINK,    /* few bytes per second and long delays to and from a node */
-    SIM_RESET,        /* a connection between nodes is lost */
-    SIM_LOSS,         /* messages are lost for a while */
-    SIM_CLOCK,        /* the rate of a node's clock changes */
-    SIM_SLOW_DISK,    /* syncs take long */
-    SIM_STALL,        /* the disk does nothing at all */
-    SIM_FULL_DISK,    /* */
-    SIM_SYNC_FAILS,   /* the node must end */
-    SIM_FLIP,         /* a bit of what was synced long ago changes: must be refused */
-    SIM_TRANSFER,     /* an operator moves leadership */
-    SIM_CLIENT_RESET, /* a client's connections are lost */
-    SIM_SNAPSHOT,     /* an operator asks for a snapshot */
-    SIM_CUT_SNAPSHOT, /* as SIM_CUT, in a job of the snapshot worker */
-    SIM_BEHIND,       /* a follower hears nobody until the log that it needs is released */
-    SIM_DIFFER,       /* a bit flips in memory: the state is not that of the others */
+    SIM_KILL,          /* kill -9 of a process: its files stay as written */
+    SIM_POWER,         /* power loss: what is not synced may be lost, torn, reordered */
+    SIM_CUT,           /* power loss, or kill, in the middle of a job or of a recovery */
+    SIM_STOP,          /* SIGTERM */
+    SIM_PAUSE,         /* SIGSTOP */
+    SIM_PARTITION,     /* two groups of nodes that do not hear each other */
+    SIM_ONE_WAY,       /* one node does not hear another */
+    SIM_SLOW_LINK,     /* few bytes per second and long delays to and from a node */
+    SIM_RESET,         /* a connection between nodes is lost */
+    SIM_LOSS,          /* messages are lost for a while */
+    SIM_CLOCK,         /* the rate of a node's clock changes */
+    SIM_SLOW_DISK,     /* syncs take long */
+    SIM_STALL,         /* the disk does nothing at all */
+    SIM_FULL_DISK,     /* */
+    SIM_SYNC_FAILS,    /* the node must end */
+    SIM_FLIP,          /* a bit of what was synced long ago changes: must be refused */
+    SIM_TRANSFER,      /* an operator moves leadership */
+    SIM_CLIENT_RESET,  /* a client's connections are lost */
+    SIM_SNAPSHOT,      /* an operator asks for a snapshot */
+    SIM_CUT_SNAPSHOT,  /* as SIM_CUT, in a job of the snapshot worker */
+    SIM_BEHIND,        /* a follower hears nobody until the log that it needs is released */
+    SIM_BAD_SNAPSHOTS, /* calls for snapshots fail: the node goes on without them */
+    SIM_BAD_LOG,       /* reads of the log fail: the node may end */
+    SIM_DIFFER,        /* a bit flips in memory: the state is not that of the others */
     SIM_FAULTS,
 };
 extern const char *const sim_fault_names[SIM_FAULTS];
+
+/* What rots, where anything does. */
+enum sim_rot {
+    SIM_ROT_ANYWHERE,
+    SIM_ROT_SERVED,  /* a snapshot while it is sent */
+    SIM_ROT_FETCHED, /* one that was received, before it is loaded */
+    SIM_ROT_LOG,     /* entries that are read back */
+    SIM_ROTS
+};
 
 struct sim_options {
     uint64_t seed;
@@ -94,7 +105,10 @@ struct sim_profile {
     unsigned leader_percent; /* of faults of one node: they strike the leader */
     unsigned slow_percent;   /* of partitions: a leader that is cut off has a slow clock */
     unsigned restart_ms;     /* mean time until a process starts again */
-    bool slow_log_alone;     /* slow and stalled disks: other jobs than the log's go on */
+    enum sim_rot rot;
+    unsigned full_times;         /* disks are full so many times longer */
+    uint64_t snapshot_pin_bytes; /* 0: as usual */
+    bool slow_log_alone;         /* slow and stalled disks: other jobs than the log's go on */
     size_t entry_cache_bytes;
     uint64_t state_hash_entries;
     bool stay, compress;
@@ -168,6 +182,7 @@ enum sim_stream {
     SIM_RANDOM_RESUME,                                /* what is watched through libkv */
     SIM_RANDOM_LOCKS,                                 /* who takes which lock */
     SIM_RANDOM_SIZES,                                 /* of what is large in a usual cluster */
+    SIM_RANDOM_FILES,                                 /* what becomes of files */
     SIM_RANDOM_STREAMS
 };
 
@@ -203,6 +218,7 @@ struct sim_node {
     bool may_die;           /* a storage fault was injected since it started */
     unsigned n_disk_faults; /* under way, that it may end itself for */
     bool is_full;           /* its disk */
+    bool is_bad;            /* a part of it */
     bool is_damaged;        /* a bit of it was changed; never wiped, may refuse to start */
     uint64_t hash_error;    /* what its state hash is too large by */
     bool has_differed;      /* in this process */
@@ -414,9 +430,22 @@ void sim_watch_message(struct sim_node *node, struct kv_slice message);
 void sim_snapshots_look(struct sim_node *node);
 /* The part of a snapshot that is being fetched, if there is one: what it notes is there. */
 void sim_snapshots_look_at_part(struct sim_node *node);
+/* Somebody may want an own one just while another is fetched, or the log has no room. */
+void sim_snapshots_before_job(struct sim_node *node);
 void sim_snapshots_on_install(void *arg, void *restore, uint64_t index);
 /* All nodes hold the same, former versions of keys too. */
 void sim_snapshots_check_end(struct sim *sim);
+
+/* sim_disk.c */
+/* A bit changes, of what was synced long ago. False: not now. */
+/* The members that were never damaged stay a majority. */
+bool sim_disk_may_damage(const struct sim *sim);
+bool sim_disk_flip(struct sim_node *node);
+/* In some runs it is just that which the job reads, or there is no room for what it makes. */
+void sim_disk_before_job(struct sim_node *node, const struct kv_job *job);
+void sim_disk_fill(struct sim_node *node);
+bool sim_disk_go_bad(struct sim_node *node, enum sim_fault fault);
+void sim_disk_be_well(struct sim_node *node);
 
 /* sim_net.c */
 extern const struct kv_net_ops sim_net_ops;
@@ -505,6 +534,8 @@ void sim_faults_begin(struct sim *sim);
 void sim_fault_on_event(struct sim *sim, const struct sim_event *event);
 /* It may be one that flaps. */
 void sim_fault_node_started(struct sim_node *node);
+/* How many ms it lasts. */
+uint64_t sim_fault_end_later(struct sim *sim, enum sim_fault fault, unsigned node);
 void sim_faults_heal(struct sim *sim);
 
 #endif

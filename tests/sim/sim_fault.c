@@ -2,7 +2,6 @@
 #include "tests/sim/sim.h"
 
 #include "common/assert.h"
-#include "raft/wal_format.h"
 #include "tests/sim/differ.h"
 
 #include <errno.h>
@@ -40,10 +39,12 @@ void sim_faults_begin(struct sim *sim)
     }
 }
 
-static uint64_t end_later(struct sim *sim, enum sim_fault fault, unsigned node)
+uint64_t sim_fault_end_later(struct sim *sim, enum sim_fault fault, unsigned node)
 {
-    /* Others must notice it before an operator ends it. */
-    uint64_t mean_ms = fault == SIM_DIFFER ? 3 * FAULT_MEAN_MS : FAULT_MEAN_MS;
+    /* Others must notice that it differs before an operator ends it. */
+    uint64_t mean_ms = FAULT_MEAN_MS * (fault == SIM_FULL_DISK ? sim->profile.full_times
+                                        : fault == SIM_DIFFER  ? 3
+                                                               : 1);
     uint64_t after_ms = sim_random_time(sim, (enum sim_stream)(SIM_RANDOM_FAULT + fault), mean_ms);
 
     sim_push(sim,
@@ -151,7 +152,8 @@ static void transfer(struct sim *sim)
 
 static void stall(struct sim *sim, unsigned node)
 {
-    sim->nodes[node].stalled_until_ns = sim->now_ns + SIM_MS * end_later(sim, SIM_STALL, node);
+    sim->nodes[node].stalled_until_ns =
+        sim->now_ns + SIM_MS * sim_fault_end_later(sim, SIM_STALL, node);
     sim_note(sim, node, "its disk stalls");
 }
 
@@ -186,7 +188,7 @@ static void slow_clock(struct sim *sim, unsigned leader)
     uint64_t rate = pick(sim, SIM_PARTITION, 2) ? 20000 : 200000;
 
     sim_node_set_rate(&sim->nodes[leader], rate + pick(sim, SIM_PARTITION, 5 * rate / 2));
-    end_later(sim, SIM_CLOCK, leader);
+    sim_fault_end_later(sim, SIM_CLOCK, leader);
 }
 
 /* A group by chance, or one around the leader. A slow leader whose heartbeats are missed may still
@@ -335,72 +337,7 @@ static void speed_up(struct sim *sim, unsigned node)
     }
 }
 
-/* ---------------------------------------------------------------- disks */
-
-static uint64_t number_of(const char *name)
-{
-    uint64_t first, number;
-
-    return strncmp(name, "wal/", 4) == 0 &&
-                   kv_wal_segment_name_parse(name + 4, &first, &number) == 0
-               ? number
-               : 0;
-}
-
-/* Bytes of the file that later records say to be on the disk. */
-static uint64_t vouched_bytes(const struct sim_node *node, const char *name, uint64_t size)
-{
-    uint64_t number = number_of(name);
-    uint64_t last;
-
-    if (strcmp(name, "meta") == 0 || (strncmp(name, "snap/", 5) == 0 && !strchr(name, '.'))) {
-        return size;
-    }
-    if (node->n_places < SIM_PLACES || number == 0) {
-        return 0;
-    }
-    last = number_of(node->places[0].name);
-    return number < last ? size : number == last ? node->places[0].offset : 0;
-}
-
-/* The members that were never damaged stay a majority. */
-static bool may_damage(const struct sim *sim)
-{
-    unsigned n = 1;
-
-    for (unsigned i = 1; i <= sim->profile.n_nodes; i++) {
-        n += sim->nodes[i].is_damaged;
-    }
-    return n <= (sim->profile.n_nodes - 1) / 2;
-}
-
-static bool flip(struct sim_node *node)
-{
-    static char names[SIM_FILES_MAX][128];
-    struct sim *sim = node->sim;
-    size_t n = fake_disk_list(node->disk, "snap", names, SIM_FILES_MAX - 1);
-    uint64_t size = 0;
-    uint64_t i, max;
-
-    /* Of snapshots, often: each is one file of many. */
-    if (n == 0 || pick(sim, SIM_FLIP, 2)) {
-        n = fake_disk_list(node->disk, "wal", names, SIM_FILES_MAX - 1);
-    }
-    snprintf(names[n++], sizeof names[0], "meta");
-    i = pick(sim, SIM_FLIP, n);
-    if (!may_damage(sim) || !fake_disk_durable(node->disk, names[i], &size)) {
-        return false;
-    }
-    max = vouched_bytes(node, names[i], size);
-    if (max == 0) {
-        return false;
-    }
-    max = pick(sim, SIM_FLIP, max);
-    fake_disk_flip(node->disk, names[i], max, (unsigned)pick(sim, SIM_FLIP, 8));
-    node->is_damaged = true;
-    sim_note(sim, node->id, "a bit flips in %s at %" PRIu64, names[i], max);
-    return true;
-}
+/* ---------------------------------------------------------------- all */
 
 /* In the sum that is the state hash: what clients are told is right until the others notice, and
  * nobody can take the state for that of all. */
@@ -408,7 +345,8 @@ static bool let_differ(struct sim_node *node)
 {
     struct sim *sim = node->sim;
 
-    if (!node->is_up || !node->node->replica->started || node->is_damaged || !may_damage(sim)) {
+    if (!node->is_up || !node->node->replica->started || node->is_damaged ||
+        !sim_disk_may_damage(sim)) {
         return false;
     }
     differ_by(node->node->machine, 1);
@@ -431,19 +369,6 @@ static void allow_death(struct sim_node *node)
     node->may_die = true;
     node->n_disk_faults++;
 }
-
-static void fill_disk(struct sim_node *node)
-{
-    struct sim *sim = node->sim;
-    uint64_t used = fake_disk_used(node->disk);
-    uint64_t left = pick(sim, SIM_FULL_DISK, 3 * sim->profile.segment_bytes);
-
-    fake_disk_set_size(node->disk, used + left + 1);
-    node->is_full = sim->checkers.nodes[node->id].was_full = true;
-    sim_note(sim, node->id, "its disk has %" PRIu64 " bytes left", left);
-}
-
-/* ---------------------------------------------------------------- all */
 
 static bool begin_of_process(struct sim *sim, enum sim_fault fault, struct sim_node *node)
 {
@@ -488,13 +413,23 @@ static bool begin_of_disk(struct sim *sim, enum sim_fault fault, struct sim_node
         stall(sim, node->id);
         return true;
     case SIM_FULL_DISK:
-        fill_disk(node);
+        sim_disk_fill(node);
         break;
     case SIM_FLIP:
-        return flip(node);
+        return sim_disk_flip(node);
     case SIM_DIFFER:
         if (!let_differ(node)) {
             return false;
+        }
+        break;
+    case SIM_BAD_SNAPSHOTS:
+    case SIM_BAD_LOG:
+        if (!sim_disk_go_bad(node, fault)) {
+            return false;
+        }
+        /* What it cannot read of its log it cannot do without. */
+        if (fault == SIM_BAD_LOG) {
+            allow_death(node);
         }
         break;
     default:
@@ -503,7 +438,7 @@ static bool begin_of_disk(struct sim *sim, enum sim_fault fault, struct sim_node
         sim_note(sim, node->id, "its syncs fail");
         break;
     }
-    end_later(sim, fault, node->id);
+    sim_fault_end_later(sim, fault, node->id);
     return true;
 }
 
@@ -532,7 +467,7 @@ static bool begin_of_network(struct sim *sim, enum sim_fault fault, unsigned nod
         sim_note(sim, 0, "%u of 1000 messages are lost", sim->loss_permille);
         break;
     }
-    end_later(sim, fault, node);
+    sim_fault_end_later(sim, fault, node);
     return true;
 }
 
@@ -557,6 +492,8 @@ static bool begin(struct sim *sim, enum sim_fault fault)
     case SIM_FULL_DISK:
     case SIM_SYNC_FAILS:
     case SIM_FLIP:
+    case SIM_BAD_SNAPSHOTS:
+    case SIM_BAD_LOG:
         return begin_of_disk(sim, fault, node);
     case SIM_DIFFER:
         node = at_leader ? &sim->nodes[leader_of(sim)] : node;
@@ -596,7 +533,7 @@ static void end(struct sim *sim, enum sim_fault fault, unsigned id)
         /* Often in two steps: an old leader is heard before it hears of the new one. */
         if (pick(sim, fault, 2) == 0) {
             mend_one(sim, 1 + (unsigned)pick(sim, fault, sim->profile.n_nodes));
-            end_later(sim, SIM_ONE_WAY, id);
+            sim_fault_end_later(sim, SIM_ONE_WAY, id);
             break;
         }
         mend(sim);
@@ -629,6 +566,13 @@ static void end(struct sim *sim, enum sim_fault fault, unsigned id)
     case SIM_SYNC_FAILS:
         fake_disk_fail_syncs(node->disk, 0);
         node->n_disk_faults -= node->n_disk_faults > 0;
+        break;
+    case SIM_BAD_LOG:
+        node->n_disk_faults -= node->n_disk_faults > 0;
+        sim_disk_be_well(node);
+        break;
+    case SIM_BAD_SNAPSHOTS:
+        sim_disk_be_well(node);
         break;
     default:
         break;
@@ -672,6 +616,7 @@ void sim_faults_heal(struct sim *sim)
         fake_disk_set_size(node->disk, 0);
         node->is_full = false;
         fake_disk_fail_syncs(node->disk, 0);
+        sim_disk_be_well(node);
         if (!fake_disk_is_cut(node->disk)) {
             fake_disk_cut_at(node->disk, 0);
         }

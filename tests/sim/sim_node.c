@@ -16,8 +16,11 @@ enum {
     CUT_START_PERMILLE = 200,
     CUT_BOUNDARY_PERMILLE = 400,
     CUT_FETCH_PERMILLE = 100,
+    CUT_ROLL_PERMILLE = 250,
+    CUT_SPARE_PERMILLE = 120,
     SNAPSHOT_JOB_MAX_MS = 1500,
     LOG_WORKER = 0,
+    FILE_WORKER = 1,
     SNAPSHOT_WORKER = 2
 };
 
@@ -153,6 +156,15 @@ static void worker_submit(void *arg, struct kv_job *job)
 
 static const struct kv_worker_ops worker_ops = {worker_submit};
 
+/* Does the job begin a segment of the log, or make or remove the file of one? */
+static bool is_of_segments(const struct sim_node *node, unsigned lane, const struct kv_job *job)
+{
+    const struct kv_wal *wal = node->node->replica->wal;
+
+    return lane == LOG_WORKER ? ((const struct kv_wal_batch *)job)->begins
+                              : lane == FILE_WORKER && job == &wal->chore.job;
+}
+
 /* Power or process may end in jobs that matter. */
 static void before_job(struct sim_node *node, unsigned lane, struct kv_job *job)
 {
@@ -166,6 +178,11 @@ static void before_job(struct sim_node *node, unsigned lane, struct kv_job *job)
                             sim_chance(sim,
                                        SIM_RANDOM_FAULT,
                                        is_boundary ? CUT_BOUNDARY_PERMILLE : CUT_FETCH_PERMILLE));
+    } else if (sim->profile.fault_every_ms[SIM_CUT] && !sim->has_healed &&
+               is_of_segments(node, lane, job)) {
+        is_cut = is_cut || sim_chance(sim,
+                                      SIM_RANDOM_FAULT,
+                                      lane == LOG_WORKER ? CUT_ROLL_PERMILLE : CUT_SPARE_PERMILLE);
     }
     if (is_cut) {
         node->cut_snapshot = false;
@@ -187,6 +204,8 @@ void sim_node_run_job(struct sim_node *node, struct sim_event *event)
         return;
     }
     before_job(node, event->lane, job);
+    sim_disk_before_job(node, job);
+    sim_snapshots_before_job(node);
     job->run(job);
     if (event->lane == SNAPSHOT_WORKER && node->node->replica->fetch.phase != KV_FETCH_NONE) {
         sim_snapshots_look_at_part(node);
@@ -289,7 +308,7 @@ static void refused(struct sim_node *node, const struct kv_error *error)
         sim->counts.refusals++;
         return;
     }
-    if (node->may_die && error->status == KV_IO) {
+    if ((node->may_die || node->is_bad) && error->status == KV_IO) {
         sim_node_restart_later(node);
         return;
     }
@@ -328,6 +347,7 @@ void sim_node_start(struct sim_node *node)
         .snapshot_slice_bytes = sim->profile.snapshot_slice_bytes,
         .entry_cache_bytes = sim->profile.entry_cache_bytes,
         .state_hash_entries = sim->profile.state_hash_entries,
+        .snapshot_pin_bytes = sim->profile.snapshot_pin_bytes,
         .ops = &sim_node_ops,
         .arg = node,
     };

@@ -27,18 +27,20 @@ const char *const sim_fault_names[SIM_FAULTS] = {
     [SIM_CUT_SNAPSHOT] = "cut-snapshot",
     [SIM_BEHIND] = "behind",
     [SIM_DIFFER] = "differ",
+    [SIM_BAD_SNAPSHOTS] = "bad-snapshots",
+    [SIM_BAD_LOG] = "bad-log",
 };
 
 /* Mean time between two of a kind, of the whole cluster. */
 static const uint64_t every_ms[SIM_FAULTS] = {
-    [SIM_KILL] = 12000,     [SIM_POWER] = 12000,       [SIM_CUT] = 10000,
-    [SIM_STOP] = 20000,     [SIM_PAUSE] = 10000,       [SIM_PARTITION] = 15000,
-    [SIM_ONE_WAY] = 10000,  [SIM_SLOW_LINK] = 15000,   [SIM_RESET] = 5000,
-    [SIM_LOSS] = 15000,     [SIM_CLOCK] = 8000,        [SIM_SLOW_DISK] = 15000,
-    [SIM_STALL] = 12000,    [SIM_FULL_DISK] = 30000,   [SIM_SYNC_FAILS] = 40000,
-    [SIM_FLIP] = 60000,     [SIM_TRANSFER] = 8000,     [SIM_CLIENT_RESET] = 5000,
-    [SIM_SNAPSHOT] = 10000, [SIM_CUT_SNAPSHOT] = 8000, [SIM_BEHIND] = 7000,
-    [SIM_DIFFER] = 20000,
+    [SIM_KILL] = 12000,         [SIM_POWER] = 12000,       [SIM_CUT] = 10000,
+    [SIM_STOP] = 20000,         [SIM_PAUSE] = 10000,       [SIM_PARTITION] = 15000,
+    [SIM_ONE_WAY] = 10000,      [SIM_SLOW_LINK] = 15000,   [SIM_RESET] = 5000,
+    [SIM_LOSS] = 15000,         [SIM_CLOCK] = 8000,        [SIM_SLOW_DISK] = 15000,
+    [SIM_STALL] = 12000,        [SIM_FULL_DISK] = 30000,   [SIM_SYNC_FAILS] = 40000,
+    [SIM_FLIP] = 60000,         [SIM_TRANSFER] = 8000,     [SIM_CLIENT_RESET] = 5000,
+    [SIM_SNAPSHOT] = 10000,     [SIM_CUT_SNAPSHOT] = 8000, [SIM_BEHIND] = 7000,
+    [SIM_BAD_SNAPSHOTS] = 8000, [SIM_BAD_LOG] = 30000,     [SIM_DIFFER] = 20000,
 };
 
 const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "disk", "storm", NULL};
@@ -63,7 +65,8 @@ static bool belongs(const char *profile, unsigned fault)
                                     1u << SIM_BEHIND;
     static const uint32_t disk = 1u << SIM_POWER | 1u << SIM_CUT | 1u << SIM_SLOW_DISK |
                                  1u << SIM_STALL | 1u << SIM_FULL_DISK | 1u << SIM_SYNC_FAILS |
-                                 1u << SIM_FLIP | 1u << SIM_CUT_SNAPSHOT | 1u << SIM_DIFFER;
+                                 1u << SIM_FLIP | 1u << SIM_CUT_SNAPSHOT | 1u << SIM_BAD_SNAPSHOTS |
+                                 1u << SIM_BAD_LOG | 1u << SIM_DIFFER;
 
     if (strcmp(profile, "crash") == 0) {
         return crash & 1u << fault;
@@ -186,6 +189,19 @@ static void choose_swarm(struct sim *sim)
     profile->restart_ms =
         restarts_ms[sim_random(sim, SIM_RANDOM_SWARM, sizeof restarts_ms / sizeof restarts_ms[0])];
     profile->slow_log_alone = sim_random(sim, SIM_RANDOM_SWARM, 2);
+}
+
+/* Disks that rot just where they are read, or are full for long; snapshots that may keep little. */
+static void choose_files(struct sim *sim)
+{
+    static const unsigned full[] = {1, 1, 4, 10};
+    struct sim_profile *profile = &sim->profile;
+
+    profile->rot = (enum sim_rot)sim_random(sim, SIM_RANDOM_FILES, SIM_ROTS);
+    profile->full_times = full[sim_random(sim, SIM_RANDOM_FILES, sizeof full / sizeof full[0])];
+    if (sim_random(sim, SIM_RANDOM_FILES, 6) == 0) {
+        profile->snapshot_pin_bytes = 200 + sim_random(sim, SIM_RANDOM_FILES, 20000);
+    }
 }
 
 /* Short ones, too, so that some end while their client cannot reach anybody. Thrown by nothing but
@@ -315,6 +331,7 @@ void sim_profile_choose(struct sim *sim)
     choose_sizes(sim);
     choose_faults(sim);
     choose_swarm(sim);
+    choose_files(sim);
     if (sim->options.n_nodes) {
         profile->n_nodes = sim->options.n_nodes;
     }

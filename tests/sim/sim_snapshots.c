@@ -151,6 +151,26 @@ void sim_snapshots_look_at_part(struct sim_node *node)
 
 /* ---------------------------------------------------------------- install */
 
+void sim_snapshots_before_job(struct sim_node *node)
+{
+    enum { ASK_PERMILLE = 250 };
+    struct sim *sim = node->sim;
+    struct kv_replica *replica = node->node->replica;
+    bool is_fetching =
+        replica->fetch.phase == KV_FETCH_PIECES && sim->profile.fault_every_ms[SIM_SNAPSHOT] > 0;
+
+    if (!sim->has_healed && (is_fetching || kv_wal_is_out_of_room(replica->wal)) &&
+        sim_chance(sim, (enum sim_stream)(SIM_RANDOM_FAULT + SIM_SNAPSHOT), ASK_PERMILLE)) {
+        int status = kv_replica_take_snapshot(replica);
+
+        sim_note(sim,
+                 node->id,
+                 "is told to take a snapshot %s: %s",
+                 is_fetching ? "while it fetches one" : "for its log has no room",
+                 kv_status_name(status));
+    }
+}
+
 void sim_snapshots_on_install(void *arg, void *restore, uint64_t index)
 {
     struct kv_node *kv_node = arg;

@@ -232,7 +232,7 @@ void sim_watch_turn(struct sim_node *node)
             checkers_leader_log(&sim->checkers,
                                 node->id,
                                 status->term,
-                                replica->n_kept ? replica->kept[0].descriptor.index : 0,
+                                replica->raft.trail.snapshot.index,
                                 term_of,
                                 replica);
             checkers_log_matching(&sim->checkers);

@@ -1,4 +1,4 @@
-#include "tests/support/fake_disk.h"
+#include "tests/support/fake_disk_internal.h"
 
 #include "common/assert.h"
 
@@ -6,58 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { SECTOR_BYTES = 512, FILES_MAX = 512, PATH_BYTES = 128 };
-
-/* What a file holds; names point at it. */
-struct inode {
-    unsigned references; /* names and open files */
-    uint8_t *data;       /* as the process sees it */
-    uint8_t *durable;    /* as a power loss leaves it at least */
-    uint64_t size, durable_size, capacity;
-    uint8_t *dirty;                  /* a byte per sector */
-    uint64_t first_dirty, end_dirty; /* sectors: all dirty ones are between */
-};
-
-struct name {
-    char path[PATH_BYTES];
-    struct inode *inode; /* NULL: a directory */
-    bool is_directory;
-};
-
-enum change_kind { CHANGE_CREATE, CHANGE_MKDIR, CHANGE_UNLINK, CHANGE_RENAME };
-
-/* Of names, since their directory was synced. */
-struct change {
-    enum change_kind kind;
-    char path[PATH_BYTES];
-    char to[PATH_BYTES];
-    struct inode *inode;
-};
-
-struct kv_file {
-    struct inode *inode;
-    struct kv_file *next;
-};
-
-struct fake_disk {
-    struct kv_disk disk;
-    uint64_t random;
-    struct name names[FILES_MAX]; /* as the process sees them */
-    size_t n_names;
-    struct name durable[FILES_MAX]; /* as synced directories have them */
-    size_t n_durable;
-    struct change *changes;
-    size_t n_changes;
-    size_t changes_capacity;
-    struct kv_file *open_files;
-    int write_error, sync_error, read_error;
-    uint64_t n_calls;
-    uint64_t cut_at; /* n_calls then; 0: never */
-    bool is_cut;
-    uint64_t size_max;
-    bool locked;
-};
 
 static uint64_t next_random(struct fake_disk *disk)
 {
@@ -77,7 +25,7 @@ static void release(struct inode *inode)
     }
 }
 
-static struct name *find(struct name *names, size_t n, const char *path)
+struct name *fake_disk_find(struct name *names, size_t n, const char *path)
 {
     for (size_t i = 0; i < n; i++) {
         if (strcmp(names[i].path, path) == 0) {
@@ -87,8 +35,8 @@ static struct name *find(struct name *names, size_t n, const char *path)
     return NULL;
 }
 
-static void
-add_name(struct name *names, size_t *n, const char *path, struct inode *inode, bool is_directory)
+void fake_disk_add_name(
+    struct name *names, size_t *n, const char *path, struct inode *inode, bool is_directory)
 {
     struct name *name = &names[(*n)++];
 
@@ -101,15 +49,14 @@ add_name(struct name *names, size_t *n, const char *path, struct inode *inode, b
     }
 }
 
-static void remove_name(struct name *names, size_t *n, struct name *name)
+void fake_disk_remove_name(struct name *names, size_t *n, struct name *name)
 {
     release(name->inode);
     memmove(name, name + 1, (size_t)(names + *n - name - 1) * sizeof *name);
     --*n;
 }
 
-/* Is the name directly in the directory ("." is the top)? */
-static bool is_in(const char *directory, const char *path)
+bool fake_disk_is_in(const char *directory, const char *path)
 {
     size_t size = strlen(directory);
 
@@ -145,26 +92,26 @@ static void note_change(struct fake_disk *disk,
 /* What the durable names become when the change reaches the disk. */
 static void apply_change(struct fake_disk *disk, const struct change *change)
 {
-    struct name *name = find(disk->durable, disk->n_durable, change->path);
+    struct name *name = fake_disk_find(disk->durable, disk->n_durable, change->path);
 
     switch (change->kind) {
     case CHANGE_CREATE:
     case CHANGE_MKDIR:
-        add_name(disk->durable,
-                 &disk->n_durable,
-                 change->path,
-                 change->inode,
-                 change->kind == CHANGE_MKDIR);
+        fake_disk_add_name(disk->durable,
+                           &disk->n_durable,
+                           change->path,
+                           change->inode,
+                           change->kind == CHANGE_MKDIR);
         break;
     case CHANGE_UNLINK:
-        remove_name(disk->durable, &disk->n_durable, name);
+        fake_disk_remove_name(disk->durable, &disk->n_durable, name);
         break;
     case CHANGE_RENAME:
-        name = find(disk->durable, disk->n_durable, change->to);
+        name = fake_disk_find(disk->durable, disk->n_durable, change->to);
         if (name) {
-            remove_name(disk->durable, &disk->n_durable, name);
+            fake_disk_remove_name(disk->durable, &disk->n_durable, name);
         }
-        name = find(disk->durable, disk->n_durable, change->path);
+        name = fake_disk_find(disk->durable, disk->n_durable, change->path);
         snprintf(name->path, PATH_BYTES, "%s", change->to);
         break;
     }
@@ -178,7 +125,7 @@ static void end_changes(struct fake_disk *disk, const char *directory, size_t n)
     for (size_t i = 0; i < disk->n_changes; i++) {
         struct change *change = &disk->changes[i];
 
-        if (!is_in(directory, change->path)) {
+        if (!fake_disk_is_in(directory, change->path)) {
             disk->changes[n_left++] = *change;
             continue;
         }
@@ -201,7 +148,30 @@ static int begin_change(struct fake_disk *disk, int error)
     return disk->is_cut ? -EIO : -error;
 }
 
-static void resize(struct inode *inode, uint64_t size)
+/* What a call for the path fails with: what all such calls do, or since it strikes a bad part. */
+static int error_at(struct fake_disk *disk, int error_of_all, const char *path, bool is_read)
+{
+    const char *directory = disk->bad_directory;
+
+    if (error_of_all || !directory[0] || (disk->bad_reads_alone && !is_read) ||
+        (strcmp(path, directory) != 0 && !fake_disk_is_in(directory, path))) {
+        return error_of_all;
+    }
+    return next_random(disk) % 1000 < disk->bad_permille ? EIO : 0;
+}
+
+static int
+error_in(struct fake_disk *disk, int error_of_all, const struct kv_file *file, bool is_read)
+{
+    for (size_t i = 0; disk->bad_directory[0] && i < disk->n_names; i++) {
+        if (disk->names[i].inode == file->inode) {
+            return error_at(disk, error_of_all, disk->names[i].path, is_read);
+        }
+    }
+    return error_of_all;
+}
+
+void fake_disk_resize_inode(struct inode *inode, uint64_t size)
 {
     if (size > inode->capacity) {
         uint64_t capacity = inode->capacity ? inode->capacity : 4096;
@@ -243,7 +213,7 @@ static void mark_dirty(struct inode *inode, uint64_t offset, uint64_t size)
 static int disk_open(void *arg, const char *path, unsigned flags, struct kv_file **ret_file)
 {
     struct fake_disk *disk = arg;
-    struct name *name = find(disk->names, disk->n_names, path);
+    struct name *name = fake_disk_find(disk->names, disk->n_names, path);
     struct kv_file *file;
 
     if (!name && !(flags & KV_DISK_CREATE)) {
@@ -252,7 +222,7 @@ static int disk_open(void *arg, const char *path, unsigned flags, struct kv_file
     if (name && (flags & KV_DISK_EXCLUSIVE)) {
         return -EEXIST;
     }
-    if (disk->is_cut) {
+    if (disk->is_cut || error_at(disk, 0, path, true) != 0) {
         return -EIO;
     }
     if (!name) {
@@ -265,7 +235,7 @@ static int disk_open(void *arg, const char *path, unsigned flags, struct kv_file
         inode = calloc(1, sizeof *inode);
         KV_ASSERT(inode);
         note_change(disk, CHANGE_CREATE, path, "", inode);
-        add_name(disk->names, &disk->n_names, path, inode, false);
+        fake_disk_add_name(disk->names, &disk->n_names, path, inode, false);
         name = &disk->names[disk->n_names - 1];
     }
     file = calloc(1, sizeof *file);
@@ -298,9 +268,10 @@ static int64_t disk_pread(void *arg, struct kv_file *file, void *data, size_t si
 {
     struct fake_disk *disk = arg;
     uint64_t left = offset < file->inode->size ? file->inode->size - offset : 0;
+    int error = error_in(disk, disk->read_error, file, true);
 
-    if (disk->read_error) {
-        return -disk->read_error;
+    if (error) {
+        return -error;
     }
     size = size < left ? size : (size_t)left;
     if (size > 0) {
@@ -325,7 +296,7 @@ disk_pwrite(void *arg, struct kv_file *file, const void *data, size_t size, uint
     struct fake_disk *disk = arg;
     struct inode *inode = file->inode;
     bool was_cut = disk->is_cut;
-    int status = begin_change(disk, disk->write_error);
+    int status = begin_change(disk, error_in(disk, disk->write_error, file, false));
 
     if (status != 0 && disk->is_cut && !was_cut && size > 0) {
         size = next_random(disk) % size; /* the power goes in the middle */
@@ -336,7 +307,7 @@ disk_pwrite(void *arg, struct kv_file *file, const void *data, size_t size, uint
         if (disk->size_max && used_bytes(disk) + offset + size - inode->size > disk->size_max) {
             return -ENOSPC;
         }
-        resize(inode, offset + size);
+        fake_disk_resize_inode(inode, offset + size);
     }
     if (size > 0) {
         memcpy(inode->data + offset, data, size);
@@ -363,7 +334,7 @@ static int disk_sync(void *arg, struct kv_file *file)
 {
     struct fake_disk *disk = arg;
     bool was_cut = disk->is_cut;
-    int status = begin_change(disk, disk->sync_error);
+    int status = begin_change(disk, error_in(disk, disk->sync_error, file, false));
 
     if (status == 0) {
         write_back(disk, file->inode, 100);
@@ -377,40 +348,54 @@ static int disk_sync(void *arg, struct kv_file *file)
 static int disk_truncate(void *arg, struct kv_file *file, uint64_t size)
 {
     struct fake_disk *disk = arg;
-    int status = begin_change(disk, disk->write_error);
+    int status = begin_change(disk, error_in(disk, disk->write_error, file, false));
 
     if (status == 0 && disk->size_max && size > file->inode->size &&
         used_bytes(disk) + size - file->inode->size > disk->size_max) {
         status = -ENOSPC;
     }
     if (status == 0) {
-        resize(file->inode, size);
+        fake_disk_resize_inode(file->inode, size);
     }
     return status;
 }
 
 static int64_t disk_size(void *arg, struct kv_file *file)
 {
+    int error = error_in(arg, 0, file, true);
+
+    return error ? -error : (int64_t)file->inode->size;
+}
+
+/* Memory may let go of what is on the disk; here it must be. */
+static void disk_forget(void *arg, struct kv_file *file, uint64_t offset, uint64_t size)
+{
+    const struct inode *inode = file->inode;
+
     (void)arg;
-    return (int64_t)file->inode->size;
+    KV_ASSERT(offset + size <= inode->size);
+    for (uint64_t sector = offset / SECTOR_BYTES; sector < (offset + size) / SECTOR_BYTES;
+         sector++) {
+        KV_ASSERT(!inode->dirty[sector]);
+    }
 }
 
 static int disk_rename(void *arg, const char *from, const char *to)
 {
     struct fake_disk *disk = arg;
-    struct name *target = find(disk->names, disk->n_names, to);
-    int status = begin_change(disk, disk->write_error);
+    struct name *target = fake_disk_find(disk->names, disk->n_names, to);
+    int status = begin_change(disk, error_at(disk, disk->write_error, from, false));
 
     if (status != 0) {
         return status;
     }
-    if (!find(disk->names, disk->n_names, from)) {
+    if (!fake_disk_find(disk->names, disk->n_names, from)) {
         return -ENOENT;
     }
     if (target) {
-        remove_name(disk->names, &disk->n_names, target);
+        fake_disk_remove_name(disk->names, &disk->n_names, target);
     }
-    snprintf(find(disk->names, disk->n_names, from)->path, PATH_BYTES, "%s", to);
+    snprintf(fake_disk_find(disk->names, disk->n_names, from)->path, PATH_BYTES, "%s", to);
     note_change(disk, CHANGE_RENAME, from, to, NULL);
     return 0;
 }
@@ -418,16 +403,17 @@ static int disk_rename(void *arg, const char *from, const char *to)
 static int disk_unlink(void *arg, const char *path)
 {
     struct fake_disk *disk = arg;
-    struct name *name = find(disk->names, disk->n_names, path);
+    struct name *name = fake_disk_find(disk->names, disk->n_names, path);
     int status;
 
     if (!name) {
         return disk->is_cut ? -EIO : -ENOENT;
     }
     /* Works on a full disk. */
-    status = begin_change(disk, disk->write_error == ENOSPC ? 0 : disk->write_error);
+    status = begin_change(
+        disk, error_at(disk, disk->write_error == ENOSPC ? 0 : disk->write_error, path, false));
     if (status == 0) {
-        remove_name(disk->names, &disk->n_names, name);
+        fake_disk_remove_name(disk->names, &disk->n_names, name);
         note_change(disk, CHANGE_UNLINK, path, "", NULL);
     }
     return status;
@@ -438,12 +424,12 @@ static int disk_mkdir(void *arg, const char *path)
     struct fake_disk *disk = arg;
     int status;
 
-    if (find(disk->names, disk->n_names, path)) {
+    if (fake_disk_find(disk->names, disk->n_names, path)) {
         return disk->is_cut ? -EIO : 0;
     }
     status = begin_change(disk, disk->write_error);
     if (status == 0) {
-        add_name(disk->names, &disk->n_names, path, NULL, true);
+        fake_disk_add_name(disk->names, &disk->n_names, path, NULL, true);
         note_change(disk, CHANGE_MKDIR, path, "", NULL);
     }
     return status;
@@ -452,9 +438,9 @@ static int disk_mkdir(void *arg, const char *path)
 static int disk_sync_dir(void *arg, const char *path)
 {
     struct fake_disk *disk = arg;
-    int status = begin_change(disk, disk->sync_error);
+    int status = begin_change(disk, error_at(disk, disk->sync_error, path, false));
 
-    if (strcmp(path, ".") != 0 && !find(disk->names, disk->n_names, path)) {
+    if (strcmp(path, ".") != 0 && !fake_disk_find(disk->names, disk->n_names, path)) {
         return -ENOENT;
     }
     if (status == 0) {
@@ -468,12 +454,16 @@ disk_list(void *arg, const char *path, void (*fn)(void *arg, const char *name), 
 {
     struct fake_disk *disk = arg;
     size_t skip = strcmp(path, ".") == 0 ? 0 : strlen(path) + 1;
+    int error = error_at(disk, 0, path, true);
 
-    if (skip > 0 && !find(disk->names, disk->n_names, path)) {
+    if (skip > 0 && !fake_disk_find(disk->names, disk->n_names, path)) {
         return -ENOENT;
     }
+    if (error) {
+        return -error;
+    }
     for (size_t i = 0; i < disk->n_names; i++) {
-        if (is_in(path, disk->names[i].path)) {
+        if (fake_disk_is_in(path, disk->names[i].path)) {
             fn(fn_arg, disk->names[i].path + skip);
         }
     }
@@ -522,6 +512,7 @@ static const struct kv_disk_ops ops = {
     .list = disk_list,
     .free_bytes = disk_free_bytes,
     .lock = disk_lock,
+    .forget = disk_forget,
 };
 
 struct fake_disk *fake_disk_new(uint64_t seed)
@@ -546,10 +537,10 @@ void fake_disk_free(struct fake_disk *disk)
 {
     fake_disk_close_all(disk);
     while (disk->n_names > 0) {
-        remove_name(disk->names, &disk->n_names, &disk->names[0]);
+        fake_disk_remove_name(disk->names, &disk->n_names, &disk->names[0]);
     }
     while (disk->n_durable > 0) {
-        remove_name(disk->durable, &disk->n_durable, &disk->durable[0]);
+        fake_disk_remove_name(disk->durable, &disk->n_durable, &disk->durable[0]);
     }
     for (size_t i = 0; i < disk->n_changes; i++) {
         release(disk->changes[i].inode);
@@ -584,7 +575,7 @@ static size_t count_changes(const struct fake_disk *disk, const char *directory)
     size_t n = 0;
 
     for (size_t i = 0; i < disk->n_changes; i++) {
-        n += is_in(directory, disk->changes[i].path);
+        n += fake_disk_is_in(directory, disk->changes[i].path);
     }
     return n;
 }
@@ -612,7 +603,7 @@ void fake_disk_crash(struct fake_disk *disk)
         tear_names(disk, directory);
     }
     while (disk->n_names > 0) {
-        remove_name(disk->names, &disk->n_names, &disk->names[0]);
+        fake_disk_remove_name(disk->names, &disk->n_names, &disk->names[0]);
     }
     for (size_t i = disk->n_durable; i-- > 0;) {
         char *slash = strrchr(disk->durable[i].path, '/');
@@ -623,14 +614,15 @@ void fake_disk_crash(struct fake_disk *disk)
             *strrchr(directory, '/') = 0;
         }
         /* What was in a lost directory is lost. */
-        if (slash && !find(disk->durable, disk->n_durable, directory)) {
-            remove_name(disk->durable, &disk->n_durable, &disk->durable[i]);
+        if (slash && !fake_disk_find(disk->durable, disk->n_durable, directory)) {
+            fake_disk_remove_name(disk->durable, &disk->n_durable, &disk->durable[i]);
         }
     }
     for (size_t i = 0; i < disk->n_durable; i++) {
         const struct name *name = &disk->durable[i];
 
-        add_name(disk->names, &disk->n_names, name->path, name->inode, name->is_directory);
+        fake_disk_add_name(
+            disk->names, &disk->n_names, name->path, name->inode, name->is_directory);
         if (name->inode && name->inode->capacity > 0) {
             tear(disk, name->inode);
         }
@@ -668,115 +660,22 @@ void fake_disk_fail_reads(struct fake_disk *disk, int errnum)
     disk->read_error = errnum;
 }
 
+void fake_disk_fail_at(struct fake_disk *disk,
+                       const char *directory,
+                       bool reads_alone,
+                       unsigned permille)
+{
+    snprintf(disk->bad_directory, sizeof disk->bad_directory, "%s", directory ? directory : "");
+    disk->bad_reads_alone = reads_alone;
+    disk->bad_permille = permille;
+}
+
 void fake_disk_set_size(struct fake_disk *disk, uint64_t bytes)
 {
     disk->size_max = bytes;
 }
 
-uint8_t *fake_disk_data(struct fake_disk *disk, const char *path, uint64_t *ret_size)
-{
-    struct name *name = find(disk->names, disk->n_names, path);
-
-    if (!name || !name->inode) {
-        return NULL;
-    }
-    *ret_size = name->inode->size;
-    return name->inode->data;
-}
-
-/* What the process sees is what is on disk. */
-static void make_durable(struct inode *inode)
-{
-    if (inode->capacity > 0) {
-        memcpy(inode->durable, inode->data, inode->capacity);
-    }
-    inode->durable_size = inode->size;
-}
-
-void fake_disk_resize(struct fake_disk *disk, const char *path, uint64_t size)
-{
-    struct name *name = find(disk->names, disk->n_names, path);
-
-    KV_ASSERT(name && name->inode);
-    resize(name->inode, size);
-    make_durable(name->inode);
-}
-
-void fake_disk_put(struct fake_disk *disk, const char *path, const void *data, uint64_t size)
-{
-    struct inode *inode = calloc(1, sizeof *inode);
-
-    KV_ASSERT(inode && !find(disk->names, disk->n_names, path));
-    resize(inode, size);
-    if (size > 0) {
-        memcpy(inode->data, data, size);
-    }
-    make_durable(inode);
-    add_name(disk->names, &disk->n_names, path, inode, false);
-    add_name(disk->durable, &disk->n_durable, path, inode, false);
-}
-
-void fake_disk_remove(struct fake_disk *disk, const char *path)
-{
-    struct name *name = find(disk->names, disk->n_names, path);
-
-    KV_ASSERT(name);
-    remove_name(disk->names, &disk->n_names, name);
-    name = find(disk->durable, disk->n_durable, path);
-    KV_ASSERT(name);
-    remove_name(disk->durable, &disk->n_durable, name);
-}
-
-size_t fake_disk_list(struct fake_disk *disk, const char *directory, char names[][128], size_t max)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < disk->n_names && n < max; i++) {
-        if (is_in(directory, disk->names[i].path)) {
-            memcpy(names[n++], disk->names[i].path, PATH_BYTES);
-        }
-    }
-    return n;
-}
-
-const uint8_t *fake_disk_durable(struct fake_disk *disk, const char *path, uint64_t *ret_size)
-{
-    struct name *name = find(disk->durable, disk->n_durable, path);
-
-    if (!name || !name->inode) {
-        return NULL;
-    }
-    *ret_size = name->inode->durable_size;
-    return name->inode->durable;
-}
-
-void fake_disk_flip(struct fake_disk *disk, const char *path, uint64_t offset, unsigned bit)
-{
-    struct name *name = find(disk->durable, disk->n_durable, path);
-
-    KV_ASSERT(name && name->inode && offset < name->inode->durable_size);
-    name->inode->durable[offset] ^= (uint8_t)(1u << bit);
-    name->inode->data[offset] ^= (uint8_t)(1u << bit);
-}
-
 uint64_t fake_disk_used(const struct fake_disk *disk)
 {
     return used_bytes(disk);
-}
-
-struct fake_disk *fake_disk_copy(const struct fake_disk *disk)
-{
-    struct fake_disk *copy = fake_disk_new(disk->random);
-
-    for (size_t i = 0; i < disk->n_names; i++) {
-        const struct name *name = &disk->names[i];
-
-        if (name->inode) {
-            fake_disk_put(copy, name->path, name->inode->data, name->inode->size);
-        } else {
-            add_name(copy->names, &copy->n_names, name->path, NULL, true);
-            add_name(copy->durable, &copy->n_durable, name->path, NULL, true);
-        }
-    }
-    return copy;
 }

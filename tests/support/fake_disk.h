@@ -31,6 +31,12 @@ uint64_t fake_disk_n_changes(const struct fake_disk *disk);
 void fake_disk_fail_writes(struct fake_disk *disk, int errnum);
 void fake_disk_fail_syncs(struct fake_disk *disk, int errnum);
 void fake_disk_fail_reads(struct fake_disk *disk, int errnum);
+/* A part of the disk is bad: of the calls for the directory and its files (or of those alone that
+ * read) so many of 1000 fail with EIO, by chance. NULL: it is well again. */
+void fake_disk_fail_at(struct fake_disk *disk,
+                       const char *directory,
+                       bool reads_alone,
+                       unsigned permille);
 /* The whole disk has this many bytes; 0: no bound. */
 void fake_disk_set_size(struct fake_disk *disk, uint64_t bytes);
 

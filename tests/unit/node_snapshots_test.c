@@ -6,6 +6,7 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "raft/replica_internal.h"
+#include "raft/snapshot_format.h"
 #include "server/node/node_internal.h"
 
 #include <setjmp.h>
@@ -574,6 +575,70 @@ static void without_a_sound_one_it_does_not_start(void **state)
     cluster_free(cluster);
 }
 
+/* A newer server has written it: this one neither tries an older one nor touches it. */
+static void one_of_a_newer_format_keeps_the_node_from_starting(void **state)
+{
+    struct cluster *cluster = new_cluster(63, 64 * KV_KIB, 32 * KV_KIB);
+    unsigned follower = cluster_leader(cluster) % 3 + 1;
+    struct kv_snapshot_descriptor newest;
+    char name[KV_SNAPSHOT_NAME_BYTES];
+    struct kv_snapshot_head head;
+    struct kv_error error;
+    uint64_t size;
+    uint8_t *data;
+
+    (void)state;
+    put_many(cluster, follower, 1, 100, KEYS, VALUE_BYTES);
+    cluster_run_ms(cluster, 1000);
+    newest = replica_of(cluster, follower)->kept[0].descriptor;
+    cluster_crash(cluster, follower);
+    kv_snapshot_name(name, newest.index, newest.term, KV_SNAPSHOT_COMPLETE);
+    data = fake_disk_data(cluster_disk(cluster, follower), name, &size);
+    assert_null(kv_snapshot_head_decode(data, &head));
+    head.format_version++;
+    (void)kv_snapshot_head_encode(data, &head);
+    assert_int_equal(cluster_try_start(cluster, follower, &error), KV_WRONG_NODE);
+    assert_non_null(strstr(error.message, "upgrade the server"));
+    head.format_version--;
+    (void)kv_snapshot_head_encode(data, &head);
+    cluster_start(cluster, follower);
+    assert_int_equal(replica_of(cluster, follower)->restored_index, newest.index);
+    cluster_free(cluster);
+}
+
+/* Whose disk cannot read it may still have it: it is not told to be replaced. */
+static void what_cannot_be_read_is_no_reason_to_replace_a_member(void **state)
+{
+    struct cluster *cluster = new_cluster(62, 64 * KV_KIB, 32 * KV_KIB);
+    unsigned follower = cluster_leader(cluster) % 3 + 1;
+    unsigned n_refused = 0;
+
+    (void)state;
+    put_many(cluster, follower, 1, 100, KEYS, VALUE_BYTES);
+    cluster_run_ms(cluster, 1000);
+    assert_int_equal(replica_of(cluster, follower)->n_kept, 2);
+    cluster_crash(cluster, follower);
+    fake_disk_fail_at(cluster_disk(cluster, follower), "snap", true, 300);
+    for (int i = 0; i < 30; i++) {
+        struct kv_error error;
+
+        forget();
+        if (cluster_try_start(cluster, follower, &error) == 0) {
+            cluster_crash(cluster, follower);
+            continue;
+        }
+        assert_int_equal(error.status, KV_IO);
+        assert_non_null(strstr(error.message, "snap"));
+        n_refused += strstr(said, "the whole log is tried") != NULL;
+    }
+    assert_true(n_refused > 0);
+    fake_disk_fail_at(cluster_disk(cluster, follower), NULL, false, 0);
+    cluster_start(cluster, follower);
+    get_is(cluster, follower, 100, VALUE_BYTES);
+    cluster_check_same(cluster);
+    cluster_free(cluster);
+}
+
 /* ---------------------------------------------------------------- the power goes */
 
 /* Writes on, with a cut at the n-th call that changes the disk; false: it was not reached. */
@@ -679,6 +744,8 @@ int main(void)
         cmocka_unit_test(an_install_while_an_own_snapshot_is_written),
         cmocka_unit_test(a_snapshot_replaces_a_damaged_one_of_its_index),
         cmocka_unit_test(without_a_sound_one_it_does_not_start),
+        cmocka_unit_test(one_of_a_newer_format_keeps_the_node_from_starting),
+        cmocka_unit_test(what_cannot_be_read_is_no_reason_to_replace_a_member),
         cmocka_unit_test(the_power_goes_at_any_call_during_snapshots),
         cmocka_unit_test(the_power_goes_at_any_call_during_an_install),
     };

@@ -233,6 +233,36 @@ static void a_damaged_snapshot_is_gone_before_another_takes_its_name(void **stat
     assert_int_equal(rig.replica->restored_index, last);
 }
 
+/* Its file may be readable again, and is what a start needs as long as no other one is there. */
+static void one_that_cannot_be_read_is_not_removed(void **state)
+{
+    char name[KV_SNAPSHOT_NAME_BYTES];
+    struct kv_snapshot_id ids[2];
+    uint64_t size;
+
+    (void)state;
+    (void)fill_with_snapshots(20);
+    assert_int_equal(rig.replica->n_kept, 2);
+    for (size_t i = 0; i < 2; i++) {
+        const struct kv_snapshot_descriptor *kept = &rig.replica->kept[i].descriptor;
+
+        ids[i] = (struct kv_snapshot_id){kept->index, kept->term, 0};
+    }
+    fake_disk_fail_at(rig.disk, "snap", true, 1000);
+    for (size_t i = 0; i < 2; i++) {
+        refuse_snapshot(ids[i].index, ids[i].term);
+        assert_null(kv_replica_kept(rig.replica, ids[i].index, ids[i].term));
+    }
+    for (size_t i = 0; i < 2; i++) {
+        kv_snapshot_name(name, ids[i].index, ids[i].term, KV_SNAPSHOT_COMPLETE);
+        assert_non_null(fake_disk_data(rig.disk, name, &size));
+    }
+    fake_disk_fail_at(rig.disk, NULL, false, 0);
+    replica_rig_kill(&rig);
+    replica_rig_start(&rig);
+    assert_true(rig.replica->restored_index >= ids[0].index);
+}
+
 static void guard_2_entries_that_the_snapshot_holds_are_passed_over(void **state)
 {
     const Kv__AppendEntriesResult *result;
@@ -726,6 +756,7 @@ int main(void)
         CASE(guard_1_an_older_leader_learns_the_term_and_nothing_else),
         CASE(a_refused_snapshot_is_checked_and_replaced),
         CASE(a_damaged_snapshot_is_gone_before_another_takes_its_name),
+        CASE(one_that_cannot_be_read_is_not_removed),
         CASE(guard_2_entries_that_the_snapshot_holds_are_passed_over),
         CASE(guard_3_a_change_behind_other_entries_keeps_its_index),
         CASE(guard_4_an_overtaken_write_vouches_for_nothing),

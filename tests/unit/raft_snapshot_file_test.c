@@ -558,6 +558,39 @@ static void a_read_error_is_no_damage(void **state)
 
 /* ---------------------------------------------------------------- a disk that fails */
 
+/* None of it is damage, or a reason to write over what may be there. */
+static void calls_that_fail_are_named(void **state)
+{
+    struct kv_snapshot_descriptor descriptor;
+    struct fake_disk *disk = make_small(&descriptor);
+    struct kv_snapshot_receiver *receiver = NULL;
+    struct kv_snapshot_writer *writer = NULL;
+    struct kv_error error;
+    struct kv_buf buf;
+
+    (void)state;
+    kv_buf_init(&buf, KV_SNAPSHOT_PIECE_BYTES);
+    fake_disk_fail_at(disk, "snap", true, 1000);
+    assert_int_equal(kv_snapshot_writer_open(fake_disk_ops(disk), &meta, &writer, &error), KV_IO);
+    assert_non_null(strstr(error.message, "cannot open disk/" NAME));
+    assert_int_equal(kv_snapshot_piece_read(fake_disk_ops(disk), NAME, 0, 10, &buf, &error), KV_IO);
+    assert_non_null(strstr(error.message, "cannot open disk/" NAME));
+    fake_disk_fail_at(disk, NULL, false, 0);
+    fake_disk_fail_reads(disk, EIO);
+    assert_int_equal(kv_snapshot_piece_read(fake_disk_ops(disk), NAME, 0, 10, &buf, &error), KV_IO);
+    assert_non_null(strstr(error.message, "cannot read disk/" NAME));
+    fake_disk_fail_reads(disk, 0);
+    descriptor.index++;
+    fake_disk_put(disk, "snap/0000000000000065-0000000000000003.part", "", 0);
+    fake_disk_fail_writes(disk, EIO);
+    assert_int_equal(kv_snapshot_receiver_open(fake_disk_ops(disk), &descriptor, &receiver, &error),
+                     KV_IO);
+    assert_non_null(strstr(error.message, "cannot remove"));
+    assert_int_equal(buf.size, 0);
+    kv_buf_deinit(&buf);
+    fake_disk_free(disk);
+}
+
 static void a_full_disk_leaves_nothing(void **state)
 {
     static uint8_t noise[60000];
@@ -672,6 +705,7 @@ int main(void)
         cmocka_unit_test(a_renamed_file_is_refused),
         cmocka_unit_test(names_are_parsed_strictly),
         cmocka_unit_test(a_read_error_is_no_damage),
+        cmocka_unit_test(calls_that_fail_are_named),
         cmocka_unit_test(a_full_disk_leaves_nothing),
         cmocka_unit_test(a_failed_sync_is_not_tried_again),
         cmocka_unit_test(the_list_is_newest_first),
