@@ -567,6 +567,7 @@ static void check_end(struct sim *sim)
             continue;
         }
         machine = sim->nodes[i].node->machine;
+        kv_machine_check_invariants(machine);
         if (!has_first) {
             first_hash = kv_machine_state_hash(machine);
             revision = kv_machine_revision(machine);

@@ -93,11 +93,16 @@ static ProtobufCBinaryData value(struct draft *draft)
 {
     size_t max = draft->sim->profile.value_max;
     size_t size = throw(draft, max + 1);
-    int head = snprintf(draft->value,
-                        sizeof draft->value,
-                        "c%u-%" PRIu64 ".",
-                        draft->client->id,
-                        draft->client->n_commands);
+    int head;
+
+    if (chance(draft, 2)) {
+        return (ProtobufCBinaryData){0, (uint8_t *)draft->value};
+    }
+    head = snprintf(draft->value,
+                    sizeof draft->value,
+                    "c%u-%" PRIu64 ".",
+                    draft->client->id,
+                    draft->client->n_commands);
 
     for (size_t i = (size_t)head; i < size; i++) {
         draft->value[i] = (char)('a' + i % 26);
@@ -186,7 +191,13 @@ static void draft_put(struct draft *draft)
         break;
     case 3:
         put->condition_case = KV__PUT__CONDITION_IF_VALUE;
+        if (chance(draft, 50)) {
+            put->value = (ProtobufCBinaryData){4, (uint8_t *)(uintptr_t) "same"};
+        }
         put->if_value = put->value;
+        break;
+    case 4:
+        put->value = (ProtobufCBinaryData){4, (uint8_t *)(uintptr_t) "same"};
         break;
     default:
         draft->options.repeatable = draft->sim->profile.repeats && chance(draft, 30);
@@ -408,6 +419,8 @@ static uint64_t some_data_limit(struct draft *draft)
     return chance(draft, 30) ? 0 : 1 + throw(draft, most);
 }
 
+/* Narrow ones often, so that much is at its limits. Those of sessions would keep clients from
+ * writing that have any, also from setting them back. */
 static void draft_config_set(struct draft *draft)
 {
     static const struct {
@@ -415,16 +428,28 @@ static void draft_config_set(struct draft *draft)
         uint64_t min, spread;
     } settings[] = {{"history-bytes", 0, 20000},
                     {"history-age", 0, 20000},
+                    {"topic-limit", 1, 10},
                     {"topic-messages", 1, 20},
                     {"topic-age-ms", 1000, 9000},
                     {"value-limit", 1024, 1000000},
-                    {"work-limit", 100, 100000}};
+                    {"work-limit", 100, 100000},
+                    {"reply-limit", 65536, 4000000},
+                    {"ttl-max", 1000, 10000},
+                    {"lease-limit", 0, 10},
+                    {"lease-ttl-min", 100, 2000},
+                    {"lease-ttl-max", 1000, 8000},
+                    {"nothing-such", 0, 10},
+                    {"session-ttl-min", 100, 2000},
+                    {"session-ttl-max", 1000, 100000},
+                    {"session-limit", 1, 100}};
+    enum { N = sizeof settings / sizeof settings[0], N_OF_SESSIONS = 3 };
     Kv__ConfigSet *set = &draft->body.config_set;
-    uint64_t i = throw(draft, sizeof settings / sizeof settings[0]);
+    uint64_t i = throw(draft, draft->sim->profile.session_ttl_ms ? N - N_OF_SESSIONS : N);
 
     kv__config_set__init(set);
     set->name = (char *)(uintptr_t)settings[i].name;
-    set->value = settings[i].min + throw(draft, settings[i].spread);
+    set->value = settings[i].min + (throw(draft, settings[i].spread) >> throw(draft, 12));
+    set->value = chance(draft, 3) ? UINT64_MAX : set->value;
     draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
     draft->request.config_set = set;
 }
@@ -438,7 +463,7 @@ static void draft_snapshot(struct draft *draft)
 
 static void draft_rare(struct draft *draft)
 {
-    switch (throw(draft, draft->sim->profile.has_data_limit ? 10 : 8)) {
+    switch (throw(draft, draft->sim->profile.has_data_limit ? 12 : 10)) {
     case 0:
         kv__config_list__init(&draft->body.config_list);
         draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_LIST;
@@ -446,7 +471,8 @@ static void draft_rare(struct draft *draft)
         break;
     case 1:
         kv__config_get__init(&draft->body.config_get);
-        draft->body.config_get.name = (char *)(uintptr_t) "value-limit";
+        draft->body.config_get.name =
+            (char *)(uintptr_t)(chance(draft, 80) ? "value-limit" : "nothing-such");
         draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_GET;
         draft->request.config_get = &draft->body.config_get;
         break;
@@ -470,9 +496,11 @@ static void draft_rare(struct draft *draft)
         draft_snapshot(draft);
         break;
     case 6:
+    case 7:
+    case 8:
         draft_config_set(draft);
         break;
-    case 7:
+    case 9:
         draft_compact(draft);
         break;
     default:
@@ -600,8 +628,10 @@ static void on_item(void *arg, const Kv__StreamItem *item)
     size_t number = (size_t)(uintptr_t)arg;
 
     history_item(&ending_sim->history, number, item);
-    KV_ASSERT(kv_history_item(
-                  ending_sim->recorded, ending_sim->history.calls[number].recorded, item) == 0);
+    if (ending_sim->history.calls[number].recorded != SIZE_MAX) {
+        KV_ASSERT(kv_history_item(
+                      ending_sim->recorded, ending_sim->history.calls[number].recorded, item) == 0);
+    }
 }
 
 /* What a node says of itself has no place in the order of all commands; what the model does not
@@ -710,6 +740,7 @@ static bool draft_foreign(struct draft *draft, bool is_write, bool may_write)
     }
     if (wants(sim, SIM_RANDOM_TYPES, profile->types_percent)) {
         sim_types_draft(sim, arena, is_write, request);
+        draft->is_stream = kv_command_classify(request) == KV_COMMAND_STREAM;
         draft->options.serializable =
             kv_command_classify(request) == KV_COMMAND_READ && chance(draft, 15);
         return true;

@@ -212,6 +212,13 @@ static void choose_types(struct sim *sim)
     profile->type_keys = 1 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 6);
     profile->elements =
         elements[sim_random(sim, SIM_RANDOM_TYPES, sizeof elements / sizeof elements[0])];
+    if (sim_random(sim, SIM_RANDOM_TYPES, 4) == 0) {
+        profile->element_bytes =
+            profile->elements > 40 ? 80 : 200 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 2000);
+    }
+    profile->spoil_percent = sim_random(sim, SIM_RANDOM_TYPES, 2)
+                                 ? 1 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 10)
+                                 : 0;
     for (const char *type = all; *type; type++) {
         if (sim_random(sim, SIM_RANDOM_TYPES, 100) < 60) {
             profile->types[n++] = *type;
@@ -257,6 +264,7 @@ static void choose_lives(struct sim *sim)
 {
     if (sim_random(sim, SIM_RANDOM_LIVES, 5) < 2) {
         sim->profile.lives_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LIVES, 50);
+        sim->profile.leases_are_full = sim_random(sim, SIM_RANDOM_LIVES, 4) == 0;
         if (sim_random(sim, SIM_RANDOM_LOCKS, 2) == 0) {
             sim->profile.locks_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LOCKS, 50);
         }
@@ -308,7 +316,8 @@ void sim_profile_choose(struct sim *sim)
         profile->duration_ms = sim->options.duration_ms;
     }
     /* An entry holds what all clients ask at once, and more after a while without a leader. */
-    request_bytes = profile->value_max + 128 + 64 * profile->elements;
+    request_bytes =
+        profile->value_max + 128 + (64 + profile->element_bytes / 2) * profile->elements;
     while (profile->segment_bytes <
            4ULL * profile->n_clients * profile->pipeline * request_bytes + 8192) {
         profile->segment_bytes *= 2;

@@ -4,6 +4,7 @@
  * right. */
 #include "tests/sim/sim.h"
 
+#include "client/session_internal.h"
 #include "common/assert.h"
 
 #include <inttypes.h>
@@ -83,6 +84,9 @@ static const struct kind kinds[] = {
     {KV__REQUEST__COMMAND_PUBLISH, 'x', true, 4},
     {KV__REQUEST__COMMAND_TOPIC_LIST, 'x', false, 1},
     {KV__REQUEST__COMMAND_KEY_HISTORY, 'x', false, 2},
+    {KV__REQUEST__COMMAND_SESSION_OPEN, 'x', true, 1},
+    {KV__REQUEST__COMMAND_SESSION_RENEW, 'x', true, 1},
+    {KV__REQUEST__COMMAND_SESSION_CLOSE, 'x', true, 1},
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -153,9 +157,14 @@ static ProtobufCBinaryData any_key(const struct typing *typing)
                 (unsigned)pick(typing, typing->sim->profile.type_keys));
 }
 
+/* In some runs all are long. */
 static ProtobufCBinaryData element(const struct typing *typing, uint64_t number)
 {
-    return text(typing, NAME_BYTES, "e%" PRIu64, number % typing->sim->profile.elements);
+    const unsigned more = typing->sim->profile.element_bytes;
+
+    number %= typing->sim->profile.elements;
+    return more ? text(typing, NAME_BYTES + more, "e%" PRIu64 ".%0*d", number, (int)more, 0)
+                : text(typing, NAME_BYTES, "e%" PRIu64, number);
 }
 
 static ProtobufCBinaryData any_element(const struct typing *typing)
@@ -165,8 +174,14 @@ static ProtobufCBinaryData any_element(const struct typing *typing)
 
 static ProtobufCBinaryData any_value(const struct typing *typing)
 {
-    return chance(typing, 10) ? text(typing, 80, "%064u", (unsigned)pick(typing, 1000))
-                              : text(typing, NAME_BYTES, "%u", (unsigned)pick(typing, 1000));
+    switch (pick(typing, 10)) {
+    case 0:
+        return text(typing, 80, "%064u", (unsigned)pick(typing, 1000));
+    case 1: /* Now and then what was there is the same. */
+        return text(typing, NAME_BYTES, "%u", (unsigned)pick(typing, 2));
+    default:
+        return text(typing, NAME_BYTES, "%u", (unsigned)pick(typing, 1000));
+    }
 }
 
 static int64_t some_revision(const struct typing *typing)
@@ -211,7 +226,7 @@ static bool is_called(const ProtobufCFieldDescriptor *field, const char *names)
 /* What this version refuses, and what would take the command elsewhere. */
 static bool is_left_out(const struct typing *typing, const ProtobufCFieldDescriptor *field)
 {
-    return is_called(field, "stream credit cursor") ||
+    return is_called(field, "credit") ||
            (is_called(field, "ttl_ms lease_id keep") && typing->sim->profile.lives_percent == 0) ||
            (is_called(field, "block_ms") && typing->sim->profile.session_ttl_ms == 0);
 }
@@ -227,6 +242,11 @@ static ProtobufCBinaryData bytes_of(const struct typing *typing,
     }
     if (is_called(field, "start end")) {
         return typing->members ? any_element(typing) : any_key(typing);
+    }
+    if (is_called(field, "cursor")) {
+        return chance(typing, 80)    ? (ProtobufCBinaryData){0}
+               : typing->type == 'x' ? any_key(typing)
+                                     : any_element(typing);
     }
     if (is_called(field, "prefix")) {
         return chance(typing, 50) ? any_element(typing) : (ProtobufCBinaryData){0};
@@ -261,6 +281,13 @@ static uint64_t size_of(const struct typing *typing, const ProtobufCFieldDescrip
     }
     if (is_called(field, "ttl_ms")) {
         return chance(typing, 30) ? 1 + pick(typing, 3000) : 0;
+    }
+    if (is_called(field, "session_id")) {
+        /* Of whoever is asked first. */
+        const struct kv_session *session =
+            typing->sim->clients[pick(typing, typing->sim->profile.n_clients)].session;
+
+        return session->once.session_id;
     }
     if (is_called(field, "block_ms")) {
         return chance(typing, 30) ? 1 + pick(typing, 2000) : 0;
@@ -447,7 +474,7 @@ static void settle(struct typing *typing, ProtobufCMessage *message)
     } else if (message->descriptor == &kv__zset_add__descriptor && !chance(typing, 5)) {
         Kv__ZSetAdd *add = (Kv__ZSetAdd *)message;
 
-        add->increment = add->increment && add->n_members == 1;
+        add->n_members = add->increment ? 1 : add->n_members;
         add->if_present = add->if_present && !add->if_absent;
         add->if_greater = add->if_greater && !add->if_absent;
         add->if_less = add->if_less && !add->if_absent && !add->if_greater;
@@ -455,6 +482,9 @@ static void settle(struct typing *typing, ProtobufCMessage *message)
         Kv__LimiterAcquire *acquire = (Kv__LimiterAcquire *)message;
 
         acquire->n = acquire->n > acquire->burst ? acquire->burst : acquire->n;
+    } else if (message->descriptor == &kv__list_insert__descriptor && chance(typing, 70)) {
+        /* Where the last one was: until there is no number left between two elements. */
+        ((Kv__ListInsert *)message)->pivot = element(typing, 0);
     }
 }
 
@@ -557,5 +587,8 @@ void sim_types_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv_
         transaction(&typing, request, is_write);
     } else {
         any_command(&typing, request, is_write);
+    }
+    if (chance(&typing, sim->profile.spoil_percent)) {
+        sim_spoil(sim, arena, request);
     }
 }
