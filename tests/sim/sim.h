@@ -103,6 +103,9 @@ struct sim_profile {
     unsigned type_keys;           /* of each type */
     unsigned elements;            /* that collections choose from */
     unsigned element_bytes;       /* so much longer than a number are they all */
+    unsigned session_open_weight; /* among commands of all types */
+    bool crowds;                  /* lists with many insertions at one place */
+    bool is_tight;                /* settings are mostly as low as can be */
     unsigned spoil_percent;       /* of those of all types, and of lives: no client should ask so */
     char types[8];                /* a letter for each that is in the mix */
     unsigned queue_percent;       /* of commands: pushes and pops, also such that wait; 0: none */

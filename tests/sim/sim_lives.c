@@ -13,7 +13,7 @@ enum {
     NAME_BYTES = 24,
     TTL_MAX_MS = 6000,
     RENEWED_MAX = 3,
-    MANY = 60,
+    MANY = 110,
     MANY_KEYS = 150,
     LEASE_TTL_MIN_MS = 1000
 };
@@ -231,7 +231,7 @@ void sim_lives_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv_
         draft_many(&drafting);
     } else if (throw < 10) {
         draft_renewal(&drafting);
-    } else if (throw < 11) {
+    } else if (throw < 11 || (throw < 12 && sim->profile.leases_are_full)) {
         draft_revoke(&drafting);
     } else if (throw < 17) {
         draft_put(&drafting);

@@ -394,7 +394,7 @@ static void draft_compact(struct draft *draft)
 {
     kv__compact__init(&draft->body.compact);
     draft->body.compact.revision = some_revision(draft);
-    draft->body.compact.revision += draft->body.compact.revision == 0;
+    draft->body.compact.revision += draft->body.compact.revision == 0 && !chance(draft, 5);
     draft->request.command_case = KV__REQUEST__COMMAND_COMPACT;
     draft->request.compact = &draft->body.compact;
 }
@@ -426,14 +426,14 @@ static void draft_config_set(struct draft *draft)
     static const struct {
         const char *name;
         uint64_t min, spread;
-    } settings[] = {{"history-bytes", 0, 20000},
+    } settings[] = {{"work-limit", 100, 100000},
+                    {"reply-limit", 65536, 4000000},
+                    {"value-limit", 1024, 1000000},
+                    {"history-bytes", 0, 20000},
                     {"history-age", 0, 20000},
                     {"topic-limit", 1, 10},
                     {"topic-messages", 1, 20},
                     {"topic-age-ms", 1000, 9000},
-                    {"value-limit", 1024, 1000000},
-                    {"work-limit", 100, 100000},
-                    {"reply-limit", 65536, 4000000},
                     {"ttl-max", 1000, 10000},
                     {"lease-limit", 0, 10},
                     {"lease-ttl-min", 100, 2000},
@@ -442,13 +442,18 @@ static void draft_config_set(struct draft *draft)
                     {"session-ttl-min", 100, 2000},
                     {"session-ttl-max", 1000, 100000},
                     {"session-limit", 1, 100}};
-    enum { N = sizeof settings / sizeof settings[0], N_OF_SESSIONS = 3 };
+    enum { N = sizeof settings / sizeof settings[0], N_OF_COMMANDS = 3, N_OF_SESSIONS = 3 };
+    const bool is_tight = draft->sim->profile.is_tight && chance(draft, 70);
+    const uint64_t n = is_tight                             ? N_OF_COMMANDS
+                       : draft->sim->profile.session_ttl_ms ? N - N_OF_SESSIONS
+                                                            : N;
+    const uint64_t i = throw(draft, n);
     Kv__ConfigSet *set = &draft->body.config_set;
-    uint64_t i = throw(draft, draft->sim->profile.session_ttl_ms ? N - N_OF_SESSIONS : N);
 
     kv__config_set__init(set);
     set->name = (char *)(uintptr_t)settings[i].name;
-    set->value = settings[i].min + (throw(draft, settings[i].spread) >> throw(draft, 12));
+    set->value =
+        settings[i].min + (throw(draft, settings[i].spread) >> (is_tight ? 12 : throw(draft, 12)));
     set->value = chance(draft, 3) ? UINT64_MAX : set->value;
     draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
     draft->request.config_set = set;

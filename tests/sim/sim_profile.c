@@ -219,6 +219,9 @@ static void choose_types(struct sim *sim)
     profile->spoil_percent = sim_random(sim, SIM_RANDOM_TYPES, 2)
                                  ? 1 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 10)
                                  : 0;
+    profile->session_open_weight = sim_random(sim, SIM_RANDOM_TYPES, 8) == 0 ? 40 : 1;
+    profile->crowds = sim_random(sim, SIM_RANDOM_TYPES, 6) == 0;
+    profile->is_tight = sim_random(sim, SIM_RANDOM_TYPES, 4) == 0;
     for (const char *type = all; *type; type++) {
         if (sim_random(sim, SIM_RANDOM_TYPES, 100) < 60) {
             profile->types[n++] = *type;
@@ -316,6 +319,9 @@ void sim_profile_choose(struct sim *sim)
         profile->duration_ms = sim->options.duration_ms;
     }
     /* An entry holds what all clients ask at once, and more after a while without a leader. */
+    if (profile->is_tight) {
+        profile->rare_permille += 10;
+    }
     request_bytes =
         profile->value_max + 128 + (64 + profile->element_bytes / 2) * profile->elements;
     while (profile->segment_bytes <

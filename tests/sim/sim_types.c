@@ -13,7 +13,17 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEYS_LISTED_MAX = 3, OPERATIONS_MAX = 4, DEPTH_MAX = 4, NAME_BYTES = 16 };
+enum {
+    KEYS_LISTED_MAX = 3,
+    OPERATIONS_MAX = 4,
+    DEPTH_MAX = 4,
+    NAME_BYTES = 16,
+    /* Of a list that is crowded at one place: too many to be inline, and more insertions than there
+     * are numbers. */
+    PUSHED_MAX = 200,
+    PUSHED_MIN = 130,
+    INSERTED = 30
+};
 
 struct kind {
     unsigned command; /* field of Request */
@@ -84,9 +94,10 @@ static const struct kind kinds[] = {
     {KV__REQUEST__COMMAND_PUBLISH, 'x', true, 4},
     {KV__REQUEST__COMMAND_TOPIC_LIST, 'x', false, 1},
     {KV__REQUEST__COMMAND_KEY_HISTORY, 'x', false, 2},
-    {KV__REQUEST__COMMAND_SESSION_OPEN, 'x', true, 1},
+    {KV__REQUEST__COMMAND_SESSION_OPEN, 'x', true, 0}, /* as the seed says */
     {KV__REQUEST__COMMAND_SESSION_RENEW, 'x', true, 1},
     {KV__REQUEST__COMMAND_SESSION_CLOSE, 'x', true, 1},
+    {KV__REQUEST__COMMAND_BACKUP, 'x', false, 1}, /* of a later version */
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -200,13 +211,15 @@ static double any_score(const struct typing *typing)
 {
     switch (pick(typing, 20)) {
     case 0:
-        return -(double)INFINITY;
     case 1:
-        return (double)INFINITY;
+        return -(double)INFINITY;
     case 2:
-        return -0.0;
     case 3:
-        return 1e300;
+        return (double)INFINITY;
+    case 4:
+        return -0.0;
+    case 5:
+        return chance(typing, 10) ? (double)NAN : 1e300;
     default:
         return (double)pick(typing, 16) / 4 - 1;
     }
@@ -244,9 +257,9 @@ static ProtobufCBinaryData bytes_of(const struct typing *typing,
         return typing->members ? any_element(typing) : any_key(typing);
     }
     if (is_called(field, "cursor")) {
-        return chance(typing, 80)    ? (ProtobufCBinaryData){0}
-               : typing->type == 'x' ? any_key(typing)
-                                     : any_element(typing);
+        return chance(typing, 80)                          ? (ProtobufCBinaryData){0}
+               : typing->type == 'x' && chance(typing, 50) ? any_key(typing)
+                                                           : any_element(typing);
     }
     if (is_called(field, "prefix")) {
         return chance(typing, 50) ? any_element(typing) : (ProtobufCBinaryData){0};
@@ -258,6 +271,9 @@ static int64_t number_of(const struct typing *typing, const ProtobufCFieldDescri
 {
     if (is_called(field, "at_revision")) {
         return chance(typing, 40) ? some_revision(typing) : 0;
+    }
+    if (is_called(field, "if_mod_revision") && chance(typing, 5)) {
+        return -1;
     }
     if (strstr(field->name, "revision")) {
         return is_called(field, "if_mod_revision mod_revision create_revision") ||
@@ -374,7 +390,7 @@ static void fill_list(struct typing *typing, const ProtobufCFieldDescriptor *fie
     if (is_called(field, "keys")) {
         n = typing->n_keys = 1 + pick(typing, KEYS_LISTED_MAX);
     } else if (is_called(field, "weights")) {
-        n = chance(typing, 50) ? typing->n_keys : 0;
+        n = chance(typing, 50) ? typing->n_keys + chance(typing, 5) : 0;
     } else if (is_called(field, "ranges")) {
         n = chance(typing, 15);
     }
@@ -458,7 +474,7 @@ static void settle_compare(struct typing *typing, Kv__Compare *compare)
     }
     if (compare->operand_case == KV__COMPARE__OPERAND_TYPE ||
         compare->operand_case == KV__COMPARE__OPERAND_EXISTS ||
-        compare->operand_case == KV__COMPARE__OPERAND_SET_MEMBER) {
+        (compare->operand_case == KV__COMPARE__OPERAND_SET_MEMBER && !chance(typing, 10))) {
         compare->comparison =
             chance(typing, 50) ? KV__COMPARISON__COMPARE_EQUAL : KV__COMPARISON__COMPARE_NOT_EQUAL;
     }
@@ -482,9 +498,12 @@ static void settle(struct typing *typing, ProtobufCMessage *message)
         Kv__LimiterAcquire *acquire = (Kv__LimiterAcquire *)message;
 
         acquire->n = acquire->n > acquire->burst ? acquire->burst : acquire->n;
-    } else if (message->descriptor == &kv__list_insert__descriptor && chance(typing, 70)) {
-        /* Where the last one was: until there is no number left between two elements. */
-        ((Kv__ListInsert *)message)->pivot = element(typing, 0);
+        if (chance(typing, 5)) {
+            /* Would be full after a year. */
+            acquire->rate = 1;
+            acquire->burst = 12;
+            acquire->period_ms = KV_LIMITER_PERIOD_MS_MAX;
+        }
     }
 }
 
@@ -501,9 +520,15 @@ static void command(struct typing *typing, Kv__Request *request, const struct ki
     *(void **)((uint8_t *)request + field->offset) = filled(typing, field);
 }
 
-static bool is_on(const struct typing *typing, const struct kind *kind)
+static uint64_t weight_of(const struct typing *typing, const struct kind *kind, bool is_write)
 {
-    return kind->type == 'x' || strchr(typing->sim->profile.types, kind->type);
+    if (kind->is_write != is_write ||
+        (kind->type != 'x' && !strchr(typing->sim->profile.types, kind->type))) {
+        return 0;
+    }
+    return kind->command == KV__REQUEST__COMMAND_SESSION_OPEN
+               ? typing->sim->profile.session_open_weight
+               : kind->weight;
 }
 
 static void any_command(struct typing *typing, Kv__Request *request, bool is_write)
@@ -512,12 +537,11 @@ static void any_command(struct typing *typing, Kv__Request *request, bool is_wri
     uint64_t left;
 
     for (unsigned i = 0; i < N_KINDS; i++) {
-        sum += kinds[i].is_write == is_write && is_on(typing, &kinds[i]) ? kinds[i].weight : 0;
+        sum += weight_of(typing, &kinds[i], is_write);
     }
     left = pick(typing, sum);
     for (unsigned i = 0; i < N_KINDS; i++) {
-        uint64_t weight =
-            kinds[i].is_write == is_write && is_on(typing, &kinds[i]) ? kinds[i].weight : 0;
+        uint64_t weight = weight_of(typing, &kinds[i], is_write);
 
         if (left < weight) {
             command(typing, request, &kinds[i]);
@@ -579,11 +603,48 @@ static void transaction(struct typing *typing, Kv__Request *request, bool is_wri
     typing->depth--;
 }
 
+/* Elements between the same two, until there is no number left between these. */
+static void crowd(struct typing *typing, Kv__Request *request)
+{
+    Kv__Txn *txn = make(typing, &kv__txn__descriptor);
+    Kv__ListPush *push = make(typing, &kv__list_push__descriptor);
+    ProtobufCBinaryData pivot;
+
+    typing->type = 'l';
+    push->key = any_key(typing);
+    push->end = KV__LIST_END__LIST_RIGHT;
+    push->n_elements = PUSHED_MIN + pick(typing, PUSHED_MAX - PUSHED_MIN);
+    push->elements = allocate(typing, push->n_elements * sizeof *push->elements);
+    for (size_t i = 0; i < push->n_elements; i++) {
+        push->elements[i] = text(typing, NAME_BYTES, "p%zu", i);
+    }
+    pivot = push->elements[pick(typing, push->n_elements)];
+    txn->n_then = 1 + INSERTED;
+    txn->then = allocate(typing, txn->n_then * sizeof *txn->then);
+    for (size_t i = 0; i < txn->n_then; i++) {
+        Kv__ListInsert *insert = make(typing, &kv__list_insert__descriptor);
+
+        insert->key = push->key;
+        insert->pivot = pivot;
+        insert->element = any_element(typing);
+        insert->after = chance(typing, 10);
+        txn->then[i] = make(typing, &kv__request__descriptor);
+        txn->then[i]->command_case = KV__REQUEST__COMMAND_LIST_INSERT;
+        txn->then[i]->list_insert = insert;
+    }
+    txn->then[0]->command_case = KV__REQUEST__COMMAND_LIST_PUSH;
+    txn->then[0]->list_push = push;
+    request->command_case = KV__REQUEST__COMMAND_TXN;
+    request->txn = txn;
+}
+
 void sim_types_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request)
 {
     struct typing typing = {.sim = sim, .arena = arena};
 
-    if (chance(&typing, sim->profile.txn_percent)) {
+    if (is_write && sim->profile.crowds && chance(&typing, 2)) {
+        crowd(&typing, request);
+    } else if (chance(&typing, sim->profile.txn_percent)) {
         transaction(&typing, request, is_write);
     } else {
         any_command(&typing, request, is_write);

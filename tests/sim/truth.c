@@ -152,6 +152,14 @@ static void read_members(struct reading *reading, const Kv__ZSetMembersResult *r
     }
 }
 
+/* What does not fit a reply at narrow limits is given in pieces. */
+static bool is_part(const Kv__Reply *reply)
+{
+    return reply->result_case == KV__REPLY__RESULT_SET_MEMBERS  ? reply->set_members->more
+           : reply->result_case == KV__REPLY__RESULT_ZSET_RANGE ? reply->zset_range->more
+                                                                : false;
+}
+
 static void on_content(void *arg, Kv__Reply *reply)
 {
     struct reading *reading = arg;
@@ -169,7 +177,11 @@ static void on_content(void *arg, Kv__Reply *reply)
     case KV__REPLY__RESULT_ZSET_RANGE:
         read_members(reading, reply->zset_range);
         break;
-    default: /* refused, by a narrow work limit */
+    default: /* refused, by a narrow limit */
+        return;
+    }
+    if (is_part(reply)) {
+        reading->content = NULL;
         return;
     }
     qsort(reading->content->elements, reading->content->n, sizeof(struct true_element), by_name);
