@@ -488,6 +488,18 @@ bool sim_load_snapshot(struct sim_client *client);
 
 /* sim_types.c */
 /* A command on keys of all types, or a transaction of them; in the arena. */
+/* sim_settings.c */
+enum sim_setting {
+    SIM_SETTING_ANY,
+    SIM_SETTING_TIGHT, /* one that commands run into, as low as can be */
+    SIM_SETTING_DATA_LIMIT,
+    SIM_SETTING_NO_DATA_LIMIT
+};
+void sim_settings_draft(struct sim *sim,
+                        struct kv_arena *arena,
+                        enum sim_setting what,
+                        Kv__Request *request);
+
 /* sim_spoil.c */
 /* Spoils one field of the command. */
 void sim_spoil(struct sim *sim, struct kv_arena *arena, Kv__Request *request);

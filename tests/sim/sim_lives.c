@@ -13,8 +13,8 @@ enum {
     NAME_BYTES = 24,
     TTL_MAX_MS = 6000,
     RENEWED_MAX = 3,
-    MANY = 110,
-    MANY_KEYS = 150,
+    MANY = 160,
+    MANY_KEYS = 200,
     LEASE_TTL_MIN_MS = 1000
 };
 
@@ -133,7 +133,7 @@ static void draft_put(const struct drafting *drafting)
     drafting->request->put = put;
 }
 
-/* More keys for one lease than one command may end, when that is set low. */
+/* More keys for one lease than one command may end, when that is set low; it may end with them. */
 static void draft_many(const struct drafting *drafting)
 {
     Kv__Txn *txn = make(drafting, &kv__txn__descriptor);
@@ -141,7 +141,7 @@ static void draft_many(const struct drafting *drafting)
     const uint64_t first = pick(drafting, MANY_KEYS);
 
     txn->n_then = MANY;
-    txn->then = kv_arena_alloc(drafting->arena, MANY * sizeof(Kv__Request *));
+    txn->then = kv_arena_alloc(drafting->arena, (MANY + 1) * sizeof(Kv__Request *));
     KV_ASSERT(txn->then);
     for (unsigned i = 0; i < MANY; i++) {
         Kv__Put *put = make(drafting, &kv__put__descriptor);
@@ -152,6 +152,15 @@ static void draft_many(const struct drafting *drafting)
         txn->then[i] = make(drafting, &kv__request__descriptor);
         txn->then[i]->command_case = KV__REQUEST__COMMAND_PUT;
         txn->then[i]->put = put;
+    }
+    if (pick(drafting, 2)) {
+        Kv__LeaseRevoke *revoke = make(drafting, &kv__lease_revoke__descriptor);
+
+        revoke->lease_id = lease_id;
+        txn->then[MANY] = make(drafting, &kv__request__descriptor);
+        txn->then[MANY]->command_case = KV__REQUEST__COMMAND_LEASE_REVOKE;
+        txn->then[MANY]->lease_revoke = revoke;
+        txn->n_then++;
     }
     drafting->request->command_case = KV__REQUEST__COMMAND_TXN;
     drafting->request->txn = txn;

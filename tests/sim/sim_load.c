@@ -8,7 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_BYTES = 24, KEYS_MAX = 4, SETTLED_THINK_MS = 200 };
+enum {
+    KEY_BYTES = 24,
+    KEYS_MAX = 4,
+    SETTLED_THINK_MS = 200,
+    TIGHT_FROM = 3 /* first commands of each client make it so */
+};
 
 /* A request under construction: what it points at lives here. */
 struct draft {
@@ -39,7 +44,6 @@ struct draft {
         Kv__Range range;
         Kv__ConfigList config_list;
         Kv__ConfigGet config_get;
-        Kv__ConfigSet config_set;
         Kv__Compact compact;
         Kv__Status status;
         Kv__MemberList member_list;
@@ -390,73 +394,22 @@ static void draft_read(struct draft *draft)
 
 /* ---------------------------------------------------------------- rare ones */
 
+/* Half of them leave little. */
 static void draft_compact(struct draft *draft)
 {
     kv__compact__init(&draft->body.compact);
-    draft->body.compact.revision = some_revision(draft);
+    draft->body.compact.revision = chance(draft, 50)
+                                       ? draft->sim->known_revision - (int64_t) throw(draft, 20)
+                                       : some_revision(draft);
     draft->body.compact.revision += draft->body.compact.revision == 0 && !chance(draft, 5);
     draft->request.command_case = KV__REQUEST__COMMAND_COMPACT;
     draft->request.compact = &draft->body.compact;
 }
 
-static void draft_data_limit(struct draft *draft, uint64_t value)
+static void draft_setting(struct draft *draft, enum sim_setting what)
 {
-    Kv__ConfigSet *set = &draft->body.config_set;
-
-    kv__config_set__init(set);
-    set->name = (char *)(uintptr_t) "data-limit";
-    set->value = value;
-    draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
-    draft->request.config_set = set;
-}
-
-/* About as much as there may be. */
-static uint64_t some_data_limit(struct draft *draft)
-{
-    const struct sim_profile *profile = &draft->sim->profile;
-    uint64_t most = profile->n_keys * (uint64_t)(64 + profile->value_max / 2) + 40000;
-
-    return chance(draft, 30) ? 0 : 1 + throw(draft, most);
-}
-
-/* Narrow ones often, so that much is at its limits. Those of sessions would keep clients from
- * writing that have any, also from setting them back. */
-static void draft_config_set(struct draft *draft)
-{
-    static const struct {
-        const char *name;
-        uint64_t min, spread;
-    } settings[] = {{"work-limit", 100, 100000},
-                    {"reply-limit", 65536, 4000000},
-                    {"value-limit", 1024, 1000000},
-                    {"history-bytes", 0, 20000},
-                    {"history-age", 0, 20000},
-                    {"topic-limit", 1, 10},
-                    {"topic-messages", 1, 20},
-                    {"topic-age-ms", 1000, 9000},
-                    {"ttl-max", 1000, 10000},
-                    {"lease-limit", 0, 10},
-                    {"lease-ttl-min", 100, 2000},
-                    {"lease-ttl-max", 1000, 8000},
-                    {"nothing-such", 0, 10},
-                    {"session-ttl-min", 100, 2000},
-                    {"session-ttl-max", 1000, 100000},
-                    {"session-limit", 1, 100}};
-    enum { N = sizeof settings / sizeof settings[0], N_OF_COMMANDS = 3, N_OF_SESSIONS = 3 };
-    const bool is_tight = draft->sim->profile.is_tight && chance(draft, 70);
-    const uint64_t n = is_tight                             ? N_OF_COMMANDS
-                       : draft->sim->profile.session_ttl_ms ? N - N_OF_SESSIONS
-                                                            : N;
-    const uint64_t i = throw(draft, n);
-    Kv__ConfigSet *set = &draft->body.config_set;
-
-    kv__config_set__init(set);
-    set->name = (char *)(uintptr_t)settings[i].name;
-    set->value =
-        settings[i].min + (throw(draft, settings[i].spread) >> (is_tight ? 12 : throw(draft, 12)));
-    set->value = chance(draft, 3) ? UINT64_MAX : set->value;
-    draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
-    draft->request.config_set = set;
+    kv_arena_reset(&draft->sim->typed);
+    sim_settings_draft(draft->sim, &draft->sim->typed, what, &draft->request);
 }
 
 static void draft_snapshot(struct draft *draft)
@@ -503,13 +456,13 @@ static void draft_rare(struct draft *draft)
     case 6:
     case 7:
     case 8:
-        draft_config_set(draft);
+        draft_setting(draft, SIM_SETTING_ANY);
         break;
     case 9:
         draft_compact(draft);
         break;
     default:
-        draft_data_limit(draft, some_data_limit(draft));
+        draft_setting(draft, SIM_SETTING_DATA_LIMIT);
         break;
     }
 }
@@ -771,7 +724,7 @@ static bool is_limited(const struct sim *sim)
 static void draft_settled(struct draft *draft)
 {
     if (is_limited(draft->sim)) {
-        draft_data_limit(draft, 0);
+        draft_setting(draft, SIM_SETTING_NO_DATA_LIMIT);
     } else {
         draft_put(draft);
         draft->body.put.condition_case = KV__PUT__CONDITION__NOT_SET;
@@ -786,6 +739,10 @@ static void draft_any(struct draft *draft)
 
     if (sim_chance(draft->sim, SIM_RANDOM_LOAD, profile->rare_permille)) {
         draft_rare(draft);
+        return;
+    }
+    if (profile->is_tight && may_write && draft->client->n_commands < TIGHT_FROM) {
+        draft_setting(draft, SIM_SETTING_TIGHT);
         return;
     }
     is_write = may_write && chance(draft, profile->write_percent);

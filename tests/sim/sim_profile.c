@@ -214,12 +214,12 @@ static void choose_types(struct sim *sim)
         elements[sim_random(sim, SIM_RANDOM_TYPES, sizeof elements / sizeof elements[0])];
     if (sim_random(sim, SIM_RANDOM_TYPES, 4) == 0) {
         profile->element_bytes =
-            profile->elements > 40 ? 80 : 200 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 2000);
+            profile->elements > 40 ? 80 : 200 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 3000);
     }
     profile->spoil_percent = sim_random(sim, SIM_RANDOM_TYPES, 2)
                                  ? 1 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 10)
                                  : 0;
-    profile->session_open_weight = sim_random(sim, SIM_RANDOM_TYPES, 8) == 0 ? 40 : 1;
+    profile->session_open_weight = sim_random(sim, SIM_RANDOM_TYPES, 8) == 0 ? 200 : 1;
     profile->crowds = sim_random(sim, SIM_RANDOM_TYPES, 6) == 0;
     profile->is_tight = sim_random(sim, SIM_RANDOM_TYPES, 4) == 0;
     for (const char *type = all; *type; type++) {
@@ -319,8 +319,8 @@ void sim_profile_choose(struct sim *sim)
         profile->duration_ms = sim->options.duration_ms;
     }
     /* An entry holds what all clients ask at once, and more after a while without a leader. */
-    if (profile->is_tight) {
-        profile->rare_permille += 10;
+    if (profile->element_bytes > 0 || profile->leases_are_full) {
+        profile->is_tight = sim->options.seed % 3 > 0;
     }
     request_bytes =
         profile->value_max + 128 + (64 + profile->element_bytes / 2) * profile->elements;

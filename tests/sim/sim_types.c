@@ -18,6 +18,7 @@ enum {
     OPERATIONS_MAX = 4,
     DEPTH_MAX = 4,
     NAME_BYTES = 16,
+    LONG_BYTES = KV_INLINE_BYTES_MAX, /* no inline collection holds it */
     /* Of a list that is crowded at one place: too many to be inline, and more insertions than there
      * are numbers. */
     PUSHED_MAX = 200,
@@ -255,6 +256,9 @@ static ProtobufCBinaryData bytes_of(const struct typing *typing,
     }
     if (is_called(field, "start end")) {
         return typing->members ? any_element(typing) : any_key(typing);
+    }
+    if (is_called(field, "element") && typing->sim->profile.element_bytes && chance(typing, 5)) {
+        return text(typing, LONG_BYTES + NAME_BYTES, "%0*d", LONG_BYTES, 0);
     }
     if (is_called(field, "cursor")) {
         return chance(typing, 80)                          ? (ProtobufCBinaryData){0}
