@@ -628,6 +628,7 @@ static void submit(struct sim_client *client, struct draft *draft)
     ending_sim = sim;
     number = history_call(
         &sim->history, client->id, sim->now_ns, &draft->request, draft->options.repeatable);
+    sim->history.calls[number].is_stampable = !kv_session_is_repeatable(&draft->request);
     record(sim, client, number, draft);
     if (sim->options.trace) {
         sim_note(sim,

@@ -322,8 +322,12 @@ void sim_profile_choose(struct sim *sim)
     if (profile->element_bytes > 0 || profile->leases_are_full) {
         profile->is_tight = sim->options.seed % 3 > 0;
     }
-    request_bytes =
-        profile->value_max + 128 + (64 + profile->element_bytes / 2) * profile->elements;
+    if (profile->element_bytes > 0 && profile->pipeline > 4) {
+        profile->pipeline = 4;
+    }
+    request_bytes = profile->value_max + 128 +
+                    (64 + 2 * profile->element_bytes) * profile->elements +
+                    (profile->leases_are_full ? 12000 : 0) + (profile->crowds ? 8000 : 0);
     while (profile->segment_bytes <
            4ULL * profile->n_clients * profile->pipeline * request_bytes + 8192) {
         profile->segment_bytes *= 2;

@@ -38,6 +38,12 @@ static ProtobufCBinaryData bad_bytes(const struct spoiling *spoiling, bool may_b
     return (ProtobufCBinaryData){size, bytes};
 }
 
+static bool is_not_wider(const ProtobufCMessage *message)
+{
+    return message->descriptor != &kv__key_range__descriptor ||
+           ((const Kv__KeyRange *)message)->special == KV__KEY_RANGE__SPECIAL__NONE;
+}
+
 static void spoil_scalar(const struct spoiling *spoiling,
                          const ProtobufCMessage *message,
                          const ProtobufCFieldDescriptor *field,
@@ -47,8 +53,7 @@ static void spoil_scalar(const struct spoiling *spoiling,
 
     switch (field->type) {
     case PROTOBUF_C_TYPE_BYTES:
-        *(ProtobufCBinaryData *)member =
-            bad_bytes(spoiling, message->descriptor != &kv__key_range__descriptor);
+        *(ProtobufCBinaryData *)member = bad_bytes(spoiling, is_not_wider(message));
         break;
     case PROTOBUF_C_TYPE_INT64:
         *(int64_t *)member = integers[pick(spoiling, sizeof integers / sizeof integers[0])];

@@ -109,6 +109,7 @@ struct typing {
     bool is_write;
     size_t n_keys; /* of the command that is filled: as many weights */
     bool members;  /* a range is one of members, not of keys */
+    bool reads_others;
     unsigned depth;
 };
 
@@ -158,6 +159,11 @@ static ProtobufCBinaryData any_key(const struct typing *typing)
 {
     static const char types[] = "tchlszr";
     char type = typing->type;
+
+    if (typing->reads_others && chance(typing, 20)) {
+        /* A counter that others add to: it has a long past. */
+        return text(typing, NAME_BYTES, "c/%03u", (unsigned)pick(typing, 4));
+    }
 
     if (type == 'x' || chance(typing, 4)) {
         type = types[pick(typing, sizeof types - 1)];
@@ -476,6 +482,10 @@ static void settle_compare(struct typing *typing, Kv__Compare *compare)
         compare->operand_case = KV__COMPARE__OPERAND_EXISTS;
         compare->exists = chance(typing, 60);
     }
+    if (compare->range && chance(typing, 5)) {
+        compare->range->special = KV__KEY_RANGE__SPECIAL__ALL;
+        compare->range->start = compare->range->end = (ProtobufCBinaryData){0};
+    }
     if (compare->operand_case == KV__COMPARE__OPERAND_TYPE ||
         compare->operand_case == KV__COMPARE__OPERAND_EXISTS ||
         (compare->operand_case == KV__COMPARE__OPERAND_SET_MEMBER && !chance(typing, 10))) {
@@ -520,6 +530,7 @@ static void command(struct typing *typing, Kv__Request *request, const struct ki
 
     typing->type = kind->type;
     typing->is_write = kind->is_write;
+    typing->reads_others = kind->command == KV__REQUEST__COMMAND_KEY_HISTORY;
     request->command_case = (Kv__Request__CommandCase)kind->command;
     *(void **)((uint8_t *)request + field->offset) = filled(typing, field);
 }
@@ -595,6 +606,7 @@ static void transaction(struct typing *typing, Kv__Request *request, bool is_wri
     txn->compares = allocate(typing, txn->n_compares * sizeof *txn->compares);
     for (size_t i = 0; i < txn->n_compares; i++) {
         typing->type = 'x';
+        typing->reads_others = false;
         txn->compares[i] = make(typing, &kv__compare__descriptor);
         fill(typing, &txn->compares[i]->base);
     }
