@@ -318,13 +318,13 @@ void sim_profile_choose(struct sim *sim)
     if (sim->options.duration_ms) {
         profile->duration_ms = sim->options.duration_ms;
     }
-    /* An entry holds what all clients ask at once, and more after a while without a leader. */
     if (profile->element_bytes > 0 || profile->leases_are_full) {
         profile->is_tight = sim->options.seed % 3 > 0;
     }
     if (profile->element_bytes > 0 && profile->pipeline > 4) {
         profile->pipeline = 4;
     }
+    /* An entry holds what all clients ask at once, and more after a while without a leader. */
     request_bytes = profile->value_max + 128 +
                     (64 + 2 * profile->element_bytes) * profile->elements +
                     (profile->leases_are_full ? 12000 : 0) + (profile->crowds ? 8000 : 0);
