@@ -124,6 +124,11 @@ note_done(struct truth *truth, const Kv__Request *request, const Kv__Reply *repl
             }
         }
         break;
+    case KV__REPLY__RESULT_LEASE_REVOKE:
+        /* The keys that are left of it are taken away as if its time was over, but no events say
+         * so. */
+        truth_lease(truth, request->lease_revoke->lease_id, 0);
+        break;
     case KV__REPLY__RESULT_PUBLISH:
         truth_message(truth, revision, request->publish);
         break;
@@ -268,8 +273,7 @@ static bool may_be_late(const struct truth *truth, size_t max_pieces)
 {
     size_t n = 0;
 
-    while (n < truth->n_events && truth->events[truth->n_events - 1 - n].index == truth->index &&
-           truth->events[truth->n_events - 1 - n].by_time) {
+    while (n < truth->n_events && truth->events[truth->n_events - 1 - n].index == truth->index) {
         n++;
     }
     return n >= max_pieces / 2;

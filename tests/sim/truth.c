@@ -347,6 +347,13 @@ struct look {
     size_t n_changed, changed_capacity;
 };
 
+static bool is_revoked(const struct truth *truth, const Kv__KeyValue *kv)
+{
+    const struct true_lease *lease = kv->lease_id ? find_lease(truth, kv->lease_id) : NULL;
+
+    return lease && lease->ttl_ms == 0;
+}
+
 static struct true_event *add_event(struct look *look, const struct true_key *before)
 {
     struct truth *truth = look->truth;
@@ -362,6 +369,7 @@ static struct true_event *add_event(struct look *look, const struct true_key *be
         event->before = before->kv;
         event->was = before->content;
         event->deadline_ms = truth_deadline_ms(truth, before->kv);
+        event->by_time = look->by_time && !is_revoked(truth, before->kv);
     }
     return event;
 }

@@ -2,6 +2,7 @@
  * seldom or never asks for. What is refused changes nothing. */
 #include "common/limits.h"
 #include "server/machine/machine_internal.h"
+#include "server/machine/packed.h"
 #include "tests/support/machine_calls.h"
 #include "tests/support/machine_rig.h"
 
@@ -170,6 +171,136 @@ static void collections_of_many_elements(void **state)
     refuse(&request);
 }
 
+/* More members than a reply has room for, whatever their size. */
+static void members_in_pieces(void **state)
+{
+    Kv__ZSetRange range = KV__ZSET_RANGE__INIT;
+    Kv__ZSetSpan__Ranks ranks = KV__ZSET_SPAN__RANKS__INIT;
+    Kv__ZSetSpan span = KV__ZSET_SPAN__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Reply *reply;
+    enum { MEMBERS = 5000 };
+
+    (void)state;
+    machine_rig_expect(&rig, call_zset_add(&arena, "z", 0, MEMBERS), KV__CODE__OK);
+    machine_rig_set(&rig, "reply-limit", REPLY_BYTES);
+    ranks.last = -1;
+    span.span_case = KV__ZSET_SPAN__SPAN_RANKS;
+    span.ranks = &ranks;
+    range.key = machine_rig_bytes("z");
+    range.span = &span;
+    request.command_case = KV__REQUEST__COMMAND_ZSET_RANGE;
+    request.zset_range = &range;
+    reply = machine_rig_read(&rig, &request);
+    assert_int_equal(reply->code, KV__CODE__OK);
+    assert_true(reply->zset_range->more);
+    assert_in_range(reply->zset_range->n_members, 1, MEMBERS - 1);
+    assert_true(kv__reply__get_packed_size(reply) <= REPLY_BYTES);
+    kv__reply__free_unpacked(reply, NULL);
+}
+
+/* What was compacted away is freed in steps: what waits for it counts no more. */
+static void counting_what_is_gone(void **state)
+{
+    enum { MANY = 2 * KV_RECLAIM_PER_ENTRY };
+    char name[16];
+    int64_t then;
+    Kv__Reply *reply;
+
+    (void)state;
+    rig.checks = false;
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "gone/%u", i);
+        machine_rig_expect(&rig, call_put(&arena, name, ""), KV__CODE__OK);
+    }
+    machine_rig_expect(&rig, call_delete_prefix(&arena, "gone/"), KV__CODE__OK);
+    machine_rig_expect(&rig, call_put(&arena, "gone/not", ""), KV__CODE__OK);
+    then = kv_machine_revision(rig.machine);
+    machine_rig_expect(&rig, call_put(&arena, "gone/later", ""), KV__CODE__OK);
+    machine_rig_expect(&rig, call_compact(&arena, then), KV__CODE__OK);
+    reply = machine_rig_read(&rig, call_count(&arena, "gone/", then));
+    assert_int_equal(reply->code, KV__CODE__OK);
+    assert_int_equal(reply->count->count, 1);
+    kv__reply__free_unpacked(reply, NULL);
+}
+
+/* A lease that was revoked with more keys than one command ends is no lease any more, and its id is
+ * not free. */
+static void a_lease_that_is_taken_away(void **state)
+{
+    Kv__Reply *reply;
+
+    (void)state;
+    be_narrow();
+    machine_rig_expect(&rig, call_lease_grant(&arena, 7, 60000), KV__CODE__OK);
+    machine_rig_expect(&rig, call_lease_grant(&arena, 8, 60000), KV__CODE__OK);
+    for (unsigned i = 0; i < KEYS; i++) {
+        machine_rig_expect(&rig, call_put_lease(&arena, names[i], "", 7), KV__CODE__OK);
+    }
+    machine_rig_expect(&rig, call_lease_revoke(&arena, 7), KV__CODE__OK);
+    reply = machine_rig_read(&rig, call_lease_list(&arena, 0, 0));
+    assert_int_equal(reply->lease_list->n_lease_ids, 1);
+    assert_int_equal(reply->lease_list->lease_ids[0], 8);
+    kv__reply__free_unpacked(reply, NULL);
+    machine_rig_expect(&rig, call_lease_grant(&arena, 7, 60000), KV__CODE__BUSY);
+    machine_rig_pass_time(&rig, 1);
+    machine_rig_expect(&rig, call_lease_grant(&arena, 7, 60000), KV__CODE__OK);
+}
+
+/* Always at one place: in the end there are more to be spread than a command may touch. */
+static void a_crowded_list(void **state)
+{
+    Kv__ListInsert insert = KV__LIST_INSERT__INIT;
+    Kv__ListPush push = KV__LIST_PUSH__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Code code = KV__CODE__OK;
+    unsigned n = 0;
+
+    (void)state;
+    be_narrow();
+    rig.checks = false;
+    push.key = insert.key = machine_rig_bytes("l");
+    push.end = KV__LIST_END__LIST_LEFT;
+    push.n_elements = 1;
+    push.elements = &insert.pivot;
+    machine_rig_expect(&rig, call_list_push(&arena, "l", true, WORK), KV__CODE__OK);
+    machine_rig_expect(&rig, call_list_push(&arena, "l", true, WORK), KV__CODE__OK);
+    insert.pivot = machine_rig_bytes("first");
+    request.command_case = KV__REQUEST__COMMAND_LIST_PUSH;
+    request.list_push = &push;
+    machine_rig_expect(&rig, &request, KV__CODE__OK);
+    insert.element = machine_rig_bytes("next");
+    insert.after = true;
+    request.command_case = KV__REQUEST__COMMAND_LIST_INSERT;
+    request.list_insert = &insert;
+    for (; code == KV__CODE__OK && n < 1000 * WORK; n++) {
+        Kv__Reply *reply = machine_rig_write(&rig, &request);
+
+        code = reply->code;
+        kv__reply__free_unpacked(reply, NULL);
+    }
+    assert_int_equal(code, KV__CODE__TOO_LARGE);
+    refuse(&request);
+    kv_machine_check_invariants(rig.machine);
+}
+
+static void expect_unsound(enum kv_type type, const char *bytes, size_t size)
+{
+    assert_false(kv_packed_is_sound(
+        &(struct kv_packed){.type = type, .data = (uint8_t *)(uintptr_t)bytes, .size = size}));
+}
+
+/* The inline form, as a snapshot may hold it that somebody has made. */
+static void packed_elements_that_are_none(void **state)
+{
+    (void)state;
+    expect_unsound(KV_TYPE_LIST, "\x01\x81", 2);                     /* half of a size */
+    expect_unsound(KV_TYPE_LIST, "\x01\x02x", 3);                    /* half of an element */
+    expect_unsound(KV_TYPE_ZSET, "\x01\x01m1234567", 10);            /* half of a score */
+    expect_unsound(KV_TYPE_ZSET, "\x01\x01m\0\0\0\0\0\0\0\x80", 11); /* -0 */
+    expect_unsound(KV_TYPE_LIST, "", 0);
+}
+
 /* Between one score and the same, both left out, lies nothing. */
 static void no_score_between(void **state)
 {
@@ -290,6 +421,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_past_of_a_key, set_up, tear_down),
         cmocka_unit_test_setup_teardown(large_answers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(collections_of_many_elements, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(members_in_pieces, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(counting_what_is_gone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lease_that_is_taken_away, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_crowded_list, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(packed_elements_that_are_none, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_score_between, set_up, tear_down),
         cmocka_unit_test_setup_teardown(numbers_that_overflow, set_up, tear_down),
         cmocka_unit_test_setup_teardown(requests_that_are_none, set_up, tear_down),
