@@ -371,7 +371,9 @@ static void requests_that_are_none(void **state)
     expect_invalid(&request, 0, KV_COMMAND_SUBSCRIBE);
     range.end = machine_rig_bytes("a");
     expect_invalid(&request, KV_INVALID, KV_COMMAND_SUBSCRIBE);
-    range.end.len = 0;
+    range.start.len = range.end.len = 0;
+    expect_invalid(&request, KV_INVALID, KV_COMMAND_SUBSCRIBE);
+    range.start = machine_rig_bytes("a");
     watch.n_kinds = 1;
     watch.kinds = &kind;
     expect_invalid(&request, KV_INVALID, KV_COMMAND_SUBSCRIBE);
