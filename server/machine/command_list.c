@@ -252,7 +252,7 @@ int kv_run_list_pop(struct kv_machine *machine,
     }
     begin_elements(machine, answer, n);
     for (uint64_t i = 0; i < n; i++) {
-        (void)kv_list_pop(&list, command->end == KV__LIST_END__LIST_LEFT, &element);
+        element = kv_list_pop(&list, command->end == KV__LIST_END__LIST_LEFT);
         add_element(answer, element);
         bytes += element.size + ELEMENT_OVERHEAD_BYTES;
     }
@@ -394,11 +394,8 @@ static bool may_copy(struct kv_collection *list, uint64_t from, uint64_t to)
 
     room -= list->machine->written_bytes < room ? list->machine->written_bytes : room;
     for (uint64_t i = from; i < to; i++) {
-        struct kv_slice element = {0};
-        uint64_t cost;
+        const uint64_t cost = kv_list_nth(list, i).size + COPY_OVERHEAD_BYTES;
 
-        (void)kv_list_nth(list, i, &element);
-        cost = element.size + COPY_OVERHEAD_BYTES;
         if (cost > room) {
             return false;
         }
@@ -409,13 +406,11 @@ static bool may_copy(struct kv_collection *list, uint64_t from, uint64_t to)
 
 static void remove_outside(struct kv_collection *list, uint64_t from, uint64_t to)
 {
-    struct kv_slice element;
-
     while (kv_collection_count(list) > to) {
-        (void)kv_list_pop(list, false, &element);
+        (void)kv_list_pop(list, false);
     }
     for (uint64_t i = 0; i < from; i++) {
-        (void)kv_list_pop(list, true, &element);
+        (void)kv_list_pop(list, true);
     }
     kv_collection_commit(list);
 }
@@ -463,10 +458,10 @@ static int rotate(struct kv_collection *list,
     int status;
 
     if (command->from == command->to_end || kv_collection_count(list) == 1) {
-        (void)kv_list_nth(list, left ? 0 : kv_collection_count(list) - 1, ret_element);
+        *ret_element = kv_list_nth(list, left ? 0 : kv_collection_count(list) - 1);
         return 0;
     }
-    (void)kv_list_pop(list, left, ret_element);
+    *ret_element = kv_list_pop(list, left);
     status = push(list, command->to_end, *ret_element, answer);
     if (status == 0) {
         kv_collection_commit(list);
@@ -483,7 +478,7 @@ static int move_between(struct kv_collection *list,
     int status = open_list(list->machine, command->to, 0, answer, &to);
 
     if (status == 0) {
-        (void)kv_list_pop(list, command->from == KV__LIST_END__LIST_LEFT, ret_element);
+        *ret_element = kv_list_pop(list, command->from == KV__LIST_END__LIST_LEFT);
         status = push(&to, command->to_end, *ret_element, answer);
     }
     if (status == 0) {
@@ -575,7 +570,7 @@ int kv_run_list_index(struct kv_machine *machine,
         status = place_of(&list, command->index, answer, &place);
     }
     if (status == 0 && list.revision == 0) {
-        (void)kv_list_nth(&list, place, &element);
+        element = kv_list_nth(&list, place);
     } else if (status == 0) {
         status = kv_list_seek(&list, place, answer, &cursor);
         if (status == 0) {

@@ -16,12 +16,8 @@ enum { REPLY_OVERHEAD_BYTES = 8 };
 /* Says where in the transaction the error is; what does not fit of the message goes. */
 static void prefix_error(struct kv_error *ret_error, const char *what, size_t i)
 {
-    struct kv_error inner;
+    const struct kv_error inner = *ret_error;
 
-    if (!ret_error) {
-        return;
-    }
-    inner = *ret_error;
     (void)snprintf(ret_error->message,
                    sizeof ret_error->message,
                    "%s %zu: %.*s",

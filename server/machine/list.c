@@ -166,21 +166,16 @@ static int insert_spread(struct kv_collection *list,
 
 /* ---------------------------------------------------------------- elements */
 
-bool kv_list_nth(struct kv_collection *list, uint64_t n, struct kv_slice *ret_element)
+struct kv_slice kv_list_nth(struct kv_collection *list, uint64_t n)
 {
     struct kv_element element;
 
-    KV_ASSERT(list->revision == 0);
-    if (n >= kv_collection_count(list)) {
-        return false;
-    }
+    KV_ASSERT(list->revision == 0 && n < kv_collection_count(list));
     if (list->is_large) {
-        *ret_element = kv_record_value(kv_element_nth(list, n));
-        return true;
+        return kv_record_value(kv_element_nth(list, n));
     }
     (void)kv_packed_get(&list->packed, kv_packed_nth(&list->packed, (unsigned)n), &element);
-    *ret_element = element.name;
-    return true;
+    return element.name;
 }
 
 static void enlarge(struct kv_collection *list)
@@ -255,25 +250,22 @@ static void cut_packed(struct kv_collection *list, unsigned n)
     KV_ASSERT(kv_packed_splice(&list->packed, at, end, NULL));
 }
 
-bool kv_list_pop(struct kv_collection *list, bool first, struct kv_slice *ret_element)
+struct kv_slice kv_list_pop(struct kv_collection *list, bool first)
 {
-    const uint64_t count = kv_collection_count(list);
-    const uint64_t n = first || count == 0 ? 0 : count - 1;
+    const uint64_t n = first ? 0 : kv_collection_count(list) - 1;
     const struct kv_record *record;
+    struct kv_slice element;
 
-    if (count == 0) {
-        return false;
-    }
+    KV_ASSERT(kv_collection_count(list) > 0);
     if (list->is_large) {
         record = kv_element_nth(list, n);
-        *ret_element = kv_record_value(record);
+        element = kv_record_value(record);
         remove_at(list, position_of(record));
-        return true;
+    } else {
+        element = copy_of(list->machine, kv_list_nth(list, n));
+        cut_packed(list, (unsigned)n);
     }
-    (void)kv_list_nth(list, n, ret_element);
-    *ret_element = copy_of(list->machine, *ret_element);
-    cut_packed(list, (unsigned)n);
-    return true;
+    return element;
 }
 
 static void remove_packed(struct kv_collection *list,
@@ -359,16 +351,14 @@ int kv_list_remove(struct kv_collection *list,
 
 /* ---------------------------------------------------------------- walking */
 
-/* Walks over n elements of a past revision, and counts that as work. */
+/* Walks over n elements of a past revision, which has them, and counts that as work. */
 static int walk(struct kv_list_cursor *cursor, uint64_t n, struct kv_answer *answer)
 {
     struct kv_machine *machine = cursor->list->machine;
     int status = 0;
 
     for (uint64_t i = 0; i < n && status == 0; i++) {
-        if (!kv_element_next(&cursor->elements, &cursor->n_visited)) {
-            break;
-        }
+        KV_ASSERT(kv_element_next(&cursor->elements, &cursor->n_visited));
         status = kv_machine_work(machine, cursor->n_visited, answer);
         cursor->n_visited = 0;
     }

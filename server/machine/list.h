@@ -15,8 +15,8 @@
  * those between two elements. */
 #define KV_LIST_SPACING (UINT64_C(1) << 20)
 
-/* The n-th element of now; false: there are not so many. Borrows, until something is changed. */
-bool kv_list_nth(struct kv_collection *list, uint64_t n, struct kv_slice *ret_element);
+/* The n-th element of now, which is there. Borrows, until something is changed. */
+struct kv_slice kv_list_nth(struct kv_collection *list, uint64_t n);
 /* Before the n-th, or behind the last. KV_TOO_LARGE: making room is beyond the work limit. */
 int kv_list_insert(struct kv_collection *list,
                    uint64_t n,
@@ -24,8 +24,8 @@ int kv_list_insert(struct kv_collection *list,
                    struct kv_answer *answer) KV_MUST_CHECK;
 /* In place of the n-th, which is there. */
 void kv_list_replace(struct kv_collection *list, uint64_t n, struct kv_slice element);
-/* Takes the first or the last; false: there is none. The element stays until the reply is given. */
-bool kv_list_pop(struct kv_collection *list, bool first, struct kv_slice *ret_element);
+/* Takes the first or the last: there is one. The element stays until the reply is given. */
+struct kv_slice kv_list_pop(struct kv_collection *list, bool first);
 /* Removes those that are equal, at most `limit` of them: the first ones, or the last ones. */
 int kv_list_remove(struct kv_collection *list,
                    struct kv_slice element,

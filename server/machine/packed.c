@@ -105,12 +105,8 @@ size_t kv_packed_nth(const struct kv_packed *packed, unsigned n)
     struct kv_element element;
 
     for (unsigned i = 0; i < n; i++) {
-        size_t next = kv_packed_get(packed, at, &element);
-
-        if (next == 0) {
-            break;
-        }
-        at = next;
+        at = kv_packed_get(packed, at, &element);
+        KV_ASSERT(at > 0);
     }
     return at;
 }

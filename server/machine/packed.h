@@ -44,7 +44,7 @@ static inline size_t kv_packed_first(void)
 
 /* The element at a position; returns the position behind it, 0: there is none. */
 size_t kv_packed_get(const struct kv_packed *packed, size_t at, struct kv_element *ret_element);
-/* Position of the n-th element, or behind the last. */
+/* Position of the n-th element, or behind the last; there are at least n. */
 size_t kv_packed_nth(const struct kv_packed *packed, unsigned n);
 /* Replaces the bytes [at, end) by the element, NULL: by nothing; at == end inserts. The packed must
  * have memory. False: it would be too large for the inline form, and nothing was done. */

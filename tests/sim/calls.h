@@ -15,9 +15,10 @@ struct history_call {
     struct kv_slice request; /* packed, without id and deadline */
     enum kv_command_class cls;
     bool serializable;
-    bool repeatable; /* the caller allowed to do it twice */
-    bool renews;     /* leases: sent again at will, and no harm when it is done after all */
-    bool internal;   /* of the session core itself: nobody is told its end */
+    bool repeatable;   /* the caller allowed to do it twice */
+    bool renews;       /* leases: sent again at will, and no harm when it is done after all */
+    bool is_stampable; /* libkv takes it for a write, as all that it does not know */
+    bool internal;     /* of the session core itself: nobody is told its end */
     bool has_returned;
     uint64_t called_ns, returned_ns;
     int status;            /* 0 or a negative kv_status */

@@ -4,6 +4,7 @@
 #include "tests/sim/follow.h"
 
 #include "common/assert.h"
+#include "common/limits.h"
 
 #include <fnmatch.h>
 #include <inttypes.h>
@@ -42,7 +43,7 @@ static void complain(struct listening *listening, int64_t revision, const char *
 
 static bool matches(const Kv__Subscribe *subscribe, struct kv_slice topic)
 {
-    char pattern[256], name[256];
+    char pattern[256], name[KV_KEY_BYTES_MAX + 1];
 
     if (!subscribe->pattern) {
         return subscribe->topic.len == topic.size &&

@@ -252,25 +252,45 @@ static void gather_call(struct gathering *gathering, const struct history_call *
     kv__request__free_unpacked(request, NULL);
 }
 
+/* Within the lowest work limit. */
+enum { REST_PIECE = 100 };
+
 struct rest {
     struct gathering *gathering;
     struct kv_slice key;
+    size_t n; /* elements so far */
 };
 
 static void on_rest(void *arg, Kv__Reply *reply)
 {
     struct rest *rest = arg;
 
-    if (reply->result_case != KV__REPLY__RESULT_LIST_RANGE) {
-        return;
-    }
+    KV_ASSERT(reply->result_case == KV__REPLY__RESULT_LIST_RANGE);
     for (size_t i = 0; i < reply->list_range->n_elements; i++) {
         struct queue_fact *fact = add(rest->gathering, QUEUE_LEFT);
 
         fact->key = rest->key;
         fact->value = copy(rest->gathering, reply->list_range->elements[i]);
-        fact->place = i;
+        fact->place = rest->n++;
     }
+}
+
+/* What is in one queue. */
+static void
+gather_rest_of(struct gathering *gathering, struct kv_machine *machine, struct kv_slice key)
+{
+    struct rest rest = {gathering, key, 0};
+    Kv__ListRange range = KV__LIST_RANGE__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    range.key = (ProtobufCBinaryData){key.size, (uint8_t *)(uintptr_t)key.data};
+    request.command_case = KV__REQUEST__COMMAND_LIST_RANGE;
+    request.list_range = &range;
+    do {
+        range.first = (int64_t)rest.n;
+        range.last = range.first + REST_PIECE - 1;
+        kv_machine_read(machine, &request, on_rest, &rest);
+    } while ((int64_t)rest.n > range.last);
 }
 
 /* What is in the queues of which anything is known. */
@@ -279,22 +299,15 @@ static void gather_rest(struct gathering *gathering, struct kv_machine *machine)
     size_t n = gathering->n;
 
     for (size_t i = 0; i < n; i++) {
-        Kv__ListRange range = KV__LIST_RANGE__INIT;
-        Kv__Request request = KV__REQUEST__INIT;
-        struct rest rest = {gathering, gathering->facts[i].key};
+        const struct kv_slice key = gathering->facts[i].key;
         bool is_known = false;
 
         for (size_t j = 0; j < i && !is_known; j++) {
-            is_known = kv_slice_equal(gathering->facts[j].key, rest.key);
+            is_known = kv_slice_equal(gathering->facts[j].key, key);
         }
-        if (is_known) {
-            continue;
+        if (!is_known) {
+            gather_rest_of(gathering, machine, key);
         }
-        range.key = (ProtobufCBinaryData){rest.key.size, (uint8_t *)(uintptr_t)rest.key.data};
-        range.last = -1;
-        request.command_case = KV__REQUEST__COMMAND_LIST_RANGE;
-        request.list_range = &range;
-        kv_machine_read(machine, &request, on_rest, &rest);
     }
 }
 

@@ -569,6 +569,7 @@ static void check_end(struct sim *sim)
             continue;
         }
         machine = sim->nodes[i].node->machine;
+        kv_machine_check_invariants(machine);
         if (!has_first) {
             first_hash = sim_node_state_hash(&sim->nodes[i]);
             revision = kv_machine_revision(machine);

@@ -119,11 +119,17 @@ struct sim_profile {
     unsigned txn_percent;         /* of those of all types: transactions */
     unsigned type_keys;           /* of each type */
     unsigned elements;            /* that collections choose from */
+    unsigned element_bytes;       /* so much longer than a number are they all */
+    unsigned session_open_weight; /* among commands of all types */
+    bool crowds;                  /* lists with many insertions at one place */
+    bool is_tight;                /* settings are mostly as low as can be */
+    unsigned spoil_percent;       /* of those of all types, and of lives: no client should ask so */
     char types[8];                /* a letter for each that is in the mix */
     unsigned queue_percent;       /* of commands: pushes and pops, also such that wait; 0: none */
     unsigned queues;              /* lists that they are on */
     bool has_data_limit;          /* it is set now and then */
     unsigned lives_percent;       /* of commands: on keys that end by themselves, and leases */
+    bool leases_are_full;         /* some have many keys */
     unsigned topics_percent;      /* of commands: publications */
     unsigned n_followers;         /* clients that watch */
     unsigned locks_percent;       /* of commands: about locks */
@@ -521,6 +527,22 @@ bool sim_load_snapshot(struct sim_client *client);
 
 /* sim_types.c */
 /* A command on keys of all types, or a transaction of them; in the arena. */
+/* sim_settings.c */
+enum sim_setting {
+    SIM_SETTING_ANY,
+    SIM_SETTING_TIGHT, /* one that commands run into, as low as can be */
+    SIM_SETTING_DATA_LIMIT,
+    SIM_SETTING_NO_DATA_LIMIT
+};
+void sim_settings_draft(struct sim *sim,
+                        struct kv_arena *arena,
+                        enum sim_setting what,
+                        Kv__Request *request);
+
+/* sim_spoil.c */
+/* Spoils one field of the command. */
+void sim_spoil(struct sim *sim, struct kv_arena *arena, Kv__Request *request);
+
 void sim_types_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request);
 
 /* sim_queue.c */

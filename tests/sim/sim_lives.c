@@ -13,6 +13,8 @@ enum {
     NAME_BYTES = 24,
     TTL_MAX_MS = 6000,
     RENEWED_MAX = 3,
+    MANY = 160,
+    MANY_KEYS = 200,
     LEASE_TTL_MIN_MS = 1000
 };
 
@@ -36,14 +38,18 @@ static void *make(const struct drafting *drafting, const ProtobufCMessageDescrip
     return message;
 }
 
-static ProtobufCBinaryData any_key(const struct drafting *drafting)
+static ProtobufCBinaryData numbered_key(const struct drafting *drafting, uint64_t number)
 {
     char *text = kv_arena_alloc(drafting->arena, NAME_BYTES);
 
     KV_ASSERT(text);
-    return (ProtobufCBinaryData){
-        (size_t)snprintf(text, NAME_BYTES, "b/l/%u", (unsigned)pick(drafting, KEYS)),
-        (uint8_t *)text};
+    return (ProtobufCBinaryData){(size_t)snprintf(text, NAME_BYTES, "b/l/%u", (unsigned)number),
+                                 (uint8_t *)text};
+}
+
+static ProtobufCBinaryData any_key(const struct drafting *drafting)
+{
+    return numbered_key(drafting, pick(drafting, KEYS));
 }
 
 /* Few, so that they meet; a long one now and then. */
@@ -127,6 +133,39 @@ static void draft_put(const struct drafting *drafting)
     drafting->request->put = put;
 }
 
+/* More keys for one lease than one command may end, when that is set low; it may end with them. */
+static void draft_many(const struct drafting *drafting)
+{
+    Kv__Txn *txn = make(drafting, &kv__txn__descriptor);
+    const int64_t lease_id = any_lease(drafting);
+    const uint64_t first = pick(drafting, MANY_KEYS);
+
+    txn->n_then = MANY;
+    txn->then = kv_arena_alloc(drafting->arena, (MANY + 1) * sizeof(Kv__Request *));
+    KV_ASSERT(txn->then);
+    for (unsigned i = 0; i < MANY; i++) {
+        Kv__Put *put = make(drafting, &kv__put__descriptor);
+
+        put->key = numbered_key(drafting, KEYS + (first + i) % MANY_KEYS);
+        put->expiry_case = KV__PUT__EXPIRY_LEASE_ID;
+        put->lease_id = lease_id;
+        txn->then[i] = make(drafting, &kv__request__descriptor);
+        txn->then[i]->command_case = KV__REQUEST__COMMAND_PUT;
+        txn->then[i]->put = put;
+    }
+    if (pick(drafting, 2)) {
+        Kv__LeaseRevoke *revoke = make(drafting, &kv__lease_revoke__descriptor);
+
+        revoke->lease_id = lease_id;
+        txn->then[MANY] = make(drafting, &kv__request__descriptor);
+        txn->then[MANY]->command_case = KV__REQUEST__COMMAND_LEASE_REVOKE;
+        txn->then[MANY]->lease_revoke = revoke;
+        txn->n_then++;
+    }
+    drafting->request->command_case = KV__REQUEST__COMMAND_TXN;
+    drafting->request->txn = txn;
+}
+
 static void draft_expire(const struct drafting *drafting)
 {
     Kv__Expire *expire = make(drafting, &kv__expire__descriptor);
@@ -169,10 +208,16 @@ static void draft_read(const struct drafting *drafting)
         request->lease_info = make(drafting, &kv__lease_info__descriptor);
         request->lease_info->lease_id = any_lease(drafting);
         request->lease_info->with_keys = pick(drafting, 2) > 0;
+        request->lease_info->limit = pick(drafting, 4);
+        if (pick(drafting, 3) == 0) {
+            request->lease_info->cursor = any_key(drafting);
+        }
         break;
     case 2:
         request->command_case = KV__REQUEST__COMMAND_LEASE_LIST;
         request->lease_list = make(drafting, &kv__lease_list__descriptor);
+        request->lease_list->limit = pick(drafting, 4);
+        request->lease_list->after_id = (int64_t)pick(drafting, 2);
         break;
     default:
         request->command_case = KV__REQUEST__COMMAND_GET;
@@ -191,9 +236,11 @@ void sim_lives_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv_
         draft_read(&drafting);
     } else if (throw < 3) {
         draft_grant(&drafting);
+    } else if (throw < 4 && sim->profile.leases_are_full) {
+        draft_many(&drafting);
     } else if (throw < 10) {
         draft_renewal(&drafting);
-    } else if (throw < 11) {
+    } else if (throw < 11 || (throw < 12 && sim->profile.leases_are_full)) {
         draft_revoke(&drafting);
     } else if (throw < 17) {
         draft_put(&drafting);
@@ -201,6 +248,9 @@ void sim_lives_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv_
         draft_expire(&drafting);
     } else {
         draft_persist(&drafting);
+    }
+    if (pick(&drafting, 100) < sim->profile.spoil_percent) {
+        sim_spoil(sim, arena, request);
     }
 }
 

@@ -8,7 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_BYTES = 24, KEYS_MAX = 4, SETTLED_THINK_MS = 200 };
+enum {
+    KEY_BYTES = 24,
+    KEYS_MAX = 4,
+    SETTLED_THINK_MS = 200,
+    TIGHT_FROM = 3 /* first commands of each client make it so */
+};
 
 /* A request under construction: what it points at lives here. */
 struct draft {
@@ -39,7 +44,6 @@ struct draft {
         Kv__Range range;
         Kv__ConfigList config_list;
         Kv__ConfigGet config_get;
-        Kv__ConfigSet config_set;
         Kv__Compact compact;
         Kv__Status status;
         Kv__MemberList member_list;
@@ -93,11 +97,16 @@ static ProtobufCBinaryData value(struct draft *draft)
 {
     size_t max = draft->sim->profile.value_max;
     size_t size = throw(draft, max + 1);
-    int head = snprintf(draft->value,
-                        sizeof draft->value,
-                        "c%u-%" PRIu64 ".",
-                        draft->client->id,
-                        draft->client->n_commands);
+    int head;
+
+    if (chance(draft, 2)) {
+        return (ProtobufCBinaryData){0, (uint8_t *)draft->value};
+    }
+    head = snprintf(draft->value,
+                    sizeof draft->value,
+                    "c%u-%" PRIu64 ".",
+                    draft->client->id,
+                    draft->client->n_commands);
 
     for (size_t i = (size_t)head; i < size; i++) {
         draft->value[i] = (char)('a' + i % 26);
@@ -186,7 +195,13 @@ static void draft_put(struct draft *draft)
         break;
     case 3:
         put->condition_case = KV__PUT__CONDITION_IF_VALUE;
+        if (chance(draft, 50)) {
+            put->value = (ProtobufCBinaryData){4, (uint8_t *)(uintptr_t) "same"};
+        }
         put->if_value = put->value;
+        break;
+    case 4:
+        put->value = (ProtobufCBinaryData){4, (uint8_t *)(uintptr_t) "same"};
         break;
     default:
         draft->options.repeatable = draft->sim->profile.repeats && chance(draft, 30);
@@ -380,54 +395,22 @@ static void draft_read(struct draft *draft)
 
 /* ---------------------------------------------------------------- rare ones */
 
+/* Half of them leave little. */
 static void draft_compact(struct draft *draft)
 {
     kv__compact__init(&draft->body.compact);
-    draft->body.compact.revision = some_revision(draft);
-    draft->body.compact.revision += draft->body.compact.revision == 0;
+    draft->body.compact.revision = chance(draft, 50)
+                                       ? draft->sim->known_revision - (int64_t) throw(draft, 20)
+                                       : some_revision(draft);
+    draft->body.compact.revision += draft->body.compact.revision == 0 && !chance(draft, 5);
     draft->request.command_case = KV__REQUEST__COMMAND_COMPACT;
     draft->request.compact = &draft->body.compact;
 }
 
-static void draft_data_limit(struct draft *draft, uint64_t value)
+static void draft_setting(struct draft *draft, enum sim_setting what)
 {
-    Kv__ConfigSet *set = &draft->body.config_set;
-
-    kv__config_set__init(set);
-    set->name = (char *)(uintptr_t) "data-limit";
-    set->value = value;
-    draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
-    draft->request.config_set = set;
-}
-
-/* About as much as there may be. */
-static uint64_t some_data_limit(struct draft *draft)
-{
-    const struct sim_profile *profile = &draft->sim->profile;
-    uint64_t most = profile->n_keys * (uint64_t)(64 + profile->value_max / 2) + 40000;
-
-    return chance(draft, 30) ? 0 : 1 + throw(draft, most);
-}
-
-static void draft_config_set(struct draft *draft)
-{
-    static const struct {
-        const char *name;
-        uint64_t min, spread;
-    } settings[] = {{"history-bytes", 0, 20000},
-                    {"history-age", 0, 20000},
-                    {"topic-messages", 1, 20},
-                    {"topic-age-ms", 1000, 9000},
-                    {"value-limit", 1024, 1000000},
-                    {"work-limit", 100, 100000}};
-    Kv__ConfigSet *set = &draft->body.config_set;
-    uint64_t i = throw(draft, sizeof settings / sizeof settings[0]);
-
-    kv__config_set__init(set);
-    set->name = (char *)(uintptr_t)settings[i].name;
-    set->value = settings[i].min + throw(draft, settings[i].spread);
-    draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
-    draft->request.config_set = set;
+    kv_arena_reset(&draft->sim->typed);
+    sim_settings_draft(draft->sim, &draft->sim->typed, what, &draft->request);
 }
 
 static void draft_snapshot(struct draft *draft)
@@ -439,7 +422,7 @@ static void draft_snapshot(struct draft *draft)
 
 static void draft_rare(struct draft *draft)
 {
-    switch (throw(draft, draft->sim->profile.has_data_limit ? 10 : 8)) {
+    switch (throw(draft, draft->sim->profile.has_data_limit ? 12 : 10)) {
     case 0:
         kv__config_list__init(&draft->body.config_list);
         draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_LIST;
@@ -447,7 +430,8 @@ static void draft_rare(struct draft *draft)
         break;
     case 1:
         kv__config_get__init(&draft->body.config_get);
-        draft->body.config_get.name = (char *)(uintptr_t) "value-limit";
+        draft->body.config_get.name =
+            (char *)(uintptr_t)(chance(draft, 80) ? "value-limit" : "nothing-such");
         draft->request.command_case = KV__REQUEST__COMMAND_CONFIG_GET;
         draft->request.config_get = &draft->body.config_get;
         break;
@@ -471,13 +455,15 @@ static void draft_rare(struct draft *draft)
         draft_snapshot(draft);
         break;
     case 6:
-        draft_config_set(draft);
-        break;
     case 7:
+    case 8:
+        draft_setting(draft, SIM_SETTING_ANY);
+        break;
+    case 9:
         draft_compact(draft);
         break;
     default:
-        draft_data_limit(draft, some_data_limit(draft));
+        draft_setting(draft, SIM_SETTING_DATA_LIMIT);
         break;
     }
 }
@@ -601,8 +587,10 @@ static void on_item(void *arg, const Kv__StreamItem *item)
     size_t number = (size_t)(uintptr_t)arg;
 
     history_item(&ending_sim->history, number, item);
-    KV_ASSERT(kv_history_item(
-                  ending_sim->recorded, ending_sim->history.calls[number].recorded, item) == 0);
+    if (ending_sim->history.calls[number].recorded != SIZE_MAX) {
+        KV_ASSERT(kv_history_item(
+                      ending_sim->recorded, ending_sim->history.calls[number].recorded, item) == 0);
+    }
 }
 
 /* What a node says of itself has no place in the order of all commands; what the model does not
@@ -641,6 +629,7 @@ static void submit(struct sim_client *client, struct draft *draft)
     ending_sim = sim;
     number = history_call(
         &sim->history, client->id, sim->now_ns, &draft->request, draft->options.repeatable);
+    sim->history.calls[number].is_stampable = !kv_session_is_repeatable(&draft->request);
     record(sim, client, number, draft);
     if (sim->options.trace) {
         sim_note(sim,
@@ -711,6 +700,7 @@ static bool draft_foreign(struct draft *draft, bool is_write, bool may_write)
     }
     if (wants(sim, SIM_RANDOM_TYPES, profile->types_percent)) {
         sim_types_draft(sim, arena, is_write, request);
+        draft->is_stream = kv_command_classify(request) == KV_COMMAND_STREAM;
         draft->options.serializable =
             kv_command_classify(request) == KV_COMMAND_READ && chance(draft, 15);
         return true;
@@ -736,7 +726,7 @@ static bool is_limited(const struct sim *sim)
 static void draft_settled(struct draft *draft)
 {
     if (is_limited(draft->sim)) {
-        draft_data_limit(draft, 0);
+        draft_setting(draft, SIM_SETTING_NO_DATA_LIMIT);
     } else {
         draft_put(draft);
         draft->body.put.condition_case = KV__PUT__CONDITION__NOT_SET;
@@ -751,6 +741,10 @@ static void draft_any(struct draft *draft)
 
     if (sim_chance(draft->sim, SIM_RANDOM_LOAD, profile->rare_permille)) {
         draft_rare(draft);
+        return;
+    }
+    if (profile->is_tight && may_write && draft->client->n_commands < TIGHT_FROM) {
+        draft_setting(draft, SIM_SETTING_TIGHT);
         return;
     }
     is_write = may_write && chance(draft, profile->write_percent);

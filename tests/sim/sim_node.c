@@ -397,6 +397,7 @@ void sim_node_end(struct sim_node *node, enum sim_end how)
     node->is_closing = true;
     node->is_up = false;
     node->incarnation++;
+    kv_machine_check_invariants(node->node->machine);
     sim_net_node_ended(sim, node->id, how == SIM_END_POWER);
     sim_server_node_ended(node, how == SIM_END_POWER);
     /* Closing removes an unfinished snapshot; a process that is gone does nothing any more. */

@@ -230,6 +230,16 @@ static void choose_types(struct sim *sim)
     profile->type_keys = 1 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 6);
     profile->elements =
         elements[sim_random(sim, SIM_RANDOM_TYPES, sizeof elements / sizeof elements[0])];
+    if (sim_random(sim, SIM_RANDOM_TYPES, 4) == 0) {
+        profile->element_bytes =
+            profile->elements > 40 ? 80 : 200 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 3000);
+    }
+    profile->spoil_percent = sim_random(sim, SIM_RANDOM_TYPES, 2)
+                                 ? 1 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 10)
+                                 : 0;
+    profile->session_open_weight = sim_random(sim, SIM_RANDOM_TYPES, 8) == 0 ? 200 : 1;
+    profile->crowds = sim_random(sim, SIM_RANDOM_TYPES, 6) == 0;
+    profile->is_tight = sim_random(sim, SIM_RANDOM_TYPES, 4) == 0;
     for (const char *type = all; *type; type++) {
         if (sim_random(sim, SIM_RANDOM_TYPES, 100) < 60) {
             profile->types[n++] = *type;
@@ -275,6 +285,7 @@ static void choose_lives(struct sim *sim)
 {
     if (sim_random(sim, SIM_RANDOM_LIVES, 5) < 2) {
         sim->profile.lives_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LIVES, 50);
+        sim->profile.leases_are_full = sim_random(sim, SIM_RANDOM_LIVES, 4) == 0;
         if (sim_random(sim, SIM_RANDOM_LOCKS, 2) == 0) {
             sim->profile.locks_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LOCKS, 50);
         }
@@ -338,8 +349,16 @@ void sim_profile_choose(struct sim *sim)
     if (sim->options.duration_ms) {
         profile->duration_ms = sim->options.duration_ms;
     }
+    if (profile->element_bytes > 0 || profile->leases_are_full) {
+        profile->is_tight = sim->options.seed % 3 > 0;
+    }
+    if (profile->element_bytes > 0 && profile->pipeline > 4) {
+        profile->pipeline = 4;
+    }
     /* An entry holds what all clients ask at once, and more after a while without a leader. */
-    request_bytes = profile->value_max + 128 + 64 * profile->elements;
+    request_bytes = profile->value_max + 128 +
+                    (64 + 2 * profile->element_bytes) * profile->elements +
+                    (profile->leases_are_full ? 12000 : 0) + (profile->crowds ? 8000 : 0);
     while (profile->segment_bytes <
            4ULL * profile->n_clients * profile->pipeline * request_bytes + 8192) {
         profile->segment_bytes *= 2;

@@ -4,6 +4,7 @@
  * right. */
 #include "tests/sim/sim.h"
 
+#include "client/session_internal.h"
 #include "common/assert.h"
 
 #include <inttypes.h>
@@ -12,7 +13,18 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEYS_LISTED_MAX = 3, OPERATIONS_MAX = 4, DEPTH_MAX = 4, NAME_BYTES = 16 };
+enum {
+    KEYS_LISTED_MAX = 3,
+    OPERATIONS_MAX = 4,
+    DEPTH_MAX = 4,
+    NAME_BYTES = 16,
+    LONG_BYTES = KV_INLINE_BYTES_MAX, /* no inline collection holds it */
+    /* Of a list that is crowded at one place: too many to be inline, and more insertions than there
+     * are numbers. */
+    PUSHED_MAX = 200,
+    PUSHED_MIN = 130,
+    INSERTED = 30
+};
 
 struct kind {
     unsigned command; /* field of Request */
@@ -83,6 +95,10 @@ static const struct kind kinds[] = {
     {KV__REQUEST__COMMAND_PUBLISH, 'x', true, 4},
     {KV__REQUEST__COMMAND_TOPIC_LIST, 'x', false, 1},
     {KV__REQUEST__COMMAND_KEY_HISTORY, 'x', false, 2},
+    {KV__REQUEST__COMMAND_SESSION_OPEN, 'x', true, 0}, /* as the seed says */
+    {KV__REQUEST__COMMAND_SESSION_RENEW, 'x', true, 1},
+    {KV__REQUEST__COMMAND_SESSION_CLOSE, 'x', true, 1},
+    {KV__REQUEST__COMMAND_BACKUP, 'x', false, 1}, /* of a later version */
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -93,6 +109,7 @@ struct typing {
     bool is_write;
     size_t n_keys; /* of the command that is filled: as many weights */
     bool members;  /* a range is one of members, not of keys */
+    bool reads_others;
     unsigned depth;
 };
 
@@ -143,6 +160,11 @@ static ProtobufCBinaryData any_key(const struct typing *typing)
     static const char types[] = "tchlszr";
     char type = typing->type;
 
+    if (typing->reads_others && chance(typing, 20)) {
+        /* A counter that others add to: it has a long past. */
+        return text(typing, NAME_BYTES, "c/%03u", (unsigned)pick(typing, 4));
+    }
+
     if (type == 'x' || chance(typing, 4)) {
         type = types[pick(typing, sizeof types - 1)];
     }
@@ -153,9 +175,14 @@ static ProtobufCBinaryData any_key(const struct typing *typing)
                 (unsigned)pick(typing, typing->sim->profile.type_keys));
 }
 
+/* In some runs all are long. */
 static ProtobufCBinaryData element(const struct typing *typing, uint64_t number)
 {
-    return text(typing, NAME_BYTES, "e%" PRIu64, number % typing->sim->profile.elements);
+    const unsigned more = typing->sim->profile.element_bytes;
+
+    number %= typing->sim->profile.elements;
+    return more ? text(typing, NAME_BYTES + more, "e%" PRIu64 ".%0*d", number, (int)more, 0)
+                : text(typing, NAME_BYTES, "e%" PRIu64, number);
 }
 
 static ProtobufCBinaryData any_element(const struct typing *typing)
@@ -165,8 +192,14 @@ static ProtobufCBinaryData any_element(const struct typing *typing)
 
 static ProtobufCBinaryData any_value(const struct typing *typing)
 {
-    return chance(typing, 10) ? text(typing, 80, "%064u", (unsigned)pick(typing, 1000))
-                              : text(typing, NAME_BYTES, "%u", (unsigned)pick(typing, 1000));
+    switch (pick(typing, 10)) {
+    case 0:
+        return text(typing, 80, "%064u", (unsigned)pick(typing, 1000));
+    case 1: /* Now and then what was there is the same. */
+        return text(typing, NAME_BYTES, "%u", (unsigned)pick(typing, 2));
+    default:
+        return text(typing, NAME_BYTES, "%u", (unsigned)pick(typing, 1000));
+    }
 }
 
 static int64_t some_revision(const struct typing *typing)
@@ -185,13 +218,15 @@ static double any_score(const struct typing *typing)
 {
     switch (pick(typing, 20)) {
     case 0:
-        return -(double)INFINITY;
     case 1:
-        return (double)INFINITY;
+        return -(double)INFINITY;
     case 2:
-        return -0.0;
     case 3:
-        return 1e300;
+        return (double)INFINITY;
+    case 4:
+        return -0.0;
+    case 5:
+        return chance(typing, 10) ? (double)NAN : 1e300;
     default:
         return (double)pick(typing, 16) / 4 - 1;
     }
@@ -211,7 +246,7 @@ static bool is_called(const ProtobufCFieldDescriptor *field, const char *names)
 /* What this version refuses, and what would take the command elsewhere. */
 static bool is_left_out(const struct typing *typing, const ProtobufCFieldDescriptor *field)
 {
-    return is_called(field, "stream credit cursor") ||
+    return is_called(field, "credit") ||
            (is_called(field, "ttl_ms lease_id keep") && typing->sim->profile.lives_percent == 0) ||
            (is_called(field, "block_ms") && typing->sim->profile.session_ttl_ms == 0);
 }
@@ -228,6 +263,14 @@ static ProtobufCBinaryData bytes_of(const struct typing *typing,
     if (is_called(field, "start end")) {
         return typing->members ? any_element(typing) : any_key(typing);
     }
+    if (is_called(field, "element") && typing->sim->profile.element_bytes && chance(typing, 5)) {
+        return text(typing, LONG_BYTES + NAME_BYTES, "%0*d", LONG_BYTES, 0);
+    }
+    if (is_called(field, "cursor")) {
+        return chance(typing, 80)                          ? (ProtobufCBinaryData){0}
+               : typing->type == 'x' && chance(typing, 50) ? any_key(typing)
+                                                           : any_element(typing);
+    }
     if (is_called(field, "prefix")) {
         return chance(typing, 50) ? any_element(typing) : (ProtobufCBinaryData){0};
     }
@@ -238,6 +281,9 @@ static int64_t number_of(const struct typing *typing, const ProtobufCFieldDescri
 {
     if (is_called(field, "at_revision")) {
         return chance(typing, 40) ? some_revision(typing) : 0;
+    }
+    if (is_called(field, "if_mod_revision") && chance(typing, 5)) {
+        return -1;
     }
     if (strstr(field->name, "revision")) {
         return is_called(field, "if_mod_revision mod_revision create_revision") ||
@@ -261,6 +307,13 @@ static uint64_t size_of(const struct typing *typing, const ProtobufCFieldDescrip
     }
     if (is_called(field, "ttl_ms")) {
         return chance(typing, 30) ? 1 + pick(typing, 3000) : 0;
+    }
+    if (is_called(field, "session_id")) {
+        /* Of whoever is asked first. */
+        const struct kv_session *session =
+            typing->sim->clients[pick(typing, typing->sim->profile.n_clients)].session;
+
+        return session->once.session_id;
     }
     if (is_called(field, "block_ms")) {
         return chance(typing, 30) ? 1 + pick(typing, 2000) : 0;
@@ -347,7 +400,7 @@ static void fill_list(struct typing *typing, const ProtobufCFieldDescriptor *fie
     if (is_called(field, "keys")) {
         n = typing->n_keys = 1 + pick(typing, KEYS_LISTED_MAX);
     } else if (is_called(field, "weights")) {
-        n = chance(typing, 50) ? typing->n_keys : 0;
+        n = chance(typing, 50) ? typing->n_keys + chance(typing, 5) : 0;
     } else if (is_called(field, "ranges")) {
         n = chance(typing, 15);
     }
@@ -429,9 +482,13 @@ static void settle_compare(struct typing *typing, Kv__Compare *compare)
         compare->operand_case = KV__COMPARE__OPERAND_EXISTS;
         compare->exists = chance(typing, 60);
     }
+    if (compare->range && chance(typing, 5)) {
+        compare->range->special = KV__KEY_RANGE__SPECIAL__ALL;
+        compare->range->start = compare->range->end = (ProtobufCBinaryData){0};
+    }
     if (compare->operand_case == KV__COMPARE__OPERAND_TYPE ||
         compare->operand_case == KV__COMPARE__OPERAND_EXISTS ||
-        compare->operand_case == KV__COMPARE__OPERAND_SET_MEMBER) {
+        (compare->operand_case == KV__COMPARE__OPERAND_SET_MEMBER && !chance(typing, 10))) {
         compare->comparison =
             chance(typing, 50) ? KV__COMPARISON__COMPARE_EQUAL : KV__COMPARISON__COMPARE_NOT_EQUAL;
     }
@@ -447,7 +504,7 @@ static void settle(struct typing *typing, ProtobufCMessage *message)
     } else if (message->descriptor == &kv__zset_add__descriptor && !chance(typing, 5)) {
         Kv__ZSetAdd *add = (Kv__ZSetAdd *)message;
 
-        add->increment = add->increment && add->n_members == 1;
+        add->n_members = add->increment ? 1 : add->n_members;
         add->if_present = add->if_present && !add->if_absent;
         add->if_greater = add->if_greater && !add->if_absent;
         add->if_less = add->if_less && !add->if_absent && !add->if_greater;
@@ -455,6 +512,12 @@ static void settle(struct typing *typing, ProtobufCMessage *message)
         Kv__LimiterAcquire *acquire = (Kv__LimiterAcquire *)message;
 
         acquire->n = acquire->n > acquire->burst ? acquire->burst : acquire->n;
+        if (chance(typing, 5)) {
+            /* Would be full after a year. */
+            acquire->rate = 1;
+            acquire->burst = 12;
+            acquire->period_ms = KV_LIMITER_PERIOD_MS_MAX;
+        }
     }
 }
 
@@ -467,13 +530,20 @@ static void command(struct typing *typing, Kv__Request *request, const struct ki
 
     typing->type = kind->type;
     typing->is_write = kind->is_write;
+    typing->reads_others = kind->command == KV__REQUEST__COMMAND_KEY_HISTORY;
     request->command_case = (Kv__Request__CommandCase)kind->command;
     *(void **)((uint8_t *)request + field->offset) = filled(typing, field);
 }
 
-static bool is_on(const struct typing *typing, const struct kind *kind)
+static uint64_t weight_of(const struct typing *typing, const struct kind *kind, bool is_write)
 {
-    return kind->type == 'x' || strchr(typing->sim->profile.types, kind->type);
+    if (kind->is_write != is_write ||
+        (kind->type != 'x' && !strchr(typing->sim->profile.types, kind->type))) {
+        return 0;
+    }
+    return kind->command == KV__REQUEST__COMMAND_SESSION_OPEN
+               ? typing->sim->profile.session_open_weight
+               : kind->weight;
 }
 
 static void any_command(struct typing *typing, Kv__Request *request, bool is_write)
@@ -482,12 +552,11 @@ static void any_command(struct typing *typing, Kv__Request *request, bool is_wri
     uint64_t left;
 
     for (unsigned i = 0; i < N_KINDS; i++) {
-        sum += kinds[i].is_write == is_write && is_on(typing, &kinds[i]) ? kinds[i].weight : 0;
+        sum += weight_of(typing, &kinds[i], is_write);
     }
     left = pick(typing, sum);
     for (unsigned i = 0; i < N_KINDS; i++) {
-        uint64_t weight =
-            kinds[i].is_write == is_write && is_on(typing, &kinds[i]) ? kinds[i].weight : 0;
+        uint64_t weight = weight_of(typing, &kinds[i], is_write);
 
         if (left < weight) {
             command(typing, request, &kinds[i]);
@@ -537,6 +606,7 @@ static void transaction(struct typing *typing, Kv__Request *request, bool is_wri
     txn->compares = allocate(typing, txn->n_compares * sizeof *txn->compares);
     for (size_t i = 0; i < txn->n_compares; i++) {
         typing->type = 'x';
+        typing->reads_others = false;
         txn->compares[i] = make(typing, &kv__compare__descriptor);
         fill(typing, &txn->compares[i]->base);
     }
@@ -549,13 +619,53 @@ static void transaction(struct typing *typing, Kv__Request *request, bool is_wri
     typing->depth--;
 }
 
+/* Elements between the same two, until there is no number left between these. */
+static void crowd(struct typing *typing, Kv__Request *request)
+{
+    Kv__Txn *txn = make(typing, &kv__txn__descriptor);
+    Kv__ListPush *push = make(typing, &kv__list_push__descriptor);
+    ProtobufCBinaryData pivot;
+
+    typing->type = 'l';
+    push->key = any_key(typing);
+    push->end = KV__LIST_END__LIST_RIGHT;
+    push->n_elements = PUSHED_MIN + pick(typing, PUSHED_MAX - PUSHED_MIN);
+    push->elements = allocate(typing, push->n_elements * sizeof *push->elements);
+    for (size_t i = 0; i < push->n_elements; i++) {
+        push->elements[i] = text(typing, NAME_BYTES, "p%zu", i);
+    }
+    pivot = push->elements[pick(typing, push->n_elements)];
+    txn->n_then = 1 + INSERTED;
+    txn->then = allocate(typing, txn->n_then * sizeof *txn->then);
+    for (size_t i = 0; i < txn->n_then; i++) {
+        Kv__ListInsert *insert = make(typing, &kv__list_insert__descriptor);
+
+        insert->key = push->key;
+        insert->pivot = pivot;
+        insert->element = any_element(typing);
+        insert->after = chance(typing, 10);
+        txn->then[i] = make(typing, &kv__request__descriptor);
+        txn->then[i]->command_case = KV__REQUEST__COMMAND_LIST_INSERT;
+        txn->then[i]->list_insert = insert;
+    }
+    txn->then[0]->command_case = KV__REQUEST__COMMAND_LIST_PUSH;
+    txn->then[0]->list_push = push;
+    request->command_case = KV__REQUEST__COMMAND_TXN;
+    request->txn = txn;
+}
+
 void sim_types_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request)
 {
     struct typing typing = {.sim = sim, .arena = arena};
 
-    if (chance(&typing, sim->profile.txn_percent)) {
+    if (is_write && sim->profile.crowds && chance(&typing, 2)) {
+        crowd(&typing, request);
+    } else if (chance(&typing, sim->profile.txn_percent)) {
         transaction(&typing, request, is_write);
     } else {
         any_command(&typing, request, is_write);
+    }
+    if (chance(&typing, sim->profile.spoil_percent)) {
+        sim_spoil(sim, arena, request);
     }
 }

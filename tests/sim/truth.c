@@ -152,6 +152,14 @@ static void read_members(struct reading *reading, const Kv__ZSetMembersResult *r
     }
 }
 
+/* What does not fit a reply at narrow limits is given in pieces. */
+static bool is_part(const Kv__Reply *reply)
+{
+    return reply->result_case == KV__REPLY__RESULT_SET_MEMBERS  ? reply->set_members->more
+           : reply->result_case == KV__REPLY__RESULT_ZSET_RANGE ? reply->zset_range->more
+                                                                : false;
+}
+
 static void on_content(void *arg, Kv__Reply *reply)
 {
     struct reading *reading = arg;
@@ -169,7 +177,11 @@ static void on_content(void *arg, Kv__Reply *reply)
     case KV__REPLY__RESULT_ZSET_RANGE:
         read_members(reading, reply->zset_range);
         break;
-    default: /* refused, by a narrow work limit */
+    default: /* refused, by a narrow limit */
+        return;
+    }
+    if (is_part(reply)) {
+        reading->content = NULL;
         return;
     }
     qsort(reading->content->elements, reading->content->n, sizeof(struct true_element), by_name);
@@ -335,6 +347,13 @@ struct look {
     size_t n_changed, changed_capacity;
 };
 
+static bool is_revoked(const struct truth *truth, const Kv__KeyValue *kv)
+{
+    const struct true_lease *lease = kv->lease_id ? find_lease(truth, kv->lease_id) : NULL;
+
+    return lease && lease->ttl_ms == 0;
+}
+
 static struct true_event *add_event(struct look *look, const struct true_key *before)
 {
     struct truth *truth = look->truth;
@@ -350,6 +369,7 @@ static struct true_event *add_event(struct look *look, const struct true_key *be
         event->before = before->kv;
         event->was = before->content;
         event->deadline_ms = truth_deadline_ms(truth, before->kv);
+        event->by_time = look->by_time && !is_revoked(truth, before->kv);
     }
     return event;
 }

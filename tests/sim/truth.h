@@ -76,7 +76,7 @@ struct truth {
 
 void truth_init(struct truth *truth);
 void truth_deinit(struct truth *truth);
-/* The entry has granted or renewed it. */
+/* The entry has granted or renewed it; ttl_ms 0: revoked it. */
 void truth_lease(struct truth *truth, int64_t id, uint64_t ttl_ms);
 /* The command that has made the revision has published it. */
 void truth_message(struct truth *truth, int64_t revision, const Kv__Publish *publish);

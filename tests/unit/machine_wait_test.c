@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include <cmocka.h>
 
 static struct machine_rig rig;
@@ -276,11 +278,20 @@ static void cancellation(void **state)
     cancel(2, false);
 }
 
+static void end_session(uint64_t id)
+{
+    Kv__SessionClose command = KV__SESSION_CLOSE__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    command.session_id = id;
+    request.command_case = KV__REQUEST__COMMAND_SESSION_CLOSE;
+    request.session_close = &command;
+    machine_rig_expect(&rig, &request, KV__CODE__OK);
+}
+
 static void the_end_of_its_session_ends_it(void **state)
 {
     uint64_t first = session;
-    Kv__SessionClose command = KV__SESSION_CLOSE__INIT;
-    Kv__Request request = KV__REQUEST__INIT;
 
     (void)state;
     wait_for(1, "q", 600000, "silent");
@@ -292,10 +303,7 @@ static void the_end_of_its_session_ends_it(void **state)
     woken[0] = '\0';
     push("q", "1", NULL);
     expect_woken("b:0:1 ");
-    command.session_id = session;
-    request.command_case = KV__REQUEST__COMMAND_SESSION_CLOSE;
-    request.session_close = &command;
-    machine_rig_expect(&rig, &request, KV__CODE__OK);
+    end_session(session);
     assert_int_equal(rig.machine->waiters.n, 0);
     push("q", "2", NULL);
     assert_int_equal(length("q"), 1);
@@ -431,6 +439,63 @@ static void many_are_served_in_steps(void **state)
     assert_true(kv_machine_next_due_ms(rig.machine) > rig.cluster_time_ms);
 }
 
+/* So many slots have the tables of waiters by session and by key. */
+enum { SLOTS = 4096 };
+
+static uint64_t slot_of(const char *key)
+{
+    return XXH3_64bits(key, strlen(key)) % SLOTS;
+}
+
+/* Sessions whose ids share a slot, and keys whose hashes do, are told apart. */
+static void they_share_slots(void **state)
+{
+    const uint64_t first = session;
+    char other[16] = "q";
+
+    (void)state;
+    rig.checks = false;
+    while (session < first + SLOTS) {
+        session = open_session(60000);
+    }
+    rig.checks = true;
+    for (unsigned i = 0; strcmp(other, "q") == 0 || slot_of(other) != slot_of("q"); i++) {
+        snprintf(other, sizeof other, "q%u", i);
+    }
+    wait_for(1, other, 60000, "a");
+    wait_for(2, "gone", 60000, "c");
+    session = first;
+    wait_for(1, "q", 60000, "b");
+    push(other, "x", NULL);
+    expect_woken("a:0:x ");
+    end_session(first + SLOTS);
+    assert_int_equal(rig.machine->waiters.n, 1);
+    woken[0] = '\0';
+    push("q", "y", NULL);
+    expect_woken("b:0:y ");
+}
+
+/* More sessions are due than an entry ends: one that is left is dead all the same, and gets
+ * nothing.
+ */
+static void a_dead_session_gets_nothing(void **state)
+{
+    char expected[32];
+
+    (void)state;
+    rig.checks = false;
+    rig.is_still = true;
+    for (unsigned i = 0; i <= KV_SESSION_EXPIRE_PIECES; i++) {
+        session = open_session(1000);
+    }
+    wait_for(1, "q", 60000, "a");
+    rig.cluster_time_ms += 1000;
+    push("q", "x", NULL);
+    snprintf(expected, sizeof expected, "a:%d: ", (int)KV__CODE__SESSION_EXPIRED);
+    expect_woken(expected);
+    assert_int_equal(length("q"), 1);
+}
+
 static void bad_input(void **state)
 {
     Kv__ListPop command = KV__LIST_POP__INIT;
@@ -469,6 +534,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(they_survive_a_snapshot, set_up, tear_down),
         cmocka_unit_test_setup_teardown(in_a_transaction_nobody_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_are_served_in_steps, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(they_share_slots, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_dead_session_gets_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bad_input, set_up, tear_down),
     };
 
