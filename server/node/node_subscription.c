@@ -128,12 +128,18 @@ void kv_subscription_fall_behind(struct kv_node *node,
     become_behind(node, sub);
 }
 
+/* Nobody knows yet from where on it misses something. */
+static bool may_begin_later(const struct kv_subscription *sub)
+{
+    return sub->begins_now && !sub->first_told;
+}
+
 /* Nothing can be given. */
 static void block(struct kv_node *node, struct kv_subscription *sub)
 {
     leave_place(node, sub);
     kv_node_move(node, sub->op, sub->op->credit == 0 ? KV_OP_NO_CREDIT : KV_OP_NO_ROOM);
-    if (sub->kind->needs_history) {
+    if (sub->kind->needs_history && !may_begin_later(sub)) {
         kv_heaps_put(&node->subscriptions.heaps, KV_HEAP_LOST, sub, (uint64_t)sub->next_revision);
     }
 }
@@ -345,6 +351,9 @@ static void step(struct kv_node *node, struct kv_subscription *sub)
     struct kv_error error;
     int status = 1;
 
+    if (may_begin_later(sub)) {
+        sub->next_revision = revision + 1;
+    }
     if (sub->kind->needs_history && is_lost(node, sub->next_revision)) {
         fail_lost(node, sub);
         return;

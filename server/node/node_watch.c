@@ -69,6 +69,7 @@ static int begin(struct kv_node *node, struct kv_subscription *sub, struct kv_er
 
     (void)ret_error;
     if (sub->next_revision == 0) {
+        sub->begins_now = true;
         sub->next_revision = kv_machine_revision(node->machine) + 1;
     }
     watch->position.revision = sub->next_revision;

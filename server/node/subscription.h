@@ -58,6 +58,7 @@ struct kv_subscription {
     uint32_t heap_at[KV_HEAPS];
     bool begun;
     bool first_told; /* the item that says where it begins */
+    bool begins_now; /* so until that item is given, it may begin later as well */
 };
 
 struct kv_heap_entry {
