@@ -374,6 +374,7 @@ static void step(struct kv_node *node, struct kv_subscription *sub)
     if (status < 0) {
         kv_node_fail(node, sub->op, status, "%s", error.message);
     } else if (status == 0) {
+        KV_REACHED("stream-joins");
         kv_node_move(node, sub->op, KV_OP_LIVE);
         sub->kind->join(node, sub);
     } else {

@@ -41,6 +41,9 @@ static const uint64_t every_ms[SIM_FAULTS] = {
 
 const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "disk", "storm", NULL};
 
+/* An entry of a largest batch, and what stands beside it. */
+#define LARGE_SEGMENT_BYTES (3 * KV_MIB)
+
 static uint64_t pick(struct sim *sim, uint64_t first, uint64_t last)
 {
     return first + sim_random(sim, SIM_RANDOM_LOAD, last - first + 1);
@@ -278,6 +281,31 @@ static void choose_followers(struct sim *sim)
     }
 }
 
+static unsigned rarely(struct sim *sim, unsigned one_in, unsigned first, unsigned spread)
+{
+    bool has = sim_random(sim, SIM_RANDOM_RARE, one_in) == 0;
+    unsigned value = first + (unsigned)sim_random(sim, SIM_RANDOM_RARE, spread);
+
+    return has ? value : 0;
+}
+
+static void choose_rare(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+
+    profile->crowd = rarely(sim, 12, SIM_CROWD_MAX - 20, 20);
+    profile->little_credit = rarely(sim, 4, 1, 2000);
+    profile->large_percent = rarely(sim, 20, 2, 8);
+    profile->first_data_limit = rarely(sim, 8, 10000, 200000);
+    /* What a client is promised of its time is counted by clocks that tell the right one. */
+    if (profile->lives_percent == 0) {
+        profile->look_us = rarely(sim, 6, 1, 200);
+    }
+    if (profile->large_percent > 0 && profile->segment_bytes < LARGE_SEGMENT_BYTES) {
+        profile->segment_bytes = LARGE_SEGMENT_BYTES;
+    }
+}
+
 void sim_profile_choose(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -301,6 +329,7 @@ void sim_profile_choose(struct sim *sim)
     choose_topics(sim);
     choose_faults(sim);
     choose_swarm(sim);
+    choose_rare(sim);
     if (sim->options.n_nodes) {
         profile->n_nodes = sim->options.n_nodes;
     }
