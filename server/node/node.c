@@ -143,6 +143,8 @@ static int copy_members(struct kv_node *node)
     struct kv_node_member *members = calloc(n ? n : 1, sizeof *members);
 
     if (!members) {
+        /* The caller's list is not ours to free. */
+        node->options.members = NULL;
         node->options.n_members = 0;
         return KV_NO_MEMORY;
     }
