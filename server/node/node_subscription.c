@@ -348,8 +348,7 @@ void kv_subscriptions_restart(struct kv_node *node)
 static void step(struct kv_node *node, struct kv_subscription *sub)
 {
     const int64_t revision = kv_machine_revision(node->machine);
-    struct kv_error error;
-    int status = 1;
+    int more = 1;
 
     if (may_begin_later(sub)) {
         sub->next_revision = revision + 1;
@@ -369,11 +368,9 @@ static void step(struct kv_node *node, struct kv_subscription *sub)
         kv_heaps_put(&node->subscriptions.heaps, KV_HEAP_FUTURE, sub, (uint64_t)sub->next_revision);
         return;
     } else {
-        status = sub->kind->catch_up(node, sub, &error);
+        more = sub->kind->catch_up(node, sub);
     }
-    if (status < 0) {
-        kv_node_fail(node, sub->op, status, "%s", error.message);
-    } else if (status == 0) {
+    if (more == 0) {
         KV_REACHED("stream-joins");
         kv_node_move(node, sub->op, KV_OP_LIVE);
         sub->kind->join(node, sub);
