@@ -1,0 +1,374 @@
+/* Bounds of a node, and bytes that only a faulty peer or log has: each is refused with a word, or
+ * changes nothing, and everybody else goes on. */
+#include "tests/support/cluster.h"
+
+#include "common/limits.h"
+#include "proto/entry.h"
+#include "server/machine/machine_internal.h"
+#include "server/node/node_internal.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { SOON_MS = 8000 };
+
+static struct cluster *new_cluster(unsigned n_nodes)
+{
+    struct cluster *cluster =
+        cluster_new(&(struct cluster_options){.seed = n_nodes,
+                                              .n_nodes = n_nodes,
+                                              .delay_max_us = 300,
+                                              .sync_max_us = 400,
+                                              .wal_segment_bytes = 64 * KV_MIB,
+                                              .nodes_may_die = true});
+
+    for (unsigned i = 1; i <= n_nodes; i++) {
+        cluster_start(cluster, i);
+    }
+    return cluster;
+}
+
+static struct cluster *new_led_cluster(unsigned n_nodes)
+{
+    struct cluster *cluster = new_cluster(n_nodes);
+
+    assert_int_not_equal(cluster_await_leader(cluster, 5000), 0);
+    cluster_run_ms(cluster, 100);
+    return cluster;
+}
+
+static void expect(struct cluster *cluster, struct cluster_request *sent, int code)
+{
+    assert_int_equal(cluster_await(cluster, sent, SOON_MS), code);
+    cluster_request_free(sent);
+}
+
+static ProtobufCBinaryData text(const char *bytes)
+{
+    return (ProtobufCBinaryData){strlen(bytes), (uint8_t *)(uintptr_t)bytes};
+}
+
+static void get_is(struct cluster *cluster, unsigned node, const char *key, const char *value)
+{
+    struct cluster_request *sent = cluster_get(cluster, node, key);
+
+    assert_int_equal(cluster_await(cluster, sent, SOON_MS), KV__CODE__OK);
+    assert_int_equal(sent->reply->get->kv->value.len, strlen(value));
+    assert_memory_equal(sent->reply->get->kv->value.data, value, strlen(value));
+    cluster_request_free(sent);
+}
+
+/* ---------------------------------------------------------------- what waits */
+
+/* Without a leader nothing goes on: what waits is bounded in bytes, too. */
+static void too_many_bytes_wait_nowhere(void **state)
+{
+    enum { MORE = KV_NODE_REQUEST_BYTES_MAX / (15 * KV_MIB) + 2 };
+    struct cluster *cluster = new_cluster(3);
+    struct cluster_request *sent[MORE];
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Put put = KV__PUT__INIT;
+
+    (void)state;
+    cluster_isolate(cluster, 1, true);
+    put.key = text("k");
+    put.value.len = 15 * KV_MIB;
+    put.value.data = calloc(1, put.value.len);
+    assert_non_null(put.value.data);
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    request.deadline_ms = 200;
+    for (unsigned i = 0; i < MORE; i++) {
+        sent[i] = cluster_submit(cluster, 1, &request);
+    }
+    free(put.value.data);
+    assert_false(sent[0]->done);
+    assert_true(sent[MORE - 1]->done);
+    assert_int_equal(sent[MORE - 1]->reply->code, KV__CODE__BUSY);
+    assert_non_null(strstr(sent[MORE - 1]->reply->message, "are waiting here"));
+    expect(cluster, sent[0], KV__CODE__NO_LEADER);
+    for (unsigned i = 1; i < MORE; i++) {
+        (void)cluster_await(cluster, sent[i], SOON_MS);
+        cluster_request_free(sent[i]);
+    }
+    cluster_isolate(cluster, 1, false);
+    expect(cluster, cluster_put(cluster, 1, "k", "v"), KV__CODE__OK);
+    cluster_free(cluster);
+}
+
+/* What has waited for a leader goes in entries of a bounded size, and answers come in more than one
+ * message. */
+static void what_has_waited_goes_in_pieces(void **state)
+{
+    enum { SMALL = 2100, LARGE = 4 };
+    static struct cluster_request *sent[SMALL + LARGE];
+    static char value[600 * 1024 + 1];
+    struct cluster *cluster = new_cluster(3);
+    struct kv_node_status status;
+
+    (void)state;
+    memset(value, 'v', sizeof value - 1);
+    for (unsigned i = 0; i < SMALL + LARGE; i++) {
+        sent[i] = cluster_put(cluster, 1 + i % 2, "k", i < SMALL ? "v" : value);
+        assert_false(sent[i]->done);
+    }
+    for (unsigned i = 0; i < SMALL + LARGE; i++) {
+        expect(cluster, sent[i], KV__CODE__OK);
+    }
+    kv_node_status_get(cluster_node(cluster, cluster_leader(cluster)), &status);
+    assert_int_equal(status.commands_proposed, SMALL + LARGE);
+    assert_true(status.entries_proposed >= LARGE / 2 + SMALL / KV_BATCH_COMMANDS_MAX);
+    cluster_check_same(cluster);
+    cluster_free(cluster);
+}
+
+/* Renewals that have waited for a leader: not more of them than an entry takes. */
+static void renewals_go_in_pieces(void **state)
+{
+    enum { MORE = KV_RENEWAL_BYTES_MAX / (30 * KV_KIB) };
+    struct cluster *cluster = new_cluster(1);
+    struct cluster_request *sent[MORE];
+    static int64_t ids[4000];
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__LeaseKeepAlive command = KV__LEASE_KEEP_ALIVE__INIT;
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        ids[i] = INT64_MAX - i;
+    }
+    command.n_lease_ids = sizeof ids / sizeof ids[0];
+    command.lease_ids = ids;
+    request.command_case = KV__REQUEST__COMMAND_LEASE_KEEP_ALIVE;
+    request.lease_keep_alive = &command;
+    for (unsigned i = 0; i < MORE; i++) {
+        sent[i] = cluster_submit(cluster, 1, &request);
+    }
+    for (unsigned i = 0; i < MORE; i++) {
+        expect(cluster, sent[i], KV__CODE__OK);
+    }
+    cluster_free(cluster);
+}
+
+/* ---------------------------------------------------------------- streams */
+
+static struct cluster_request *range(struct cluster *cluster, uint64_t credit, uint32_t deadline_ms)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Range command = KV__RANGE__INIT;
+    Kv__KeyRange all = KV__KEY_RANGE__INIT;
+
+    all.special = KV__KEY_RANGE__SPECIAL__ALL;
+    command.range = &all;
+    command.stream = true;
+    command.credit = credit;
+    request.command_case = KV__REQUEST__COMMAND_RANGE;
+    request.range = &command;
+    request.serializable = true;
+    request.deadline_ms = deadline_ms;
+    return cluster_submit(cluster, 1, &request);
+}
+
+static int end_of(struct cluster *cluster, struct cluster_request *stream)
+{
+    int code;
+
+    (void)cluster_await(cluster, stream, SOON_MS);
+    assert_true(stream->done);
+    code = (int)stream->items[stream->n_items - 1]->code;
+    cluster_request_free(stream);
+    return code;
+}
+
+static void one_stream_more_is_refused(void **state)
+{
+    static struct cluster_request *streams[KV_NODE_STREAMS_MAX];
+    struct cluster *cluster = new_led_cluster(1);
+    struct kv_node *node = cluster_node(cluster, 1);
+
+    (void)state;
+    expect(cluster, cluster_put(cluster, 1, "k", "v"), KV__CODE__OK);
+    for (unsigned i = 0; i < KV_NODE_STREAMS_MAX; i++) {
+        streams[i] = range(cluster, 0, 60000);
+        assert_false(streams[i]->done);
+    }
+    assert_int_equal(end_of(cluster, range(cluster, 1000, 0)), KV__CODE__BUSY);
+    kv_node_cancel(node, &streams[0]->op);
+    assert_int_equal(end_of(cluster, range(cluster, 1000, 0)), KV__CODE__OK);
+    for (unsigned i = 0; i < KV_NODE_STREAMS_MAX; i++) {
+        kv_node_credit(node, &streams[i]->op, streams[i]->done ? 0 : 1000);
+        assert_int_equal(end_of(cluster, streams[i]), KV__CODE__OK);
+    }
+    cluster_free(cluster);
+}
+
+static void a_stream_without_credit_has_its_deadline(void **state)
+{
+    struct cluster *cluster = new_led_cluster(1);
+
+    (void)state;
+    expect(cluster, cluster_put(cluster, 1, "k", "v"), KV__CODE__OK);
+    assert_int_equal(end_of(cluster, range(cluster, 0, 100)), KV__CODE__DEADLINE);
+    cluster_free(cluster);
+}
+
+/* As if there were so many. */
+static void one_subscription_more_is_refused(void **state)
+{
+    struct cluster *cluster = new_led_cluster(1);
+    struct kv_node *node = cluster_node(cluster, 1);
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Subscribe command = KV__SUBSCRIBE__INIT;
+
+    (void)state;
+    command.topic = text("t");
+    request.command_case = KV__REQUEST__COMMAND_SUBSCRIBE;
+    request.subscribe = &command;
+    node->subscriptions.n = KV_NODE_SUBSCRIPTIONS_MAX;
+    assert_int_equal(end_of(cluster, cluster_submit(cluster, 1, &request)), KV__CODE__BUSY);
+    node->subscriptions.n = 0;
+    expect(cluster, cluster_put(cluster, 1, "k", "v"), KV__CODE__OK);
+    cluster_free(cluster);
+}
+
+/* ---------------------------------------------------------------- what only a faulty one sends */
+
+/* Of a forwarded message the commands that can be read are done. */
+static void what_cannot_be_read_is_refused_alone(void **state)
+{
+    struct cluster *cluster = new_led_cluster(3);
+    unsigned leader = cluster_leader(cluster);
+    Kv__PeerMessage message = KV__PEER_MESSAGE__INIT;
+    Kv__Forward forward = KV__FORWARD__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Put put = KV__PUT__INIT;
+    uint32_t sizes[3] = {3}, deadlines_ms[3] = {1000, 1000, 1000};
+    uint8_t bulk[64] = {0xff, 0xff, 0xff};
+
+    (void)state;
+    put.key = text("k");
+    put.value = text("v");
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    sizes[1] = (uint32_t)kv__request__pack(&request, bulk + 3);
+    sizes[2] = sizeof bulk; /* more than there is */
+    forward.id = 1000;
+    forward.n_sizes = forward.n_deadlines_ms = 3;
+    forward.sizes = sizes;
+    forward.deadlines_ms = deadlines_ms;
+    message.body_case = KV__PEER_MESSAGE__BODY_FORWARD;
+    message.forward = &forward;
+    kv_node_receive(
+        cluster_node(cluster, leader), leader % 3 + 1, &message, kv_slice_of(bulk, 3 + sizes[1]));
+    cluster_run_ms(cluster, 200);
+    get_is(cluster, leader, "k", "v");
+    expect(cluster, cluster_put(cluster, leader % 3 + 1, "k", "w"), KV__CODE__OK);
+    cluster_check_same(cluster);
+    cluster_free(cluster);
+}
+
+/* Of entries that no leader makes: a malformed one and a malformed request change nothing, one of a
+ * newer version ends the node before it is applied. */
+static void what_cannot_be_applied_is_not(void **state)
+{
+    struct cluster *cluster = new_led_cluster(1);
+    struct kv_node *node = cluster_node(cluster, 1);
+    const uint64_t index = kv_machine_applied_index(node->machine) + 100;
+    const uint64_t hash = kv_machine_state_hash(node->machine);
+    const uint8_t garbage[] = {0xff, 0xff, 0xff};
+    uint8_t entry[64];
+    size_t size;
+
+    (void)state;
+    kv_node_apply(node, index, 1, KV_ENTRY_COMMAND, kv_slice_of(garbage, sizeof garbage));
+    size = kv_entry_write_head(entry, KV_MACHINE_VERSION, 1);
+    size += kv_entry_write_request(entry + size, kv_slice_of(garbage, sizeof garbage));
+    kv_node_apply(node, index + 1, 1, KV_ENTRY_COMMAND, kv_slice_of(entry, size));
+    assert_false(cluster_has_died(cluster, 1));
+    size = kv_entry_write_head(entry, KV_MACHINE_VERSION + 1, 1);
+    kv_node_apply(node, index + 2, 1, KV_ENTRY_COMMAND, kv_slice_of(entry, size));
+    assert_true(cluster_has_died(cluster, 1));
+    kv_node_apply(node, index + 3, 1, KV_ENTRY_COMMAND, kv_slice_of(entry, size));
+    assert_true(kv_machine_state_hash(node->machine) == hash);
+    assert_int_equal(kv_machine_applied_index(node->machine), index + 1);
+    cluster_crash(cluster, 1);
+    cluster_free(cluster);
+}
+
+/* What was said of an index that is not remembered any more, or of none, is nobody's fault. */
+static void old_hashes_are_forgotten(void **state)
+{
+    struct cluster *cluster = new_led_cluster(3);
+    unsigned leader = cluster_leader(cluster);
+    struct kv_node *node = cluster_node(cluster, leader);
+    Kv__StateHash hash = KV__STATE_HASH__INIT;
+    Kv__StateVerdict verdict = KV__STATE_VERDICT__INIT;
+
+    (void)state;
+    hash.hash = 12345;
+    kv_node_receive_hash(node, leader % 3 + 1, &hash);
+    for (unsigned i = 0; i < KV_STATE_HASH_NOTES; i++) {
+        hash.index = 1000 + i;
+        kv_node_receive_hash(node, leader % 3 + 1, &hash);
+        kv_node_receive_hash(node, leader % 3 + 1, &hash);
+    }
+    hash.index = verdict.index = 999;
+    verdict.hash = 1;
+    kv_node_receive_hash(node, leader % 3 + 1, &hash);
+    kv_node_note_hash(node, 999, true);
+    kv_node_receive_verdict(node, &verdict);
+    assert_int_equal(node->unfit_index, 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        expect(cluster, cluster_put(cluster, i, "k", "v"), KV__CODE__OK);
+    }
+    cluster_free(cluster);
+}
+
+/* ---------------------------------------------------------------- memory that a snapshot holds */
+
+/* As if so much had been replaced while it is written. */
+static void a_snapshot_that_holds_too_much_is_given_up(void **state)
+{
+    struct cluster *cluster = new_led_cluster(1);
+    struct kv_node *node = cluster_node(cluster, 1);
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__SnapshotNow command = KV__SNAPSHOT_NOW__INIT;
+    struct cluster_request *sent;
+
+    (void)state;
+    expect(cluster, cluster_put(cluster, 1, "k", "v"), KV__CODE__OK);
+    request.command_case = KV__REQUEST__COMMAND_SNAPSHOT_NOW;
+    request.snapshot_now = &command;
+    cluster_stall(cluster, 1, CLUSTER_SNAPSHOT, 500);
+    sent = cluster_submit(cluster, 1, &request);
+    cluster_run_ms(cluster, 100);
+    assert_false(sent->done);
+    node->machine->tree.retired_bytes += KV_PIN_BYTES_MAX + 1;
+    expect(cluster, cluster_put(cluster, 1, "k", "w"), KV__CODE__OK);
+    node->machine->tree.retired_bytes -= KV_PIN_BYTES_MAX + 1;
+    assert_false(sent->done);
+    expect(cluster, sent, KV__CODE__BUSY); /* not what such a job ends with inside */
+    cluster_free(cluster);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(too_many_bytes_wait_nowhere),
+        cmocka_unit_test(what_has_waited_goes_in_pieces),
+        cmocka_unit_test(renewals_go_in_pieces),
+        cmocka_unit_test(one_stream_more_is_refused),
+        cmocka_unit_test(a_stream_without_credit_has_its_deadline),
+        cmocka_unit_test(one_subscription_more_is_refused),
+        cmocka_unit_test(what_cannot_be_read_is_refused_alone),
+        cmocka_unit_test(what_cannot_be_applied_is_not),
+        cmocka_unit_test(old_hashes_are_forgotten),
+        cmocka_unit_test(a_snapshot_that_holds_too_much_is_given_up),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
