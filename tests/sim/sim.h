@@ -117,6 +117,7 @@ struct sim_profile {
     unsigned crowd;               /* so many streams has the first follower; 0: as the others */
     unsigned little_credit;    /* bytes that readers of streams give at first, at most; 0: much */
     unsigned large_percent;    /* of commands: more at a revision than an item of a stream */
+    unsigned many_percent;     /* of those on keys that end: on many that end at once */
     unsigned look_us;          /* of a node, from one look at its clock to the next; 0: none */
     unsigned first_data_limit; /* that a new cluster is told to begin with; 0: none */
     bool repeats;              /* some puts may be done twice; what the search allows is once */

@@ -13,7 +13,10 @@ enum {
     NAME_BYTES = 24,
     TTL_MAX_MS = 6000,
     RENEWED_MAX = 3,
-    LEASE_TTL_MIN_MS = 1000
+    LEASE_TTL_MIN_MS = 1000,
+    MANY = 300,
+    TOGETHER_MIN = 30,
+    TOGETHER_SPREAD = 70
 };
 
 struct drafting {
@@ -127,6 +130,39 @@ static void draft_put(const struct drafting *drafting)
     drafting->request->put = put;
 }
 
+/* Keys that end at the same moment, more than one entry takes beside its commands. */
+static void draft_many(const struct drafting *drafting)
+{
+    const unsigned first = (unsigned)pick(drafting, MANY);
+    const uint64_t ttl_ms = any_ttl(drafting);
+    const int64_t lease_id = pick(drafting, 2) ? any_lease(drafting) : 0;
+    Kv__Txn *txn = make(drafting, &kv__txn__descriptor);
+
+    txn->n_then = TOGETHER_MIN + pick(drafting, TOGETHER_SPREAD);
+    txn->then = kv_arena_alloc(drafting->arena, txn->n_then * sizeof *txn->then);
+    KV_ASSERT(txn->then);
+    for (size_t i = 0; i < txn->n_then; i++) {
+        Kv__Put *put = make(drafting, &kv__put__descriptor);
+        char *text = kv_arena_alloc(drafting->arena, NAME_BYTES);
+
+        KV_ASSERT(text);
+        put->key.data = (uint8_t *)text;
+        put->key.len =
+            (size_t)snprintf(text, NAME_BYTES, "b/l/m/%u", (first + (unsigned)i) % (unsigned)MANY);
+        put->expiry_case = lease_id ? KV__PUT__EXPIRY_LEASE_ID : KV__PUT__EXPIRY_TTL_MS;
+        if (lease_id) {
+            put->lease_id = lease_id;
+        } else {
+            put->ttl_ms = ttl_ms;
+        }
+        txn->then[i] = make(drafting, &kv__request__descriptor);
+        txn->then[i]->command_case = KV__REQUEST__COMMAND_PUT;
+        txn->then[i]->put = put;
+    }
+    drafting->request->command_case = KV__REQUEST__COMMAND_TXN;
+    drafting->request->txn = txn;
+}
+
 static void draft_expire(const struct drafting *drafting)
 {
     Kv__Expire *expire = make(drafting, &kv__expire__descriptor);
@@ -189,6 +225,8 @@ void sim_lives_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv_
 
     if (!is_write) {
         draft_read(&drafting);
+    } else if (sim->profile.many_percent > 0 && pick(&drafting, 100) < sim->profile.many_percent) {
+        draft_many(&drafting);
     } else if (throw < 3) {
         draft_grant(&drafting);
     } else if (throw < 10) {

@@ -43,6 +43,7 @@ const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "di
 
 /* An entry of a largest batch, and what stands beside it. */
 #define LARGE_SEGMENT_BYTES (3 * KV_MIB)
+enum { MANY_BYTES = 5000 }; /* of a transaction of many keys */
 
 static uint64_t pick(struct sim *sim, uint64_t first, uint64_t last)
 {
@@ -297,6 +298,7 @@ static void choose_rare(struct sim *sim)
     profile->little_credit = rarely(sim, 4, 1, 2000);
     profile->large_percent = rarely(sim, 20, 2, 8);
     profile->first_data_limit = rarely(sim, 8, 10000, 200000);
+    profile->many_percent = rarely(sim, 4, 2, 10);
     /* What a client is promised of its time is counted by clocks that tell the right one. */
     if (profile->lives_percent == 0) {
         profile->look_us = rarely(sim, 6, 1, 200);
@@ -337,7 +339,8 @@ void sim_profile_choose(struct sim *sim)
         profile->duration_ms = sim->options.duration_ms;
     }
     /* An entry holds what all clients ask at once, and more after a while without a leader. */
-    request_bytes = profile->value_max + 128 + 64 * profile->elements;
+    request_bytes = profile->value_max + 128 + 64 * profile->elements +
+                    (profile->lives_percent && profile->many_percent ? MANY_BYTES : 0);
     while (profile->segment_bytes <
            4ULL * profile->n_clients * profile->pipeline * request_bytes + 8192) {
         profile->segment_bytes *= 2;
