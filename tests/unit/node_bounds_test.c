@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@ static struct cluster *new_cluster(unsigned n_nodes)
                                               .n_nodes = n_nodes,
                                               .delay_max_us = 300,
                                               .sync_max_us = 400,
-                                              .wal_segment_bytes = 64 * KV_MIB,
+                                              .wal_segment_bytes = 18 * KV_MIB,
                                               .nodes_may_die = true});
 
     for (unsigned i = 1; i <= n_nodes; i++) {
@@ -65,39 +66,21 @@ static void get_is(struct cluster *cluster, unsigned node, const char *key, cons
 
 /* ---------------------------------------------------------------- what waits */
 
-/* Without a leader nothing goes on: what waits is bounded in bytes, too. */
-static void too_many_bytes_wait_nowhere(void **state)
+/* As if so many bytes waited, or so many requests. */
+static void one_request_more_is_refused(void **state)
 {
-    enum { MORE = KV_NODE_REQUEST_BYTES_MAX / (15 * KV_MIB) + 2 };
-    struct cluster *cluster = new_cluster(3);
-    struct cluster_request *sent[MORE];
-    Kv__Request request = KV__REQUEST__INIT;
-    Kv__Put put = KV__PUT__INIT;
+    struct cluster *cluster = new_led_cluster(1);
+    struct kv_node *node = cluster_node(cluster, 1);
 
     (void)state;
-    cluster_isolate(cluster, 1, true);
-    put.key = text("k");
-    put.value.len = 15 * KV_MIB;
-    put.value.data = calloc(1, put.value.len);
-    assert_non_null(put.value.data);
-    request.command_case = KV__REQUEST__COMMAND_PUT;
-    request.put = &put;
-    request.deadline_ms = 200;
-    for (unsigned i = 0; i < MORE; i++) {
-        sent[i] = cluster_submit(cluster, 1, &request);
-    }
-    free(put.value.data);
-    assert_false(sent[0]->done);
-    assert_true(sent[MORE - 1]->done);
-    assert_int_equal(sent[MORE - 1]->reply->code, KV__CODE__BUSY);
-    assert_non_null(strstr(sent[MORE - 1]->reply->message, "are waiting here"));
-    expect(cluster, sent[0], KV__CODE__NO_LEADER);
-    for (unsigned i = 1; i < MORE; i++) {
-        (void)cluster_await(cluster, sent[i], SOON_MS);
-        cluster_request_free(sent[i]);
-    }
-    cluster_isolate(cluster, 1, false);
+    node->ops_bytes += KV_NODE_REQUEST_BYTES_MAX + 1;
+    expect(cluster, cluster_put(cluster, 1, "k", "v"), KV__CODE__BUSY);
+    node->ops_bytes -= KV_NODE_REQUEST_BYTES_MAX + 1;
+    node->n_ops += KV_NODE_REQUESTS_MAX + 1;
+    expect(cluster, cluster_get(cluster, 1, "k"), KV__CODE__BUSY);
+    node->n_ops -= KV_NODE_REQUESTS_MAX + 1;
     expect(cluster, cluster_put(cluster, 1, "k", "v"), KV__CODE__OK);
+    get_is(cluster, 1, "k", "v");
     cluster_free(cluster);
 }
 
@@ -216,20 +199,139 @@ static void a_stream_without_credit_has_its_deadline(void **state)
     cluster_free(cluster);
 }
 
+static struct cluster_request *watch(struct cluster *cluster, const char *key)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Watch command = KV__WATCH__INIT;
+    Kv__KeyRange one = KV__KEY_RANGE__INIT;
+
+    one.start = text(key);
+    command.range = &one;
+    command.credit = KV_MIB;
+    request.command_case = KV__REQUEST__COMMAND_WATCH;
+    request.watch = &command;
+    return cluster_submit(cluster, 1, &request);
+}
+
+/* One entry for more groups of watches than the node keeps memory for between two turns. */
+static void all_groups_of_an_entry_are_told(void **state)
+{
+    enum { GROUPS = 100, NAME_BYTES = 8 };
+    static Kv__Request operations[GROUPS];
+    static Kv__Put puts[GROUPS];
+    static char keys[GROUPS][NAME_BYTES];
+    struct cluster *cluster = new_led_cluster(1);
+    struct cluster_request *watches[GROUPS];
+    Kv__Request *pointers[GROUPS];
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Txn txn = KV__TXN__INIT;
+
+    (void)state;
+    for (unsigned i = 0; i < GROUPS; i++) {
+        snprintf(keys[i], NAME_BYTES, "k%u", i);
+        watches[i] = watch(cluster, keys[i]);
+        kv__request__init(&operations[i]);
+        kv__put__init(&puts[i]);
+        puts[i].key = puts[i].value = text(keys[i]);
+        operations[i].command_case = KV__REQUEST__COMMAND_PUT;
+        operations[i].put = &puts[i];
+        pointers[i] = &operations[i];
+    }
+    cluster_run_ms(cluster, 100);
+    txn.n_then = GROUPS;
+    txn.then = pointers;
+    request.command_case = KV__REQUEST__COMMAND_TXN;
+    request.txn = &txn;
+    expect(cluster, cluster_submit(cluster, 1, &request), KV__CODE__OK);
+    for (unsigned i = 0; i < GROUPS; i++) {
+        const Kv__StreamItem *last = watches[i]->items[watches[i]->n_items - 1];
+
+        assert_int_equal(last->watch->n_events, 1);
+        assert_memory_equal(last->watch->events[0]->kv->key.data, keys[i], strlen(keys[i]));
+        kv_node_cancel(cluster_node(cluster, 1), &watches[i]->op);
+        cluster_request_free(watches[i]);
+    }
+    cluster_free(cluster);
+}
+
+static struct cluster_request *subscribe(struct cluster *cluster, const char *topic)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Subscribe command = KV__SUBSCRIBE__INIT;
+
+    command.topic = text(topic);
+    command.credit = KV_MIB;
+    request.command_case = KV__REQUEST__COMMAND_SUBSCRIBE;
+    request.subscribe = &command;
+    return cluster_submit(cluster, 1, &request);
+}
+
+/* An entry with an event and a message, as if it was applied in the middle of a turn: of those who
+ * are to be told at its end, these go before. */
+static void apply_for_who_goes(struct kv_node *node, struct cluster_request **streams, unsigned n)
+{
+    Kv__Request requests[2] = {KV__REQUEST__INIT, KV__REQUEST__INIT};
+    Kv__Put put = KV__PUT__INIT;
+    Kv__Publish publish = KV__PUBLISH__INIT;
+    uint8_t packed[64], entry[256];
+    size_t size = kv_entry_write_head(entry, KV_MACHINE_VERSION, 1);
+
+    put.key = put.value = text("k");
+    publish.topic = publish.payload = text("t");
+    requests[0].command_case = KV__REQUEST__COMMAND_PUT;
+    requests[0].put = &put;
+    requests[1].command_case = KV__REQUEST__COMMAND_PUBLISH;
+    requests[1].publish = &publish;
+    for (unsigned i = 0; i < 2; i++) {
+        const size_t packed_size = kv__request__pack(&requests[i], packed);
+
+        size += kv_entry_write_request(entry + size, kv_slice_of(packed, packed_size));
+    }
+    kv_node_apply(node,
+                  kv_machine_applied_index(node->machine) + 100,
+                  1,
+                  KV_ENTRY_COMMAND,
+                  kv_slice_of(entry, size));
+    for (unsigned i = 0; i < n; i++) {
+        kv_node_cancel(node, &streams[i]->op);
+        cluster_request_free(streams[i]);
+    }
+}
+
+static void who_goes_before_the_turn_ends_is_forgotten(void **state)
+{
+    (void)state;
+    for (unsigned closes = 0; closes < 2; closes++) {
+        struct cluster *cluster = new_led_cluster(1);
+        struct kv_node *node = cluster_node(cluster, 1);
+        struct cluster_request *streams[] = {
+            watch(cluster, "k"), subscribe(cluster, "t"), subscribe(cluster, "u")};
+
+        cluster_run_ms(cluster, 100);
+        apply_for_who_goes(node, streams, 3);
+        assert_int_equal(node->watches.n + node->topics.n, 0);
+        assert_non_null(node->watches.touched);
+        if (closes) {
+            cluster_crash(cluster, 1);
+        } else {
+            kv_node_turn(node);
+            assert_null(node->watches.touched);
+            assert_null(node->watches.index.root);
+            assert_int_equal(node->watches.index.n_keys, 0);
+        }
+        cluster_free(cluster);
+    }
+}
+
 /* As if there were so many. */
 static void one_subscription_more_is_refused(void **state)
 {
     struct cluster *cluster = new_led_cluster(1);
     struct kv_node *node = cluster_node(cluster, 1);
-    Kv__Request request = KV__REQUEST__INIT;
-    Kv__Subscribe command = KV__SUBSCRIBE__INIT;
 
     (void)state;
-    command.topic = text("t");
-    request.command_case = KV__REQUEST__COMMAND_SUBSCRIBE;
-    request.subscribe = &command;
     node->subscriptions.n = KV_NODE_SUBSCRIPTIONS_MAX;
-    assert_int_equal(end_of(cluster, cluster_submit(cluster, 1, &request)), KV__CODE__BUSY);
+    assert_int_equal(end_of(cluster, subscribe(cluster, "t")), KV__CODE__BUSY);
     node->subscriptions.n = 0;
     expect(cluster, cluster_put(cluster, 1, "k", "v"), KV__CODE__OK);
     cluster_free(cluster);
@@ -328,6 +430,37 @@ static void old_hashes_are_forgotten(void **state)
     cluster_free(cluster);
 }
 
+/* Three states: nobody knows which is right, so who leads stops, and says so once. */
+static void without_a_majority_the_leader_stops(void **state)
+{
+    struct cluster *cluster = new_led_cluster(3);
+    unsigned leader = cluster_leader(cluster);
+    struct kv_node *node = cluster_node(cluster, leader);
+    Kv__StateHash hash = KV__STATE_HASH__INIT;
+    Kv__StateVerdict verdict = KV__STATE_VERDICT__INIT;
+    uint64_t index;
+
+    (void)state;
+    expect(cluster, cluster_put(cluster, leader, "k", "v"), KV__CODE__OK);
+    index = kv_machine_applied_index(node->machine);
+    kv_node_note_hash(node, index, true);
+    hash.index = verdict.index = index;
+    for (unsigned i = 1; i < 3; i++) {
+        assert_int_equal(node->unfit_index, 0);
+        hash.hash = i;
+        kv_node_receive_hash(node, (leader + i - 1) % 3 + 1, &hash);
+    }
+    assert_int_equal(node->unfit_index, index);
+    verdict.hash = 1;
+    kv_node_receive_verdict(node, &verdict);
+    assert_int_equal(node->unfit_index, index);
+    expect(cluster, cluster_get(cluster, leader, "k"), KV__CODE__CORRUPT);
+    /* It hands over to another. */
+    cluster_run_ms(cluster, 2000);
+    expect(cluster, cluster_put(cluster, leader % 3 + 1, "k", "v"), KV__CODE__OK);
+    cluster_free(cluster);
+}
+
 /* ---------------------------------------------------------------- memory that a snapshot holds */
 
 /* As if so much had been replaced while it is written. */
@@ -358,15 +491,18 @@ static void a_snapshot_that_holds_too_much_is_given_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(too_many_bytes_wait_nowhere),
+        cmocka_unit_test(one_request_more_is_refused),
         cmocka_unit_test(what_has_waited_goes_in_pieces),
         cmocka_unit_test(renewals_go_in_pieces),
         cmocka_unit_test(one_stream_more_is_refused),
         cmocka_unit_test(a_stream_without_credit_has_its_deadline),
+        cmocka_unit_test(all_groups_of_an_entry_are_told),
+        cmocka_unit_test(who_goes_before_the_turn_ends_is_forgotten),
         cmocka_unit_test(one_subscription_more_is_refused),
         cmocka_unit_test(what_cannot_be_read_is_refused_alone),
         cmocka_unit_test(what_cannot_be_applied_is_not),
         cmocka_unit_test(old_hashes_are_forgotten),
+        cmocka_unit_test(without_a_majority_the_leader_stops),
         cmocka_unit_test(a_snapshot_that_holds_too_much_is_given_up),
     };
 
