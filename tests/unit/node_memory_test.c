@@ -219,6 +219,7 @@ static void keep_one_message(struct cluster *cluster)
         assert_int_equal(cluster_await(cluster, sent, SOON_MS), KV__CODE__OK);
         cluster_request_free(sent);
     }
+    cluster_run_ms(cluster, 100);
 }
 
 static struct cluster_request *range(struct cluster *cluster, unsigned node)
