@@ -8,8 +8,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { TOGETHER_MAX = 6, NAME_BYTES = 24, HEAD_BYTES = 32, KEYS = 4, TOPICS = 4 };
-#define BYTES_MAX (40 * KV_KIB)
+enum { TOGETHER_MAX = 8, NAME_BYTES = 24, HEAD_BYTES = 32, KEYS = 4, TOPICS = 4 };
+#define BYTES_MAX (20 * KV_KIB)
 
 struct making {
     struct sim_client *client;
@@ -49,7 +49,7 @@ static ProtobufCBinaryData name(const struct making *making, const char *prefix,
 /* Like no other by its head; now and then one that fills an item alone. */
 static ProtobufCBinaryData bytes(const struct making *making)
 {
-    size_t size = HEAD_BYTES + pick(making, pick(making, 6) ? BYTES_MAX : 2 * BYTES_MAX);
+    size_t size = HEAD_BYTES + pick(making, pick(making, 20) ? BYTES_MAX : 4 * BYTES_MAX);
     char *text = allocate(making, size);
 
     memset(text, 'a' + (int)pick(making, 26), size);

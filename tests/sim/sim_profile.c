@@ -43,7 +43,8 @@ const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "di
 
 /* An entry of a largest batch, and what stands beside it. */
 #define LARGE_SEGMENT_BYTES (3 * KV_MIB)
-enum { MANY_BYTES = 5000 }; /* of a transaction of many keys */
+#define LARGE_LOG_BYTES (512 * KV_KIB) /* between two snapshots */
+enum { MANY_BYTES = 5000 };            /* of a transaction of many keys */
 
 static uint64_t pick(struct sim *sim, uint64_t first, uint64_t last)
 {
@@ -294,17 +295,21 @@ static void choose_rare(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
 
-    profile->crowd = rarely(sim, 12, SIM_CROWD_MAX - 20, 20);
+    profile->crowd = rarely(sim, 16, SIM_CROWD_MAX - 20, 20);
     profile->little_credit = rarely(sim, 4, 1, 2000);
-    profile->large_percent = rarely(sim, 20, 2, 8);
+    profile->large_percent = rarely(sim, 25, 1, 3);
     profile->first_data_limit = rarely(sim, 8, 10000, 200000);
     profile->many_percent = rarely(sim, 4, 2, 10);
     /* What a client is promised of its time is counted by clocks that tell the right one. */
     if (profile->lives_percent == 0) {
         profile->look_us = rarely(sim, 6, 1, 200);
     }
-    if (profile->large_percent > 0 && profile->segment_bytes < LARGE_SEGMENT_BYTES) {
+    if (profile->large_percent > 0) {
         profile->segment_bytes = LARGE_SEGMENT_BYTES;
+        /* One is much work now, and checked in full. */
+        profile->snapshot_log_bytes = profile->snapshot_log_bytes > LARGE_LOG_BYTES
+                                          ? profile->snapshot_log_bytes
+                                          : LARGE_LOG_BYTES;
     }
 }
 
