@@ -295,14 +295,14 @@ static void choose_rare(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
 
-    profile->crowd = rarely(sim, 16, SIM_CROWD_MAX - 20, 20);
+    profile->crowd = rarely(sim, 32, SIM_CROWD_MAX - 20, 20);
     profile->little_credit = rarely(sim, 4, 1, 2000);
-    profile->large_percent = rarely(sim, 25, 1, 3);
+    profile->large_percent = rarely(sim, 40, 1, 3);
     profile->first_data_limit = rarely(sim, 8, 10000, 200000);
-    profile->many_percent = rarely(sim, 4, 2, 10);
+    profile->many_percent = rarely(sim, 8, 2, 10);
     /* What a client is promised of its time is counted by clocks that tell the right one. */
     if (profile->lives_percent == 0) {
-        profile->look_us = rarely(sim, 6, 1, 200);
+        profile->look_us = rarely(sim, 8, 1, 200);
     }
     if (profile->large_percent > 0) {
         profile->segment_bytes = LARGE_SEGMENT_BYTES;
