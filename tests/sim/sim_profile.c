@@ -297,7 +297,7 @@ static void choose_rare(struct sim *sim)
 
     profile->crowd = rarely(sim, 32, SIM_CROWD_MAX - 20, 20);
     profile->little_credit = rarely(sim, 4, 1, 2000);
-    profile->large_percent = rarely(sim, 40, 1, 3);
+    profile->large_percent = rarely(sim, 25, 2, 6);
     profile->first_data_limit = rarely(sim, 8, 10000, 200000);
     profile->many_percent = rarely(sim, 8, 2, 10);
     /* What a client is promised of its time is counted by clocks that tell the right one. */
