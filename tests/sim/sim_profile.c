@@ -305,6 +305,9 @@ static void choose_rare(struct sim *sim)
         profile->look_us = rarely(sim, 8, 1, 200);
     }
     if (profile->large_percent > 0) {
+        /* Somebody must follow. */
+        profile->n_followers = SIM_FOLLOWERS_MAX;
+        profile->topics_percent = profile->topics_percent > 0 ? profile->topics_percent : 20;
         profile->segment_bytes = LARGE_SEGMENT_BYTES;
         /* One is much work now, and checked in full. */
         profile->snapshot_log_bytes = profile->snapshot_log_bytes > LARGE_LOG_BYTES

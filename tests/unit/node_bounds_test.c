@@ -323,6 +323,51 @@ static void who_goes_before_the_turn_ends_is_forgotten(void **state)
     }
 }
 
+/* Several revisions of one entry that are together more than an item: live ones get them in
+ * several.
+ */
+static void live_ones_are_told_in_pieces(void **state)
+{
+    enum { REVISIONS = 4, BYTES = 40000 };
+    static char value[BYTES + 1];
+    static uint8_t entry[REVISIONS * (BYTES + 100)], packed[BYTES + 100];
+    struct cluster *cluster = new_led_cluster(1);
+    struct kv_node *node = cluster_node(cluster, 1);
+    struct cluster_request *stream = watch(cluster, "k");
+    size_t size = kv_entry_write_head(entry, KV_MACHINE_VERSION, 1);
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Put put = KV__PUT__INIT;
+    size_t n = 0;
+
+    (void)state;
+    cluster_run_ms(cluster, 100);
+    memset(value, 'v', BYTES);
+    put.key = text("k");
+    put.value = text(value);
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    for (unsigned i = 0; i < REVISIONS; i++) {
+        const size_t packed_size = kv__request__pack(&request, packed);
+
+        size += kv_entry_write_request(entry + size, kv_slice_of(packed, packed_size));
+    }
+    kv_node_apply(node,
+                  kv_machine_applied_index(node->machine) + 100,
+                  1,
+                  KV_ENTRY_COMMAND,
+                  kv_slice_of(entry, size));
+    kv_node_turn(node);
+    assert_int_equal(stream->n_items, 1 + REVISIONS / 2);
+    for (size_t i = 1; i < stream->n_items; i++) {
+        n += stream->items[i]->watch->n_events;
+    }
+    assert_int_equal(n, REVISIONS);
+    kv_node_cancel(node, &stream->op);
+    cluster_request_free(stream);
+    cluster_crash(cluster, 1);
+    cluster_free(cluster);
+}
+
 /* As if there were so many. */
 static void one_subscription_more_is_refused(void **state)
 {
@@ -498,6 +543,7 @@ int main(void)
         cmocka_unit_test(a_stream_without_credit_has_its_deadline),
         cmocka_unit_test(all_groups_of_an_entry_are_told),
         cmocka_unit_test(who_goes_before_the_turn_ends_is_forgotten),
+        cmocka_unit_test(live_ones_are_told_in_pieces),
         cmocka_unit_test(one_subscription_more_is_refused),
         cmocka_unit_test(what_cannot_be_read_is_refused_alone),
         cmocka_unit_test(what_cannot_be_applied_is_not),
