@@ -7,6 +7,7 @@
  *
  * A lease is dead when its deadline has passed, whether its keys have had their turn or not. */
 #include "common/assert.h"
+#include "common/reached.h"
 #include "server/machine/deadlines.h"
 
 const int64_t kv_lateness_bounds_ms[KV_LATENESS_BUCKETS] = {
@@ -111,6 +112,9 @@ void kv_machine_expire(struct kv_machine *machine, size_t max_pieces)
         } else {
             break;
         }
+    }
+    if (left == 0) {
+        KV_REACHED("expiry-in-pieces");
     }
     if (machine->changed) {
         machine->revision++;

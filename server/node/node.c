@@ -121,9 +121,6 @@ static int open_peers(struct kv_node *node)
         if (node->options.members[i].id == node->options.node_id) {
             continue;
         }
-        if (node->n_peers == KV_MEMBERS_MAX) {
-            return KV_INVALID;
-        }
         peer->id = node->options.members[i].id;
         kv_buf_init(&peer->replies, KV_PEER_MESSAGE_BYTES_MAX);
         peer->reply_ids = malloc(KV_BATCH_COMMANDS_MAX * sizeof *peer->reply_ids);
@@ -143,6 +140,8 @@ static int copy_members(struct kv_node *node)
     struct kv_node_member *members = calloc(n ? n : 1, sizeof *members);
 
     if (!members) {
+        /* The caller's list is not ours to free. */
+        node->options.members = NULL;
         node->options.n_members = 0;
         return KV_NO_MEMORY;
     }
@@ -204,10 +203,6 @@ static int open_replica(struct kv_node *node, struct kv_error *ret_error)
         .arg = node,
     };
 
-    if (options.n_members > KV_MEMBERS_MAX) {
-        return kv_error_set(
-            ret_error, KV_INVALID, "%zu members: at most %u", options.n_members, KV_MEMBERS_MAX);
-    }
     for (size_t i = 0; i < options.n_members; i++) {
         members[i] = (struct kv_replica_member){node->options.members[i].id,
                                                 node->options.members[i].peer_address};
@@ -223,6 +218,7 @@ int kv_node_open(const struct kv_node_options *options,
     struct kv_node *node = calloc(1, sizeof *node);
     int status;
 
+    KV_ASSERT(options->n_members <= KV_MEMBERS_MAX);
     if (!node) {
         return kv_error_set(ret_error, KV_NO_MEMORY, "no memory for the node");
     }
@@ -361,16 +357,12 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op)
     case KV_COMMAND_SUBSCRIBE:
         kv_subscription_submit(node, op);
         return;
-    case KV_COMMAND_NODE:
+    default:
+        /* Validation has refused what is none, or not supported. */
+        KV_ASSERT(op->cls == KV_COMMAND_NODE);
         kv_node_admin(node, op);
         return;
-    case KV_COMMAND_NONE:
-        kv_node_fail(node, op, KV_INVALID, "the request names no command");
-        return;
-    case KV_COMMAND_UNSUPPORTED:
-        break;
     }
-    kv_node_fail(node, op, KV_UNSUPPORTED, "this server does not support the command yet");
 }
 
 void kv_node_stop(struct kv_node *node)

@@ -2,6 +2,7 @@
  * logged time by its own monotonic clock, and writes it into each entry; when nothing else is
  * proposed, and the machine has something due, or any deadline at all for a second, it proposes an
  * empty one. A cluster without deadlines stays idle. */
+#include "common/assert.h"
 #include "server/node/node_internal.h"
 
 /* After a proposal that was not taken: the log or the window is full. */
@@ -84,10 +85,8 @@ void kv_node_clock_turn(struct kv_node *node)
     int64_t now_ms = kv_node_cluster_time_ms(node);
     int64_t at_ms;
 
+    KV_ASSERT(node->led_term != 0);
     node->clock_wake_ms = UINT64_MAX;
-    if (node->led_term == 0) {
-        return;
-    }
     wake_for_renewals(node, now_ms);
     if (due_ms == INT64_MAX) {
         return;

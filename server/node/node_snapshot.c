@@ -228,6 +228,13 @@ void kv_node_snapshot_done(
             reply.snapshot_now = &result;
             reply.revision = kv_machine_revision(node->machine);
             kv_node_finish(node, op, &reply);
+        } else if (status == KV_CLOSED) {
+            /* No status of the protocol: that is this node's own affair. */
+            kv_node_fail(node,
+                         op,
+                         KV_BUSY,
+                         "no snapshot was taken: it was given up, since one is installed instead, "
+                         "or since too much changed while it was written");
         } else {
             kv_node_fail(node,
                          op,

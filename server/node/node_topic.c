@@ -297,8 +297,7 @@ static void search(struct kv_node *node, struct kv_topic_subscription *sub)
     }
 }
 
-static int
-catch_up(struct kv_node *node, struct kv_subscription *common, struct kv_error *ret_error)
+static int catch_up(struct kv_node *node, struct kv_subscription *common)
 {
     struct kv_topic_subscription *sub = topic_of(common);
     const struct kv_topic_query query = kv_topic_group_query(sub->group);
@@ -307,7 +306,6 @@ catch_up(struct kv_node *node, struct kv_subscription *common, struct kv_error *
     struct piece piece = {node, 0};
     int more;
 
-    (void)ret_error;
     if (sub->is_searching) {
         search(node, sub);
         return 1;

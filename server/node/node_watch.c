@@ -69,6 +69,7 @@ static int begin(struct kv_node *node, struct kv_subscription *sub, struct kv_er
 
     (void)ret_error;
     if (sub->next_revision == 0) {
+        sub->begins_now = true;
         sub->next_revision = kv_machine_revision(node->machine) + 1;
     }
     watch->position.revision = sub->next_revision;
@@ -124,12 +125,11 @@ static const struct kv_watch_piece *read_piece(struct kv_node *node, const struc
     return piece;
 }
 
-static int catch_up(struct kv_node *node, struct kv_subscription *sub, struct kv_error *ret_error)
+static int catch_up(struct kv_node *node, struct kv_subscription *sub)
 {
     struct kv_watch *watch = (struct kv_watch *)sub;
     const struct kv_watch_piece *piece;
 
-    (void)ret_error;
     if (watch->position.revision != sub->next_revision) {
         watch->position = (struct kv_event_position){.revision = sub->next_revision};
     }

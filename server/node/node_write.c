@@ -302,26 +302,19 @@ static void make_wait(struct kv_node *node, struct kv_op *op)
     (void)kv_machine_tag_waiter(node->machine, op->request->session, op);
 }
 
-/* Finds the proposal of this entry, if it is one of ours, at the front of the queue; the caller
- * removes it. */
+/* The proposal of this entry, if it is one of ours, at the front of the queue; the caller removes
+ * it. Entries are applied in order, and those that others took the place of have gone before. */
 static bool
-take_proposal(struct kv_node *node, uint64_t index, uint64_t term, struct kv_proposal *ret_proposal)
+find_proposal(struct kv_node *node, uint64_t index, uint64_t term, struct kv_proposal *ret_proposal)
 {
-    while (node->n_proposals > 0) {
-        struct kv_proposal *first = &node->proposals[node->proposals_first];
+    const struct kv_proposal *first = &node->proposals[node->proposals_first];
 
-        if (first->index > index) {
-            return false;
-        }
-        *ret_proposal = *first;
-        if (first->index == index && first->term == term) {
-            return true;
-        }
-        drop_proposal(node, first);
-        node->proposals_first = (node->proposals_first + 1) % KV_PROPOSALS_MAX;
-        node->n_proposals--;
+    if (node->n_proposals == 0 || first->index > index) {
+        return false;
     }
-    return false;
+    KV_ASSERT(first->index == index && first->term == term);
+    *ret_proposal = *first;
+    return true;
 }
 
 static void *alloc_or_abort(void *arg, size_t size)
@@ -422,11 +415,12 @@ void kv_node_apply(
 {
     struct kv_node *node = arg;
     struct kv_proposal proposal;
-    bool ours = take_proposal(node, index, term, &proposal);
+    bool ours;
 
     if (node->dead) {
         return;
     }
+    ours = find_proposal(node, index, term, &proposal);
     if (type == KV_ENTRY_COMMAND) {
         apply_command(node, index, ours ? &proposal : NULL, data);
     }

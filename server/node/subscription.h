@@ -28,8 +28,8 @@ struct kv_subscription_kind {
     /* It begins: sets next_revision. 0, or a negative status with an error. */
     int (*begin)(struct kv_node *node, struct kv_subscription *sub, struct kv_error *ret_error);
     /* Gives at most one item of what lies between next_revision and the node's revision. 1: there
-     * may be more; 0: there is none, next_revision is behind the node's; or a negative status. */
-    int (*catch_up)(struct kv_node *node, struct kv_subscription *sub, struct kv_error *ret_error);
+     * may be more; 0: there is none, next_revision is behind the node's. */
+    int (*catch_up)(struct kv_node *node, struct kv_subscription *sub);
     /* It is live from the revision behind the node's on; it is so no longer. */
     void (*join)(struct kv_node *node, struct kv_subscription *sub);
     void (*leave)(struct kv_node *node, struct kv_subscription *sub);
@@ -58,6 +58,7 @@ struct kv_subscription {
     uint32_t heap_at[KV_HEAPS];
     bool begun;
     bool first_told; /* the item that says where it begins */
+    bool begins_now; /* so until that item is given, it may begin later as well */
 };
 
 struct kv_heap_entry {

@@ -25,6 +25,7 @@ enum {
     SIM_RESUMERS_MAX = 2,  /* the last ones of the clients */
     SIM_FOLLOWERS_MAX = 4, /* behind the clients, as peers of connections */
     SIM_STREAMS_MAX = 3,   /* of each */
+    SIM_CROWD_MAX = 90,    /* of a follower that is a crowd: more than tables begin with */
     SIM_NOTES = 512,
     SIM_LANES = 3,
     SIM_FILES_MAX = 512
@@ -136,7 +137,13 @@ struct sim_profile {
     unsigned room_bytes;          /* that a connection takes of streams in a turn; 0: all */
     unsigned n_resumers;          /* clients that watch through libkv */
     unsigned slow_follow_percent; /* of their streams: they give little credit */
-    bool repeats;                 /* some puts may be done twice; what the search allows is once */
+    unsigned crowd;               /* so many streams has the first follower; 0: as the others */
+    unsigned little_credit;    /* bytes that readers of streams give at first, at most; 0: much */
+    unsigned large_percent;    /* of commands: more at a revision than an item of a stream */
+    unsigned many_percent;     /* of those on keys that end: on many that end at once */
+    unsigned look_us;          /* of a node, from one look at its clock to the next; 0: none */
+    unsigned first_data_limit; /* that a new cluster is told to begin with; 0: none */
+    bool repeats;              /* some puts may be done twice; what the search allows is once */
 };
 extern const char *const sim_profile_names[];
 
@@ -189,6 +196,7 @@ enum sim_stream {
     SIM_RANDOM_LOCKS,                                 /* who takes which lock */
     SIM_RANDOM_SIZES,                                 /* of what is large in a usual cluster */
     SIM_RANDOM_FILES,                                 /* what becomes of files */
+    SIM_RANDOM_RARE,                                  /* what few runs have, and how */
     SIM_RANDOM_STREAMS
 };
 
@@ -244,6 +252,7 @@ struct sim_node {
     unsigned flaps;      /* it is killed so many times more, each time soon after its start */
     struct sim_worker workers[3];
     struct sim_clock clock;
+    uint64_t told_ns;        /* by its clock, which is slow to look at */
     uint64_t timer_ms;       /* on its clock */
     uint64_t timer_event_ns; /* when the earliest timer event comes */
     uint64_t paused_until_ns;
@@ -324,7 +333,7 @@ struct sim_follower {
     bool is_ready; /* the server has said hello */
     uint64_t heard_ns, last_id;
     struct kv_buf in;
-    struct sim_interest streams[SIM_STREAMS_MAX];
+    struct sim_interest streams[SIM_CROWD_MAX];
     unsigned n_streams;
 };
 
@@ -505,6 +514,10 @@ bool sim_lives_are_over(const struct sim *sim);
 /* sim_topics.c */
 /* A publication, or several in a transaction; in the arena. */
 void sim_topics_draft(struct sim_client *client, struct kv_arena *arena, Kv__Request *request);
+
+/* sim_large.c */
+/* More than an item of a stream holds, at one revision; in the arena. */
+void sim_large_draft(struct sim_client *client, struct kv_arena *arena, Kv__Request *request);
 
 /* sim_follow.c */
 void sim_follow_begin(struct sim *sim);

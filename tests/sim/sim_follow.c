@@ -426,6 +426,24 @@ static void tend(struct sim_follower *follower, struct sim_interest *stream)
     }
 }
 
+/* Who sees that a node stands still while it fetches a snapshot wants it to take one; nobody is
+ * interested in what it answers. */
+static void ask_for_snapshot(struct sim_follower *follower)
+{
+    const struct sim_node *node = &follower->sim->nodes[conn_of(follower)->node];
+    Kv__SnapshotNow command = KV__SNAPSHOT_NOW__INIT;
+    Kv__Request request = KV__REQUEST__INIT;
+
+    if (!node->is_up || node->node->replica->fetch.phase == KV_FETCH_NONE ||
+        !chance(follower->sim, 50)) {
+        return;
+    }
+    request.id = ++follower->last_id;
+    request.command_case = KV__REQUEST__COMMAND_SNAPSHOT_NOW;
+    request.snapshot_now = &command;
+    send_message(follower, KV_FRAME_REQUEST, &request.base);
+}
+
 static void think(struct sim_follower *follower)
 {
     struct sim *sim = follower->sim;
@@ -445,6 +463,7 @@ static void think(struct sim_follower *follower)
         connect_somewhere(follower);
     }
     if (follower->is_ready) {
+        ask_for_snapshot(follower);
         for (unsigned i = 0; i < follower->n_streams; i++) {
             tend(follower, &follower->streams[i]);
         }
@@ -471,7 +490,9 @@ void sim_follow_begin(struct sim *sim)
 
         follower->sim = sim;
         follower->id = i;
-        follower->n_streams = 1 + (unsigned)pick(sim, SIM_STREAMS_MAX);
+        follower->n_streams = i == 0 && sim->profile.crowd
+                                  ? sim->profile.crowd
+                                  : 1 + (unsigned)pick(sim, SIM_STREAMS_MAX);
         kv_buf_init(&follower->in, 2 * KV_REPLY_FRAME_BYTES_MAX);
         for (unsigned k = 0; k < follower->n_streams; k++) {
             sim_follow_choose(sim, &follower->streams[k]);

@@ -13,9 +13,12 @@ enum {
     NAME_BYTES = 24,
     TTL_MAX_MS = 6000,
     RENEWED_MAX = 3,
-    MANY = 160,
-    MANY_KEYS = 200,
-    LEASE_TTL_MIN_MS = 1000
+    LEASE_TTL_MIN_MS = 1000,
+    FULL = 160,
+    FULL_KEYS = 200,
+    MANY = 300,
+    TOGETHER_MIN = 30,
+    TOGETHER_SPREAD = 70
 };
 
 struct drafting {
@@ -133,37 +136,77 @@ static void draft_put(const struct drafting *drafting)
     drafting->request->put = put;
 }
 
-/* More keys for one lease than one command may end, when that is set low; it may end with them. */
-static void draft_many(const struct drafting *drafting)
+/* The i-th command of a transaction: a put that keeps no time yet. */
+static Kv__Put *add_put(const struct drafting *drafting, Kv__Txn *txn, size_t i)
+{
+    Kv__Put *put = make(drafting, &kv__put__descriptor);
+
+    txn->then[i] = make(drafting, &kv__request__descriptor);
+    txn->then[i]->command_case = KV__REQUEST__COMMAND_PUT;
+    txn->then[i]->put = put;
+    return put;
+}
+
+static Kv__Txn *make_txn(const struct drafting *drafting, size_t n)
 {
     Kv__Txn *txn = make(drafting, &kv__txn__descriptor);
-    const int64_t lease_id = any_lease(drafting);
-    const uint64_t first = pick(drafting, MANY_KEYS);
 
-    txn->n_then = MANY;
-    txn->then = kv_arena_alloc(drafting->arena, (MANY + 1) * sizeof(Kv__Request *));
+    txn->n_then = n;
+    txn->then = kv_arena_alloc(drafting->arena, (n + 1) * sizeof *txn->then);
     KV_ASSERT(txn->then);
-    for (unsigned i = 0; i < MANY; i++) {
-        Kv__Put *put = make(drafting, &kv__put__descriptor);
+    drafting->request->command_case = KV__REQUEST__COMMAND_TXN;
+    drafting->request->txn = txn;
+    return txn;
+}
 
-        put->key = numbered_key(drafting, KEYS + (first + i) % MANY_KEYS);
+/* More keys for one lease than one command may end, when that is set low; it may end with them. */
+static void draft_full_lease(const struct drafting *drafting)
+{
+    Kv__Txn *txn = make_txn(drafting, FULL);
+    const int64_t lease_id = any_lease(drafting);
+    const uint64_t first = pick(drafting, FULL_KEYS);
+
+    for (unsigned i = 0; i < FULL; i++) {
+        Kv__Put *put = add_put(drafting, txn, i);
+
+        put->key = numbered_key(drafting, KEYS + (first + i) % FULL_KEYS);
         put->expiry_case = KV__PUT__EXPIRY_LEASE_ID;
         put->lease_id = lease_id;
-        txn->then[i] = make(drafting, &kv__request__descriptor);
-        txn->then[i]->command_case = KV__REQUEST__COMMAND_PUT;
-        txn->then[i]->put = put;
     }
     if (pick(drafting, 2)) {
         Kv__LeaseRevoke *revoke = make(drafting, &kv__lease_revoke__descriptor);
 
         revoke->lease_id = lease_id;
-        txn->then[MANY] = make(drafting, &kv__request__descriptor);
-        txn->then[MANY]->command_case = KV__REQUEST__COMMAND_LEASE_REVOKE;
-        txn->then[MANY]->lease_revoke = revoke;
+        txn->then[FULL] = make(drafting, &kv__request__descriptor);
+        txn->then[FULL]->command_case = KV__REQUEST__COMMAND_LEASE_REVOKE;
+        txn->then[FULL]->lease_revoke = revoke;
         txn->n_then++;
     }
-    drafting->request->command_case = KV__REQUEST__COMMAND_TXN;
-    drafting->request->txn = txn;
+}
+
+/* Keys that end at the same moment, more than one entry takes beside its commands. */
+static void draft_together(const struct drafting *drafting)
+{
+    const unsigned first = (unsigned)pick(drafting, MANY);
+    const uint64_t ttl_ms = any_ttl(drafting);
+    const int64_t lease_id = pick(drafting, 2) ? any_lease(drafting) : 0;
+    Kv__Txn *txn = make_txn(drafting, TOGETHER_MIN + pick(drafting, TOGETHER_SPREAD));
+
+    for (size_t i = 0; i < txn->n_then; i++) {
+        Kv__Put *put = add_put(drafting, txn, i);
+        char *text = kv_arena_alloc(drafting->arena, NAME_BYTES);
+
+        KV_ASSERT(text);
+        put->key.data = (uint8_t *)text;
+        put->key.len =
+            (size_t)snprintf(text, NAME_BYTES, "b/l/m/%u", (first + (unsigned)i) % (unsigned)MANY);
+        put->expiry_case = lease_id ? KV__PUT__EXPIRY_LEASE_ID : KV__PUT__EXPIRY_TTL_MS;
+        if (lease_id) {
+            put->lease_id = lease_id;
+        } else {
+            put->ttl_ms = ttl_ms;
+        }
+    }
 }
 
 static void draft_expire(const struct drafting *drafting)
@@ -234,10 +277,12 @@ void sim_lives_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv_
 
     if (!is_write) {
         draft_read(&drafting);
+    } else if (sim->profile.many_percent > 0 && pick(&drafting, 100) < sim->profile.many_percent) {
+        draft_together(&drafting);
     } else if (throw < 3) {
         draft_grant(&drafting);
     } else if (throw < 4 && sim->profile.leases_are_full) {
-        draft_many(&drafting);
+        draft_full_lease(&drafting);
     } else if (throw < 10) {
         draft_renewal(&drafting);
     } else if (throw < 11 || (throw < 12 && sim->profile.leases_are_full)) {

@@ -135,7 +135,7 @@ static Kv__KeyRange *range(struct draft *draft)
         /* Keys of all types lie before these two kinds, and are not the model's. */
         draft->range.special = KV__KEY_RANGE__SPECIAL__ALL;
         if (draft->sim->profile.types_percent > 0 || draft->sim->profile.queue_percent > 0 ||
-            draft->sim->profile.lives_percent > 0) {
+            draft->sim->profile.lives_percent > 0 || draft->sim->profile.large_percent > 0) {
             draft->range.special = KV__KEY_RANGE__SPECIAL__FROM_KEY;
             draft->range.start = (ProtobufCBinaryData){2, (uint8_t *)(uintptr_t) "c/"};
         }
@@ -684,6 +684,10 @@ static bool draft_foreign(struct draft *draft, bool is_write, bool may_write)
     draft->is_judged = false;
     if (may_write && wants(sim, SIM_RANDOM_QUEUES, profile->queue_percent) &&
         sim_queue_draft(draft->client, arena, request)) {
+        return true;
+    }
+    if (may_write && wants(sim, SIM_RANDOM_RARE, profile->large_percent)) {
+        sim_large_draft(draft->client, arena, request);
         return true;
     }
     if (may_write && wants(sim, SIM_RANDOM_TOPICS, profile->topics_percent)) {

@@ -13,6 +13,7 @@ enum {
     PPM = 1000000,
     CLUSTER_ID = 77,
     DONE_SPREAD_US = 50,
+    AHEAD_MAX_MS = 4,
     CUT_START_PERMILLE = 200,
     CUT_BOUNDARY_PERMILLE = 400,
     CUT_FETCH_PERMILLE = 100,
@@ -29,13 +30,27 @@ enum {
 uint64_t sim_node_now_ns(const struct sim_node *node)
 {
     const struct sim_clock *clock = &node->clock;
+    uint64_t now_ns =
+        clock->local_ns + (node->sim->now_ns - clock->global_ns) * clock->rate_ppm / PPM;
 
-    return clock->local_ns + (node->sim->now_ns - clock->global_ns) * clock->rate_ppm / PPM;
+    return now_ns > node->told_ns ? now_ns : node->told_ns;
 }
 
+/* A turn takes no time here. With a slow processor it does: each look is later than the one before,
+ * up to a few ms, which pass then before it is later again. */
 static uint64_t clock_now(void *arg)
 {
-    return sim_node_now_ns(arg);
+    struct sim_node *node = arg;
+    const struct sim_clock *clock = &node->clock;
+    uint64_t now_ns = sim_node_now_ns(node);
+    uint64_t latest_ns = clock->local_ns +
+                         (node->sim->now_ns - clock->global_ns) * clock->rate_ppm / PPM +
+                         AHEAD_MAX_MS * SIM_MS;
+
+    if (node->sim->profile.look_us > 0 && now_ns < latest_ns) {
+        node->told_ns = now_ns + 1000 * node->sim->profile.look_us;
+    }
+    return now_ns;
 }
 
 static uint64_t clock_random(void *arg)
@@ -348,6 +363,7 @@ void sim_node_start(struct sim_node *node)
         .entry_cache_bytes = sim->profile.entry_cache_bytes,
         .state_hash_entries = sim->profile.state_hash_entries,
         .snapshot_pin_bytes = sim->profile.snapshot_pin_bytes,
+        .max_data_bytes = sim->profile.first_data_limit,
         .ops = &sim_node_ops,
         .arg = node,
     };
@@ -407,6 +423,7 @@ void sim_node_end(struct sim_node *node, enum sim_end how)
     if (how == SIM_END_POWER) {
         fake_disk_crash(node->disk);
         /* A machine that comes up again counts from anew. */
+        node->told_ns = 0;
         node->clock.global_ns = sim->now_ns;
         node->clock.local_ns = (1 + sim_random(sim, SIM_RANDOM_NODE, 1000)) * SIM_MS;
     } else {

@@ -45,6 +45,11 @@ static const uint64_t every_ms[SIM_FAULTS] = {
 
 const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "disk", "storm", NULL};
 
+/* An entry of a largest batch, and what stands beside it. */
+#define LARGE_SEGMENT_BYTES (3 * KV_MIB)
+#define LARGE_LOG_BYTES (512 * KV_KIB) /* between two snapshots */
+enum { MANY_BYTES = 5000 };            /* of a transaction of many keys */
+
 static uint64_t pick(struct sim *sim, uint64_t first, uint64_t last)
 {
     return first + sim_random(sim, SIM_RANDOM_LOAD, last - first + 1);
@@ -318,6 +323,39 @@ static void choose_followers(struct sim *sim)
     }
 }
 
+static unsigned rarely(struct sim *sim, unsigned one_in, unsigned first, unsigned spread)
+{
+    bool has = sim_random(sim, SIM_RANDOM_RARE, one_in) == 0;
+    unsigned value = first + (unsigned)sim_random(sim, SIM_RANDOM_RARE, spread);
+
+    return has ? value : 0;
+}
+
+static void choose_rare(struct sim *sim)
+{
+    struct sim_profile *profile = &sim->profile;
+
+    profile->crowd = rarely(sim, 32, SIM_CROWD_MAX - 20, 20);
+    profile->little_credit = rarely(sim, 4, 1, 2000);
+    profile->large_percent = rarely(sim, 25, 2, 6);
+    profile->first_data_limit = rarely(sim, 8, 10000, 200000);
+    profile->many_percent = rarely(sim, 8, 2, 10);
+    /* What a client is promised of its time is counted by clocks that tell the right one. */
+    if (profile->lives_percent == 0) {
+        profile->look_us = rarely(sim, 8, 1, 200);
+    }
+    if (profile->large_percent > 0) {
+        /* Somebody must follow. */
+        profile->n_followers = SIM_FOLLOWERS_MAX;
+        profile->topics_percent = profile->topics_percent > 0 ? profile->topics_percent : 20;
+        profile->segment_bytes = LARGE_SEGMENT_BYTES;
+        /* One is much work now, and checked in full. */
+        profile->snapshot_log_bytes = profile->snapshot_log_bytes > LARGE_LOG_BYTES
+                                          ? profile->snapshot_log_bytes
+                                          : LARGE_LOG_BYTES;
+    }
+}
+
 void sim_profile_choose(struct sim *sim)
 {
     struct sim_profile *profile = &sim->profile;
@@ -343,6 +381,7 @@ void sim_profile_choose(struct sim *sim)
     choose_faults(sim);
     choose_swarm(sim);
     choose_files(sim);
+    choose_rare(sim);
     if (sim->options.n_nodes) {
         profile->n_nodes = sim->options.n_nodes;
     }
@@ -358,7 +397,8 @@ void sim_profile_choose(struct sim *sim)
     /* An entry holds what all clients ask at once, and more after a while without a leader. */
     request_bytes = profile->value_max + 128 +
                     (64 + 2 * profile->element_bytes) * profile->elements +
-                    (profile->leases_are_full ? 12000 : 0) + (profile->crowds ? 8000 : 0);
+                    (profile->leases_are_full ? 12000 : 0) + (profile->crowds ? 8000 : 0) +
+                    (profile->lives_percent && profile->many_percent ? MANY_BYTES : 0);
     while (profile->segment_bytes <
            4ULL * profile->n_clients * profile->pipeline * request_bytes + 8192) {
         profile->segment_bytes *= 2;

@@ -169,6 +169,15 @@ static void on_changed(void *arg)
     (void)arg;
 }
 
+static void on_clients(void *arg, Kv__StatusResult *status)
+{
+    const struct sim_node *node = arg;
+
+    for (const struct sim_conn *conn = node->conns; conn; conn = conn->next) {
+        status->connections++;
+    }
+}
+
 const struct kv_node_ops sim_node_ops = {
 
     .reply = on_reply,
@@ -178,7 +187,8 @@ const struct kv_node_ops sim_node_ops = {
     .stream_has_room = stream_has_room,
     .fatal = on_fatal,
     .stopped = on_stopped,
-    .changed = on_changed};
+    .changed = on_changed,
+    .clients = on_clients};
 
 /* ---------------------------------------------------------------- connections */
 
@@ -355,6 +365,19 @@ static void on_hello(struct sim_node *node, struct sim_conn *conn, struct kv_sli
     send_frame(conn, KV_FRAME_HELLO_REPLY, &reply.base);
 }
 
+/* Readers that libkv is none of give little at first, or more than there is; then what they have
+ * read. */
+static void choose_credit(struct sim *sim, const Kv__Request *request)
+{
+    if (sim->profile.little_credit == 0 || request->command_case != KV__REQUEST__COMMAND_RANGE ||
+        !request->range->stream) {
+        return;
+    }
+    request->range->credit = sim_chance(sim, SIM_RANDOM_RARE, 100)
+                                 ? 2 * KV_STREAM_CREDIT_MAX
+                                 : 1 + sim_random(sim, SIM_RANDOM_RARE, sim->profile.little_credit);
+}
+
 static void on_request(struct sim_node *node, struct sim_conn *conn, struct kv_slice body)
 {
     struct sim *sim = node->sim;
@@ -378,6 +401,7 @@ static void on_request(struct sim_node *node, struct sim_conn *conn, struct kv_s
         op_free(sim, op);
         return;
     }
+    choose_credit(sim, decoded.request);
     deadline_ms =
         decoded.request->deadline_ms ? decoded.request->deadline_ms : KV_DEADLINE_DEFAULT_MS;
     op->op.deadline_ns = sim_node_now_ns(node) + deadline_ms * SIM_MS;

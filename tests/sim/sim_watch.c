@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { BOUNDS_EVERY = 8 }; /* events */
+enum { BOUNDS_EVERY = 8, INDEX_EVERY = 64 }; /* events */
 
 static uint64_t term_of(const void *arg, uint64_t index)
 {
@@ -245,6 +245,9 @@ void sim_watch_turn(struct sim_node *node)
     watch_timer(node);
     if (sim->counts.events % BOUNDS_EVERY == 0) {
         check_bounds(node);
+    }
+    if (sim->counts.events % INDEX_EVERY == 0) {
+        kv_watch_index_check_invariants(&node->node->watches.index);
     }
 }
 

@@ -127,6 +127,23 @@ static void a_deadline_comes_without_other_entries(void **state)
     cluster_free(cluster);
 }
 
+/* A leader that is cut off hears of no deadline; it knows the client's. */
+static void a_node_that_is_cut_off_does_not_know(void **state)
+{
+    struct cluster *cluster = new_cluster(7);
+    unsigned leader = cluster_leader(cluster);
+    uint64_t session = open_session(cluster);
+    struct cluster_request *sent = pop(cluster, leader, session, 1, 500);
+
+    (void)state;
+    cluster_run_ms(cluster, 200);
+    cluster_isolate(cluster, leader, true);
+    assert_int_equal(cluster_await(cluster, sent, 10000), KV__CODE__DEADLINE);
+    assert_non_null(strstr(sent->reply->message, "it may yet be done"));
+    cluster_request_free(sent);
+    cluster_free(cluster);
+}
+
 static void a_new_leader_knows_who_waits(void **state)
 {
     struct cluster *cluster = new_cluster(3);
@@ -258,6 +275,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_node_tells_who_waits_there),
         cmocka_unit_test(a_deadline_comes_without_other_entries),
+        cmocka_unit_test(a_node_that_is_cut_off_does_not_know),
         cmocka_unit_test(a_new_leader_knows_who_waits),
         cmocka_unit_test(a_newer_try_takes_the_place_of_the_one_before),
         cmocka_unit_test(a_node_that_stops_does_not_know),

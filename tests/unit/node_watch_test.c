@@ -559,6 +559,30 @@ static void a_slow_reader_is_told_what_it_lost(void **state)
     cluster_free(cluster);
 }
 
+/* What a watch from now was not told the beginning of, it cannot miss. */
+static void what_began_nowhere_loses_nothing(void **state)
+{
+    struct cluster *cluster = new_cluster(1, 12);
+    struct cluster_request *slow = watch_all(cluster, 1, 0);
+    int64_t first, revision;
+
+    (void)state;
+    slow->is_full = true;
+    first = put_many(cluster, 1, 20);
+    compact(cluster, 1, first);
+    cluster_run_ms(cluster, 100);
+    assert_false(slow->done);
+    assert_int_equal(slow->n_items, 0);
+    slow->is_full = false;
+    kv_node_stream_room(cluster_node(cluster, 1));
+    await_told(cluster, slow, first);
+    revision = put_many(cluster, 1, 5);
+    await_told(cluster, slow, revision);
+    check_complete(slow, first + 1, revision, 0);
+    cancel(cluster, slow);
+    cluster_free(cluster);
+}
+
 /* The same entry writes, and compacts all that it wrote. */
 static void what_is_compacted_at_once_is_told_to_the_live(void **state)
 {
@@ -796,6 +820,7 @@ int main(void)
         cmocka_unit_test(they_catch_up_together_each_from_its_place),
         cmocka_unit_test(a_compacted_start_is_told_at_once),
         cmocka_unit_test(a_slow_reader_is_told_what_it_lost),
+        cmocka_unit_test(what_began_nowhere_loses_nothing),
         cmocka_unit_test(what_is_compacted_at_once_is_told_to_the_live),
         cmocka_unit_test(progress_comes_when_nothing_else_does),
         cmocka_unit_test(each_gets_the_form_it_wants),
