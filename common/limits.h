@@ -137,7 +137,11 @@
 #define KV_CATCH_UP_TURN_NS 100000u       /* of a turn for all that are behind */
 #define KV_CATCH_UP_STEPS 64u             /* and items */
 #define KV_NODE_SUBSCRIPTIONS_MAX 262144u /* watches and topics: about 1 KiB each */
-#define KV_DEADLINE_DEFAULT_MS 5000       /* of a request that names none */
+#define KV_NODE_SUBSCRIPTION_BYTES_MAX \
+    (64 * KV_MIB) /* of their ranges, topics and patterns: 256 for each, 8192 of the longest */
+#define KV_NODE_LIVE_BYTES_MAX \
+    (64 * KV_MIB) /* packed in one turn for those that are live; who is beyond reads the past */
+#define KV_DEADLINE_DEFAULT_MS 5000 /* of a request that names none */
 #define KV_DEADLINE_MAX_MS 600000
 
 /* --- proposals and log --- */

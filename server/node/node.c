@@ -643,6 +643,7 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
     ret_status->request_bytes_waiting = node->ops_bytes;
     ret_status->streams = node->lists[KV_OP_STREAM].count;
     ret_status->subscriptions = node->subscriptions.n;
+    ret_status->subscription_bytes = kv_subscriptions_bytes(node);
     ret_status->subscriptions_behind = node->lists[KV_OP_BEHIND].count +
                                        node->lists[KV_OP_NO_CREDIT].count +
                                        node->lists[KV_OP_NO_ROOM].count;

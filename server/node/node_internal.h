@@ -162,6 +162,16 @@ void kv_node_finish_packed(struct kv_node *node, struct kv_op *op, struct kv_sli
 /* Ends it by an error, as a reply or the end of its stream. */
 void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char *format, ...)
     KV_PRINTF(4, 5);
+/* With BUSY, and the limit in the hint. */
+struct kv_node_limit {
+    const char *name;
+    uint64_t value;
+};
+void kv_node_fail_limit(struct kv_node *node,
+                        struct kv_op *op,
+                        const struct kv_node_limit *limit,
+                        const char *format,
+                        ...) KV_PRINTF(4, 5);
 /* Unlinks an op whose final stream item has been given. */
 void kv_node_release(struct kv_node *node, struct kv_op *op);
 void kv_node_expire(struct kv_node *node);

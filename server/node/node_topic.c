@@ -5,7 +5,6 @@
 #include "server/node/node_internal.h"
 #include "server/node/topic_group.h"
 
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -391,6 +390,7 @@ static void leave(struct kv_node *node, struct kv_subscription *common)
 static void free_sub(struct kv_node *node, struct kv_subscription *common)
 {
     kv_topic_group_leave(&node->topics, topic_of(common));
+    kv_topic_forget(&node->topics, topic_of(common));
     free(common);
 }
 
@@ -404,21 +404,20 @@ static const struct kv_subscription_kind topic_kind = {
     .free = free_sub,
 };
 
-struct kv_subscription *kv_topic_new(struct kv_op *op)
+struct kv_subscription *kv_topic_new(struct kv_node *node, struct kv_op *op)
 {
     const Kv__Subscribe *command = op->request->subscribe;
-    struct kv_topic_subscription *sub =
-        calloc(1, offsetof(struct kv_topic_subscription, topic) + command->topic.len);
+    const struct kv_slice topic = kv_slice_of(command->topic.data, command->topic.len);
+    struct kv_topic_subscription *sub = calloc(1, sizeof *sub);
 
-    if (!sub) {
+    if (!sub || kv_topic_keep(&node->topics, sub, topic) != 0) {
+        free(sub);
         return NULL;
     }
     kv_subscription_init(&sub->common, &topic_kind, op, command->progress_ms);
     sub->is_pattern = command->pattern;
     sub->last = command->last;
     sub->start_revision = command->start_revision;
-    sub->topic_size = command->topic.len;
-    memcpy(sub->topic, command->topic.data, command->topic.len);
     return &sub->common;
 }
 
