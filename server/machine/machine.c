@@ -86,6 +86,7 @@ int kv_machine_begin(struct kv_machine *machine,
     machine->served_rest = false;
     kv_wait_expire(machine);
     kv_sessions_expire(&machine->sessions, machine->cluster_time_ms);
+    kv_topics_begin_entry(&machine->topics);
     kv_topics_expire(&machine->topics, machine->cluster_time_ms, machine->settings.topic_age_ms);
     return 0;
 }

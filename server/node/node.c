@@ -649,6 +649,7 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
                                        node->lists[KV_OP_NO_ROOM].count;
     ret_status->subscription_items = node->subscriptions.items;
     ret_status->subscriptions_lost = node->subscriptions.lost;
+    ret_status->subscriptions_crowded = node->subscriptions.crowded;
     ret_status->watches = node->watches.n;
     ret_status->watch_events = node->watches.events;
     ret_status->turn_ns_max = node->turn_ns_max;

@@ -157,11 +157,12 @@ struct kv_node_status {
     uint64_t snapshot_fetch_index, snapshot_fetch_bytes; /* being fetched from the leader */
     uint64_t entries_proposed, commands_proposed, commands_applied, reads_served, confirm_rounds;
     uint64_t forwarded, elections, requests_waiting, request_bytes_waiting, streams;
-    uint64_t subscriptions;        /* watches and topics */
-    uint64_t subscription_bytes;   /* of the ranges, topics and patterns that they ask for */
-    uint64_t subscriptions_behind; /* that have not been told all */
-    uint64_t subscription_items;   /* given, ever */
-    uint64_t subscriptions_lost;   /* ended since what they needed was compacted, ever */
+    uint64_t subscriptions;         /* watches and topics */
+    uint64_t subscription_bytes;    /* of the ranges, topics and patterns that they ask for */
+    uint64_t subscriptions_behind;  /* that have not been told all */
+    uint64_t subscription_items;    /* given, ever */
+    uint64_t subscriptions_lost;    /* ended since what they needed was compacted, ever */
+    uint64_t subscriptions_crowded; /* times that a turn had too much for live ones, ever */
     uint64_t watches;
     uint64_t watch_events; /* told, ever: each once for each watch */
     uint64_t turn_ns_max;  /* longest turn since kv_node_forget_longest_turn */

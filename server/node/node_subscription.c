@@ -517,6 +517,7 @@ void kv_subscriptions_turn(struct kv_node *node)
 
     kv_watch_flush(node);
     kv_topic_flush(node);
+    node->subscriptions.live_bytes = 0;
     note_leader(node, at_ms);
     if (node->subscriptions.n == 0 || node->unfit_index != 0) {
         return;

@@ -93,6 +93,8 @@ struct kv_subscriptions {
     uint64_t leaderless_ms; /* since when; 0: there is a leader */
     uint64_t items;         /* given, ever */
     uint64_t lost;          /* ended by compaction, ever */
+    uint64_t live_bytes;    /* packed for live ones in this turn */
+    uint64_t crowded;       /* times that a turn had too much for live ones, ever */
 };
 
 /* What a kind is asked for at the beginning. Fills what is common. */

@@ -21,6 +21,7 @@ struct kv_topic_groups {
     struct kv_buf scratch;        /* of a piece of the past */
     size_t n_subscriptions;
     uint64_t bytes;      /* of the groups' topics, and of those that have not begun */
+    uint64_t match_work; /* of patterns, in this turn */
     uint64_t n_installs; /* states that took the place of another */
     uint64_t messages;   /* told, once for each subscription of the live ones and of pieces */
     uint64_t gaps;       /* told of */

@@ -15,9 +15,10 @@ struct kv_topic_subscription {
     bool is_searching;
     bool is_pattern;
     struct kv_topic_search search; /* for the place where the last messages begin */
-    /* What was told of losses, and when they were last looked for. */
+    /* What was told of losses, and how far they were looked for. */
     struct kv_topic_position gap_told;
-    uint64_t drops, n_installs;
+    struct kv_topic_losses losses;
+    uint64_t n_installs;
     uint64_t last;
     int64_t start_revision;
     /* Until it begins; then its group has it. */
