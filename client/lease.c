@@ -151,6 +151,7 @@ int kv_lease_list(struct kv_client *client,
             .n_leases = reply->lease_list->n_lease_ids,
             .lease_ids = reply->lease_list->lease_ids,
             .more = reply->lease_list->more,
+            .last_id = reply->lease_list->last_id,
             .memory = reply,
         };
     }

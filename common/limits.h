@@ -36,10 +36,10 @@
 #define KV_RECLAIM_PER_ENTRY 512u    /* pieces of memory freed after one entry: about 1 ms */
 
 /* --- topics --- */
-#define KV_TOPICS_DEFAULT 10000u        /* setting topic-limit */
-#define KV_TOPICS_MAX 100000u           /* a pattern that lags is held against all names: 10 ms */
-#define KV_TOPIC_MESSAGES_DEFAULT 1024u /* setting topic-messages */
-#define KV_TOPIC_MESSAGES_MAX 1000000u  /* their array of 8 MiB is copied when it grows: 1 ms */
+#define KV_TOPICS_DEFAULT 10000u            /* setting topic-limit */
+#define KV_TOPICS_MAX 100000u               /* their names: 400 MiB at most */
+#define KV_TOPIC_MESSAGES_DEFAULT 1024u     /* setting topic-messages */
+#define KV_TOPIC_MESSAGES_MAX 1000000u      /* their array of 8 MiB is copied when it grows: 1 ms */
 #define KV_TOPIC_BYTES_DEFAULT (4 * KV_MIB) /* setting topic-bytes */
 #define KV_TOPIC_BYTES_MAX (1024 * KV_MIB)
 #define KV_TOPIC_AGE_DEFAULT_MS 600000ULL /* setting topic-age-ms */
@@ -47,7 +47,9 @@
 #define KV_TOPIC_AGE_MAX_MS (30 * 86400000ULL)
 #define KV_TOPIC_AGE_STEP_MS 1000 /* messages end by age all that are due at once so often */
 #define KV_TOPIC_DROPS_PER_PUBLISH \
-    1024u                         /* when a setting was lowered: the rest with those that follow */
+    2u /* by count and bytes, always: one more than comes, so that what is too much ends */
+#define KV_TOPIC_DROPS_PER_ENTRY \
+    4096u /* and so many more, when a setting was lowered or a large message came: about 2 ms */
 #define KV_TOPIC_EXPIRE_MAX 4096u /* messages that one entry ends by age: about 2 ms */
 #define KV_TOPIC_LOOKS_MAX 4096u  /* messages that one read for a subscriber looks at: 0.2 ms */
 #define KV_TOPIC_LAST_MAX KV_TOPIC_MESSAGES_MAX /* of Subscribe */
@@ -55,6 +57,8 @@
 #define KV_NODE_PATTERNS_MAX                                            \
     1024u /* different ones on a node: each message is held against all \
            */
+#define KV_GLOB_WORK_MAX \
+    1000000u /* steps of matching between looks at the clock: about 1 ms (glob.h) */
 #define KV_TOPIC_ITEM_BYTES_MAX \
     (9 * KV_MIB)                /* of a stream: a piece, and a largest message with its name */
 #define KV_GLOB_BYTES_MAX 1024u /* a pattern with sets */
@@ -137,7 +141,11 @@
 #define KV_CATCH_UP_TURN_NS 100000u       /* of a turn for all that are behind */
 #define KV_CATCH_UP_STEPS 64u             /* and items */
 #define KV_NODE_SUBSCRIPTIONS_MAX 262144u /* watches and topics: about 1 KiB each */
-#define KV_DEADLINE_DEFAULT_MS 5000       /* of a request that names none */
+#define KV_NODE_SUBSCRIPTION_BYTES_MAX \
+    (64 * KV_MIB) /* of their ranges, topics and patterns: 256 for each, 8192 of the longest */
+#define KV_NODE_LIVE_BYTES_MAX \
+    (64 * KV_MIB) /* packed in one turn for those that are live; who is beyond reads the past */
+#define KV_DEADLINE_DEFAULT_MS 5000 /* of a request that names none */
 #define KV_DEADLINE_MAX_MS 600000
 
 /* --- proposals and log --- */

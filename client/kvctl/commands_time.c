@@ -269,9 +269,13 @@ static int print_list(struct kvctl_call *call, const Kv__Reply *reply)
     }
     if (json) {
         fprintf(out, "],\"more\":%s", result->more ? "true" : "false");
+        if (result->more) {
+            fprintf(out, ",\"last_id\":%" PRId64, result->last_id);
+        }
         kvctl_show_end(call, reply);
     } else if (result->more) {
-        fputs("kvctl: there is more: give the last ID as AFTER\n", call->kvctl->err);
+        fprintf(
+            call->kvctl->err, "kvctl: there is more: give %" PRId64 " as AFTER\n", result->last_id);
     }
     return KVCTL_OK;
 }

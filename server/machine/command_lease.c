@@ -309,6 +309,8 @@ int kv_run_lease_info(struct kv_machine *machine,
     return status;
 }
 
+/* Those that have ended are looked at, too, and may be many while their keys go: an answer ends
+ * behind a bounded number of looks, be it empty, and says where to go on. */
 int kv_run_lease_list(struct kv_machine *machine,
                       const Kv__Request *request,
                       struct kv_answer *answer)
@@ -318,22 +320,25 @@ int kv_run_lease_list(struct kv_machine *machine,
     const uint64_t room = kv_reply_room(machine) / ITEM_OVERHEAD_BYTES;
     uint64_t limit = command->limit > 0 && command->limit < most ? command->limit : most;
     Kv__LeaseListResult *result = &answer->result.lease_list;
-    const struct kv_lease *lease = kv_leases_next(&machine->leases, command->after_id);
+    const struct kv_lease *lease;
+    struct kv_tree_cursor cursor;
     size_t capacity = 0;
 
     limit = limit < room ? limit : room;
     kv__lease_list_result__init(result);
-    for (; lease; lease = kv_leases_next(&machine->leases, kv_lease_id(lease))) {
-        if (!is_live(machine, lease)) {
-            continue;
-        }
-        if (result->n_lease_ids == limit) {
+    result->last_id = command->after_id;
+    kv_leases_seek(&machine->leases, command->after_id, &cursor);
+    for (uint64_t looks = 0; (lease = kv_leases_at(&cursor)); looks++, kv_tree_next(&cursor)) {
+        if (looks == most || (is_live(machine, lease) && result->n_lease_ids == limit)) {
             result->more = true;
             break;
         }
-        result->lease_ids = kv_reply_grow(
-            machine, result->lease_ids, result->n_lease_ids, &capacity, sizeof(int64_t));
-        result->lease_ids[result->n_lease_ids++] = kv_lease_id(lease);
+        result->last_id = kv_lease_id(lease);
+        if (is_live(machine, lease)) {
+            result->lease_ids = kv_reply_grow(
+                machine, result->lease_ids, result->n_lease_ids, &capacity, sizeof(int64_t));
+            result->lease_ids[result->n_lease_ids++] = kv_lease_id(lease);
+        }
     }
     KV_ANSWER(answer, LEASE_LIST, lease_list, lease_list);
     return 0;

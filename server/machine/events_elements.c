@@ -214,6 +214,30 @@ static void add_change(struct kv_event_builder *builder, const struct kv_record 
     add_new(builder, (enum kv_type)record->type, &element);
 }
 
+/* Records of a revision that may be of one collection's elements, in order. */
+struct walk {
+    const struct kv_elements_index *index; /* NULL: one after the other */
+    uint64_t offset;
+};
+
+static struct walk
+begin_walk(struct kv_machine *machine, const struct kv_event *event, uint64_t first, uint64_t from)
+{
+    struct walk walk = {.offset = from};
+
+    if (event->sequence - first > machine->elements_direct) {
+        walk.index = kv_elements_index_of(machine, first, event->revision);
+        walk.offset = kv_elements_index_begin(walk.index, kv_record_large(event->record).id, from);
+    }
+    return walk;
+}
+
+static void walk_on(struct walk *walk)
+{
+    walk->offset =
+        walk->index ? kv_elements_index_next(walk->index, walk->offset) : walk->offset + 1;
+}
+
 /* The records of elements stand before the key's, in the same revision. */
 static bool add_large(struct kv_event_builder *builder,
                       const struct kv_event *event,
@@ -221,12 +245,15 @@ static bool add_large(struct kv_event_builder *builder,
 {
     const struct kv_history *history = &builder->machine->history;
     const uint64_t id = kv_record_large(event->record).id;
-    uint64_t at = kv_history_find(history, event->revision) + room->elements;
+    const uint64_t first = kv_history_find(history, event->revision);
+    const uint64_t end = event->sequence - first;
+    struct walk walk = begin_walk(builder->machine, event, first, room->elements);
 
-    for (uint64_t n = 0; at < event->sequence; at++, n++, room->elements++) {
-        const struct kv_record *record = kv_history_at(history, at);
+    for (uint64_t n = 0; walk.offset < end; walk_on(&walk), n++) {
+        const struct kv_record *record = kv_history_at(history, first + walk.offset);
 
         if (n == room->records || (builder->bytes > 0 && builder->bytes >= room->bytes)) {
+            room->elements = walk.offset;
             return false;
         }
         if (record->is_element && !record->superseded && kv_get_u64_be(record->bytes) == id) {

@@ -45,19 +45,27 @@ struct kv_lease *kv_leases_find(const struct kv_leases *leases, int64_t id)
     return record ? lease_of(record) : NULL;
 }
 
-struct kv_lease *kv_leases_next(const struct kv_leases *leases, int64_t id)
+void kv_leases_seek(const struct kv_leases *leases, int64_t id, struct kv_tree_cursor *ret_cursor)
 {
     uint8_t key[ID_BYTES];
-    struct kv_tree_cursor cursor;
-    const struct kv_record *record;
 
-    if (id == INT64_MAX) {
-        return NULL;
-    }
     kv_put_u64_be(key, (uint64_t)id + 1);
-    kv_tree_seek(&leases->by_id, kv_slice_of(key, sizeof key), &cursor);
-    record = kv_tree_cursor_get(&cursor);
+    kv_tree_seek(&leases->by_id, kv_slice_of(key, sizeof key), ret_cursor);
+}
+
+struct kv_lease *kv_leases_at(const struct kv_tree_cursor *cursor)
+{
+    const struct kv_record *record = kv_tree_cursor_get(cursor);
+
     return record ? lease_of(record) : NULL;
+}
+
+struct kv_lease *kv_leases_next(const struct kv_leases *leases, int64_t id)
+{
+    struct kv_tree_cursor cursor;
+
+    kv_leases_seek(leases, id, &cursor);
+    return kv_leases_at(&cursor);
 }
 
 /* Its part of the hash is made anew. */

@@ -31,6 +31,10 @@ void kv_leases_init(struct kv_leases *leases);
 void kv_leases_deinit(struct kv_leases *leases);
 /* NULL: it is not there. */
 struct kv_lease *kv_leases_find(const struct kv_leases *leases, int64_t id);
+/* To walk over those with ids above, by kv_tree_next(), while none comes or goes. */
+void kv_leases_seek(const struct kv_leases *leases, int64_t id, struct kv_tree_cursor *ret_cursor);
+/* NULL: behind the last. */
+struct kv_lease *kv_leases_at(const struct kv_tree_cursor *cursor);
 /* The first with an id above; NULL: there is none. */
 struct kv_lease *kv_leases_next(const struct kv_leases *leases, int64_t id);
 /* There is none with this id. */

@@ -39,6 +39,7 @@ int kv_machine_open(struct kv_machine **ret_machine)
     machine->reclaim_per_entry = KV_RECLAIM_PER_ENTRY;
     machine->expire_per_entry = KV_EXPIRE_PIECES;
     machine->serve_per_command = KV_WAITERS_SERVED_MAX;
+    machine->elements_direct = KV_ELEMENTS_DIRECT;
     *ret_machine = machine;
     return 0;
 }
@@ -63,6 +64,7 @@ void kv_machine_close(struct kv_machine *machine)
     kv_waiters_deinit(&machine->waiters);
     kv_topics_deinit(&machine->topics);
     free(machine->records);
+    kv_elements_index_free(machine->elements_index);
     free(machine);
 }
 
@@ -86,6 +88,7 @@ int kv_machine_begin(struct kv_machine *machine,
     machine->served_rest = false;
     kv_wait_expire(machine);
     kv_sessions_expire(&machine->sessions, machine->cluster_time_ms);
+    kv_topics_begin_entry(&machine->topics);
     kv_topics_expire(&machine->topics, machine->cluster_time_ms, machine->settings.topic_age_ms);
     return 0;
 }

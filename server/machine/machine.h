@@ -185,15 +185,22 @@ struct kv_topic_search {
 int kv_machine_topics_search(const struct kv_machine *machine,
                              const struct kv_topic_query *query,
                              struct kv_topic_search *search);
-/* True: retention may have dropped messages of the query at or behind the position; *ret_newest is
- * the newest such place. Exact for topics that are there; of those that are gone only the newest
- * message of all of them is known. */
-bool kv_machine_topics_gap(const struct kv_machine *machine,
-                           const struct kv_topic_query *query,
-                           struct kv_topic_position position,
-                           struct kv_topic_position *ret_newest);
-/* Moves when kv_machine_topics_gap() may say something else. Not of the state. */
-uint64_t kv_machine_topics_drops(const struct kv_machine *machine);
+/* Looks for what retention has dropped of a query at or behind a position. Losses are numbered by
+ * the machine at hand: of another one all are to be looked at, from zeros on. */
+struct kv_topic_losses {
+    uint64_t seen;                   /* up to this number all were looked at */
+    uint64_t top, at;                /* those from `at` to `top` are, too; at 0: none */
+    struct kv_topic_position newest; /* the newest place that was found */
+};
+/* 1: call again, a bounded number was looked at; 0: all of now were. Then `newest` is, unless it
+ * lies before the position, the newest place of which messages may be lost. Exact for topics that
+ * are there; of those that are gone only the newest message of all of them is known. */
+int kv_machine_topics_losses(const struct kv_machine *machine,
+                             const struct kv_topic_query *query,
+                             struct kv_topic_position position,
+                             struct kv_topic_losses *losses);
+/* The number of the newest loss. Not of the state. */
+uint64_t kv_machine_topics_newest_loss(const struct kv_machine *machine);
 static inline int kv_topic_position_compare(struct kv_topic_position a, struct kv_topic_position b)
 {
     if (a.revision != b.revision) {

@@ -20,6 +20,8 @@ struct kv_dropped {
     size_t capacity, first, n;
 };
 
+struct kv_elements_index;
+
 struct kv_machine {
     struct kv_tree tree;     /* keys */
     struct kv_tree elements; /* of large collections (collection.h) */
@@ -67,7 +69,12 @@ struct kv_machine {
     size_t kvs_capacity;
     struct kv_record **records;
     size_t records_capacity;
+    /* For readers of events (events_index.c); NULL: none was needed. */
+    struct kv_elements_index *elements_index;
+    uint64_t elements_direct; /* so many records are looked at without it; tests lower it */
 };
+enum { KV_ELEMENTS_DIRECT = 64 };
+void kv_elements_index_free(struct kv_elements_index *index); /* takes NULL */
 
 /* What may be needed to undo a command. */
 struct kv_savepoint {

@@ -33,9 +33,10 @@ struct kv_topic_position kv_topic_dropped(const struct kv_record *record)
 
 void kv_topics_init(struct kv_topics *topics)
 {
-    *topics = (struct kv_topics){0};
+    *topics = (struct kv_topics){.drops_per_entry = KV_TOPIC_DROPS_PER_ENTRY};
     kv_tree_init(&topics->names);
     kv_tree_init(&topics->messages);
+    kv_tree_init(&topics->by_loss);
 }
 
 static void free_topic(struct kv_topic *topic)
@@ -55,6 +56,7 @@ void kv_topics_deinit(struct kv_topics *topics)
     }
     kv_tree_deinit(&topics->names);
     kv_tree_deinit(&topics->messages);
+    kv_tree_deinit(&topics->by_loss);
 }
 
 struct kv_topic *kv_topics_find(const struct kv_topics *topics, struct kv_slice name)
@@ -62,6 +64,44 @@ struct kv_topic *kv_topics_find(const struct kv_topics *topics, struct kv_slice 
     const struct kv_record *record = kv_tree_find(&topics->names, name);
 
     return record ? kv_topic_of(record) : NULL;
+}
+
+/* ---------------------------------------------------------------- losses */
+
+static struct kv_slice key_of_loss(uint64_t loss, uint8_t memory[8])
+{
+    kv_put_u64_be(memory, loss);
+    return kv_slice_of(memory, 8);
+}
+
+/* Its newest loss is no longer one to be found; what told of it, or NULL. */
+static struct kv_record *take_loss(struct kv_topics *topics, struct kv_topic *topic)
+{
+    uint8_t key[8];
+    struct kv_record *record = NULL;
+
+    if (topic->loss != 0) {
+        record = kv_tree_remove(&topics->by_loss, key_of_loss(topic->loss, key));
+        KV_ASSERT(record);
+        topic->loss = 0;
+    }
+    return record;
+}
+
+static void note_loss(struct kv_topics *topics, struct kv_topic *topic)
+{
+    struct kv_record *record = take_loss(topics, topic);
+    uint8_t key[8];
+    bool appended;
+
+    topic->loss = ++topics->losses;
+    if (!record) {
+        record = kv_record_new(key_of_loss(topic->loss, key), sizeof topic);
+        memcpy(value_of(record), &topic, sizeof topic);
+    }
+    kv_put_u64_be(record->bytes, topic->loss);
+    appended = kv_tree_append(&topics->by_loss, record);
+    KV_ASSERT(appended);
 }
 
 /* ---------------------------------------------------------------- names */
@@ -98,6 +138,9 @@ kv_topics_add(struct kv_topics *topics, struct kv_slice name, struct kv_topic_po
     former = kv_tree_put(&topics->names, record);
     KV_ASSERT(!former);
     topics->hash += hash_of_name(record);
+    if (kv_topic_position_compare(topics->floor, dropped) < 0) {
+        note_loss(topics, topic);
+    }
     return topic;
 }
 
@@ -128,6 +171,7 @@ static void remove_topic(struct kv_topics *topics, struct kv_topic *topic)
     struct kv_record *found;
 
     KV_ASSERT(topic->n == 0);
+    kv_record_free(take_loss(topics, topic));
     topics->hash -= hash_of_name(record);
     found = kv_tree_remove(&topics->names, kv_record_key(record));
     KV_ASSERT(found == record);
@@ -205,8 +249,8 @@ static void drop_oldest(struct kv_topics *topics, struct kv_topic *topic, size_t
         uncount(topics, topic, record);
         kv_tree_retire_record(&topics->messages, record);
     }
-    topics->drops++;
     if (topic->n == 0) {
+        topics->losses++;
         if (kv_topic_position_compare(topics->floor, dropped) < 0) {
             topics->floor = dropped;
         }
@@ -214,6 +258,7 @@ static void drop_oldest(struct kv_topics *topics, struct kv_topic *topic, size_t
         return;
     }
     set_dropped(topics, topic, dropped);
+    note_loss(topics, topic);
     if (topic->capacity > RING_MIN && topic->n < topic->capacity / 4) {
         resize_ring(topic, topic->capacity / 2);
     }
@@ -228,6 +273,25 @@ static bool has_excess(const struct kv_topic *topic, const struct kv_machine_set
     /* The newest message stays, however large. */
     return n > 1 && (n > settings->topic_messages ||
                      topic->bytes - topic->excess_bytes > settings->topic_bytes);
+}
+
+/* One more of a publication, which has so many already. */
+static bool may_drop(struct kv_topics *topics, unsigned n)
+{
+    if (n < KV_TOPIC_DROPS_PER_PUBLISH) {
+        return true;
+    }
+    if (topics->drops_left == 0) {
+        return false;
+    }
+    topics->drops_left--;
+    topics->n_drawn++;
+    return true;
+}
+
+void kv_topics_begin_entry(struct kv_topics *topics)
+{
+    topics->drops_left = topics->drops_per_entry;
 }
 
 void kv_topics_publish(struct kv_topics *topics,
@@ -246,7 +310,7 @@ void kv_topics_publish(struct kv_topics *topics,
     }
     topics->new_revision = revision;
     kv_topics_append(topics, topic, position, time_ms, payload);
-    for (unsigned i = 0; i < KV_TOPIC_DROPS_PER_PUBLISH && has_excess(topic, settings); i++) {
+    for (unsigned i = 0; has_excess(topic, settings) && may_drop(topics, i); i++) {
         cost = kv_message_cost(topic->messages[(topic->first + topic->n_excess) % topic->capacity]);
         topic->n_excess++;
         topic->excess_bytes += cost;
@@ -297,7 +361,7 @@ void kv_topics_commit(struct kv_topics *topics)
             drop_oldest(topics, topic, n_excess);
         }
     }
-    topics->n_new = 0;
+    topics->n_new = topics->n_drawn = 0;
     topics->excess_bytes = 0;
 }
 
@@ -320,7 +384,8 @@ void kv_topics_undo(struct kv_topics *topics)
             remove_topic(topics, topic);
         }
     }
-    topics->n_new = 0;
+    topics->drops_left += topics->n_drawn;
+    topics->n_new = topics->n_drawn = 0;
     topics->excess_bytes = 0;
 }
 
@@ -363,6 +428,21 @@ void kv_topics_expire(struct kv_topics *topics, int64_t now_ms, uint64_t age_ms)
 
 /* ---------------------------------------------------------------- checks */
 
+/* T10: what a topic has lost beyond the floor is found by its number. */
+static void check_loss(const struct kv_topics *topics, const struct kv_topic *topic)
+{
+    const struct kv_record *record;
+    uint8_t key[8];
+
+    KV_ASSERT(topic->loss <= topics->losses);
+    if (topic->loss == 0) {
+        KV_ASSERT(kv_topic_position_compare(kv_topic_dropped(topic->record), topics->floor) <= 0);
+        return;
+    }
+    record = kv_tree_find(&topics->by_loss, key_of_loss(topic->loss, key));
+    KV_ASSERT(record && kv_topic_of(record) == topic);
+}
+
 /* T1: a topic has messages, its ring holds them in order, and they are behind what was dropped. */
 static uint64_t check_topic(const struct kv_topics *topics, const struct kv_record *name)
 {
@@ -383,6 +463,7 @@ static uint64_t check_topic(const struct kv_topics *topics, const struct kv_reco
         hash += kv_record_hash(record);
     }
     KV_ASSERT(bytes == topic->bytes);
+    check_loss(topics, topic);
     return hash;
 }
 
@@ -390,10 +471,11 @@ void kv_topics_check_invariants(const struct kv_topics *topics, int64_t revision
 {
     struct kv_tree_cursor cursor;
     int64_t time_ms = 0;
-    uint64_t n = 0, bytes = 0, hash = 0;
+    uint64_t n = 0, bytes = 0, hash = 0, n_lost = 0;
 
     kv_tree_check_invariants(&topics->names);
     kv_tree_check_invariants(&topics->messages);
+    kv_tree_check_invariants(&topics->by_loss);
     /* T2: between two commands nothing is half done. */
     KV_ASSERT(!topics->changed && topics->n_new == 0 && topics->excess_bytes == 0);
     KV_ASSERT(topics->floor.revision <= revision);
@@ -402,11 +484,13 @@ void kv_topics_check_invariants(const struct kv_topics *topics, int64_t revision
          kv_tree_next(&cursor)) {
         hash += check_topic(topics, name);
         n += kv_topic_of(name)->n;
+        n_lost += kv_topic_of(name)->loss != 0;
         bytes += kv_topic_of(name)->bytes;
     }
     /* T3: no message is without a topic; sums are those of what is there. */
     KV_ASSERT(n == kv_tree_count(&topics->messages) && bytes == topics->bytes &&
               hash == topics->hash);
+    KV_ASSERT(n_lost == kv_tree_count(&topics->by_loss) && topics->n_drawn == 0);
     /* T4: the order of the log is that of age. */
     kv_tree_seek(&topics->messages, kv_slice_of(NULL, 0), &cursor);
     for (const struct kv_record *record; (record = kv_tree_cursor_get(&cursor));

@@ -6,8 +6,8 @@
  * made of the tree when a snapshot is loaded.
  *
  * What retention drops is decided by the log: by count and bytes behind each command that
- * published, by age when an entry begins. A topic without messages is gone; of all that went, the
- * newest message that was dropped is known (the floor). */
+ * published, a bounded number in an entry, by age when an entry begins. A topic without messages is
+ * gone; of all that went, the newest message that was dropped is known (the floor). */
 #ifndef KV_MACHINE_TOPICS_H
 #define KV_MACHINE_TOPICS_H
 
@@ -19,6 +19,7 @@ struct kv_topic {
     struct kv_record **messages; /* ring, oldest first */
     size_t capacity, first, n;
     uint64_t bytes;
+    uint64_t loss; /* the number of its newest loss; 0: none that the floor does not tell */
     /* By the command being executed. */
     struct kv_topic *next_changed;
     size_t n_new;
@@ -32,7 +33,13 @@ struct kv_topics {
     struct kv_topic_position floor;
     uint64_t bytes; /* of all messages, by content */
     uint64_t hash;  /* of messages, and of names with what was dropped; without the floor */
-    uint64_t drops;
+    /* Losses are numbered as they come; topics by that of their newest one. Not of the state. */
+    uint64_t losses;
+    struct kv_tree by_loss;
+    /* What publications may drop in this entry besides what each may. */
+    uint64_t drops_left;
+    uint64_t drops_per_entry; /* tests lower it */
+    uint64_t n_drawn;         /* from drops_left, by the command being executed */
     struct kv_topic *changed; /* by the command being executed */
     int64_t new_revision;
     uint64_t n_new;
@@ -92,6 +99,7 @@ void kv_topics_publish(struct kv_topics *topics,
 void kv_topics_commit(struct kv_topics *topics);
 /* It has failed: its messages never were. */
 void kv_topics_undo(struct kv_topics *topics);
+void kv_topics_begin_entry(struct kv_topics *topics);
 /* Ends what is too old, a bounded number. */
 void kv_topics_expire(struct kv_topics *topics, int64_t now_ms, uint64_t age_ms);
 /* When there is something to end; INT64_MAX: never. */
@@ -101,7 +109,7 @@ static inline bool kv_topics_were_used(const struct kv_topics *topics)
 {
     return topics->floor.revision != 0 || kv_tree_count(&topics->names) != 0;
 }
-/* Asserts T1 to T4. */
+/* Asserts T1 to T4, and T10. */
 void kv_topics_check_invariants(const struct kv_topics *topics, int64_t revision);
 
 #endif

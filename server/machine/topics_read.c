@@ -9,6 +9,8 @@
 /* Messages of a query in order: the ring of one topic, or the tree of all. */
 struct walk {
     const struct kv_topic_query *query;
+    unsigned looks;
+    uint64_t work;                /* of matching */
     const struct kv_topic *topic; /* NULL: none of that name, or a pattern */
     size_t at;                    /* in its ring */
     struct kv_tree_cursor cursor;
@@ -50,10 +52,7 @@ static void begin_walk(const struct kv_topics *topics,
 {
     uint8_t key[KV_MESSAGE_KEY_BYTES];
 
-    walk->query = query;
-    walk->topic = NULL;
-    walk->at = 0;
-    walk->cursor.depth = 0;
+    *walk = (struct walk){.query = query};
     if (query->glob) {
         kv_tree_seek(&topics->messages, key_of(position, key), &walk->cursor);
         return;
@@ -82,9 +81,16 @@ static void walk_next(struct walk *walk)
     }
 }
 
-static bool matches(const struct kv_topic_query *query, const struct kv_record *record)
+static bool matches(struct walk *walk, struct kv_slice topic)
 {
-    return !query->glob || kv_glob_matches(query->glob, kv_message_topic(record));
+    walk->looks++;
+    return !walk->query->glob || kv_glob_match(walk->query->glob, topic, &walk->work);
+}
+
+/* It has looked at as many as one call may. */
+static bool is_tired(const struct walk *walk)
+{
+    return walk->looks >= KV_TOPIC_LOOKS_MAX || walk->work >= KV_GLOB_WORK_MAX;
 }
 
 void kv_machine_on_publish(struct kv_machine *machine, kv_machine_publish_fn fn, void *arg)
@@ -93,9 +99,9 @@ void kv_machine_on_publish(struct kv_machine *machine, kv_machine_publish_fn fn,
     machine->topics.publish_arg = arg;
 }
 
-uint64_t kv_machine_topics_drops(const struct kv_machine *machine)
+uint64_t kv_machine_topics_newest_loss(const struct kv_machine *machine)
 {
-    return machine->topics.drops;
+    return machine->topics.losses;
 }
 
 /* Of the record only what has been given of its revision decides whether that was begun. */
@@ -128,15 +134,15 @@ int kv_machine_topics_read(const struct kv_machine *machine,
         return 0;
     }
     begin_walk(&machine->topics, query, start, &walk);
-    for (unsigned looks = 0; (record = walk_get(&walk)); looks++, walk_next(&walk)) {
+    for (; (record = walk_get(&walk)); walk_next(&walk)) {
         const struct kv_topic_message message = {
             kv_message_position(record), kv_message_topic(record), kv_record_value(record)};
         const size_t bytes = message.topic.size + message.payload.size;
 
-        if (looks >= KV_TOPIC_LOOKS_MAX) {
+        if (is_tired(&walk)) {
             break;
         }
-        if (!matches(query, record)) {
+        if (!matches(&walk, message.topic)) {
             continue;
         }
         if (given_bytes > 0 && bytes > max_bytes - given_bytes) {
@@ -172,19 +178,19 @@ int kv_machine_topics_search(const struct kv_machine *machine,
 {
     uint8_t key[KV_MESSAGE_KEY_BYTES];
     const struct kv_record *record;
-    struct kv_tree_cursor cursor;
+    struct walk walk = {.query = query};
 
     if (!query->glob) {
         return search_topic(kv_topics_find(&machine->topics, query->topic), search);
     }
-    kv_tree_seek_before(&machine->topics.messages, key_of(search->looked, key), true, &cursor);
-    for (unsigned looks = 0; search->left > 0 && (record = kv_tree_cursor_get(&cursor));
-         looks++, kv_tree_previous(&cursor)) {
-        if (looks == KV_TOPIC_LOOKS_MAX) {
+    kv_tree_seek_before(&machine->topics.messages, key_of(search->looked, key), true, &walk.cursor);
+    for (; search->left > 0 && (record = kv_tree_cursor_get(&walk.cursor));
+         kv_tree_previous(&walk.cursor)) {
+        if (is_tired(&walk)) {
             return 1;
         }
         search->looked = kv_message_position(record);
-        if (matches(query, record)) {
+        if (matches(&walk, kv_message_topic(record))) {
             search->found = search->looked;
             search->left--;
         }
@@ -199,37 +205,64 @@ static void take_newer(struct kv_topic_position *newest, struct kv_topic_positio
     }
 }
 
-bool kv_machine_topics_gap(const struct kv_machine *machine,
-                           const struct kv_topic_query *query,
+/* Newest first, so that what comes meanwhile is a search of its own, of what is new alone. False:
+ * tired, losses->at says where it goes on. */
+static bool look_at_losses(const struct kv_topics *topics,
                            struct kv_topic_position position,
-                           struct kv_topic_position *ret_newest)
+                           struct kv_topic_losses *losses,
+                           struct walk *walk)
+{
+    uint8_t key[8];
+    const struct kv_record *record;
+
+    kv_put_u64_be(key, losses->at);
+    kv_tree_seek_before(&topics->by_loss, kv_slice_of(key, sizeof key), true, &walk->cursor);
+    for (; (record = kv_tree_cursor_get(&walk->cursor)); kv_tree_previous(&walk->cursor)) {
+        const struct kv_topic *topic = kv_topic_of(record);
+        const struct kv_topic_position dropped = kv_topic_dropped(topic->record);
+
+        if (topic->loss <= losses->seen) {
+            break;
+        }
+        if (is_tired(walk)) {
+            return false;
+        }
+        losses->at = topic->loss;
+        if (kv_topic_position_compare(dropped, position) < 0) {
+            walk->looks++;
+        } else if (matches(walk, kv_record_key(topic->record))) {
+            take_newer(&losses->newest, dropped);
+        }
+    }
+    losses->seen = losses->top;
+    losses->at = 0;
+    return true;
+}
+
+int kv_machine_topics_losses(const struct kv_machine *machine,
+                             const struct kv_topic_query *query,
+                             struct kv_topic_position position,
+                             struct kv_topic_losses *losses)
 {
     const struct kv_topics *topics = &machine->topics;
-    struct kv_topic_position newest = topics->floor;
     const struct kv_record *name;
+    struct walk walk = {.query = query};
 
     if (!query->glob) {
         name = kv_tree_find(&topics->names, query->topic);
-        newest = name ? kv_topic_dropped(name) : newest;
-    } else {
-        struct kv_slice prefix = kv_slice_of(query->glob->prefix, query->glob->prefix_size);
-        struct kv_tree_cursor cursor;
-
-        kv_tree_seek(&topics->names, prefix, &cursor);
-        for (; (name = kv_tree_cursor_get(&cursor)); kv_tree_next(&cursor)) {
-            if (name->key_size < prefix.size ||
-                (prefix.size > 0 && memcmp(name->bytes, prefix.data, prefix.size) != 0)) {
-                break;
-            }
-            if (kv_topic_position_compare(kv_topic_dropped(name), position) >= 0 &&
-                kv_glob_matches(query->glob, kv_record_key(name))) {
-                take_newer(&newest, kv_topic_dropped(name));
-            }
+        take_newer(&losses->newest, name ? kv_topic_dropped(name) : topics->floor);
+        losses->seen = topics->losses;
+        return 0;
+    }
+    while (losses->at != 0 || losses->seen != topics->losses) {
+        if (losses->at == 0) {
+            losses->top = topics->losses;
+            losses->at = losses->top + 1;
+        }
+        if (!look_at_losses(topics, position, losses, &walk)) {
+            return 1;
         }
     }
-    if (kv_topic_position_compare(newest, position) < 0) {
-        return false;
-    }
-    *ret_newest = newest;
-    return true;
+    take_newer(&losses->newest, topics->floor);
+    return 0;
 }

@@ -24,7 +24,11 @@ static struct kv_conn *new_conn(struct kv_net_thread *thread)
 {
     struct kv_conn *conn = calloc(1, sizeof *conn);
 
-    if (!conn || uv_tcp_init(thread->loop, &conn->tcp) != 0) {
+    if (conn) {
+        conn->room = kv_net_room_new();
+    }
+    if (!conn || !conn->room || uv_tcp_init(thread->loop, &conn->tcp) != 0) {
+        kv_net_room_release(conn ? conn->room : NULL);
         free(conn);
         return NULL;
     }
@@ -47,6 +51,7 @@ void kv_conn_free_if_done(struct kv_conn *conn)
 {
     if (conn->closed && conn->requests.count == 0) {
         kv_id_table_deinit(&conn->requests);
+        kv_net_room_release(conn->room);
         free(conn);
     }
 }
@@ -207,21 +212,6 @@ void kv_conn_send_shared(struct kv_conn *conn, uint64_t id, const struct kv_shar
     }
 }
 
-/* The socket has taken so much of subscriptions' items. */
-static void make_room(struct kv_conn *conn, size_t bytes)
-{
-    struct kv_server *server = conn->thread->server;
-
-    if (bytes == 0) {
-        return;
-    }
-    atomic_fetch_sub(&conn->stream_bytes, bytes);
-    if (atomic_exchange(&conn->is_awaited, false)) {
-        atomic_store(&server->room_made, true);
-        kv_wakeup_send(&server->wake);
-    }
-}
-
 void kv_conn_goodbye(struct kv_conn *conn,
                      int status,
                      const char *message,
@@ -245,7 +235,7 @@ static void on_written(uv_write_t *write, int status)
 
     conn->write_under_way = false;
     kv_buf_clear(&conn->writing);
-    make_room(conn, conn->writing_stream_bytes);
+    kv_net_room_make(conn->room, conn->writing_stream_bytes, conn->thread->server);
     conn->writing_stream_bytes = 0;
     if (status < 0) {
         kv_conn_close(conn);
@@ -317,7 +307,7 @@ void kv_conn_flush(struct kv_conn *conn)
             return;
         }
         kv_buf_clear(&conn->out);
-        make_room(conn, conn->out_stream_bytes);
+        kv_net_room_make(conn->room, conn->out_stream_bytes, conn->thread->server);
         conn->out_stream_bytes = 0;
         account(conn);
     }

@@ -98,6 +98,16 @@ int kv_id_table_add(struct kv_id_table *table, struct kv_net_request *request) K
 void kv_id_table_remove(struct kv_id_table *table, uint64_t id);
 void kv_id_table_deinit(struct kv_id_table *table);
 
+/* Items of subscriptions between the core and the socket of a connection. */
+struct kv_net_room {
+    struct kv_listener listener; /* core */
+    atomic_size_t references;    /* the connection's, and one while it is told */
+    _Atomic uint64_t bytes;
+    atomic_bool is_awaited; /* the core has more and waits for room */
+    atomic_bool is_told;    /* it is among the server's rooms */
+    struct kv_net_room *next_told;
+};
+
 struct kv_conn {
     struct kv_net_thread *thread;
     uv_tcp_t tcp;
@@ -123,10 +133,9 @@ struct kv_conn {
     bool write_under_way;
     struct kv_id_table requests;
     size_t n_subscriptions; /* of these */
-    /* Items of subscriptions between the core and the socket. */
-    _Atomic uint64_t stream_bytes;
-    atomic_bool is_awaited;      /* the core has more and waits for room */
-    size_t out_stream_bytes;     /* of `out` ... */
+    struct kv_net_room *room;
+    /* Of the bytes that it counts those of `out` ... */
+    size_t out_stream_bytes;
     size_t writing_stream_bytes; /* ... and of `writing` */
     struct kv_conn *next, *prev; /* all of the thread */
     struct kv_conn *next_dirty;
@@ -190,8 +199,8 @@ struct kv_server {
     void *stopped_arg;
     atomic_uint status_version;
     _Atomic uint64_t connections;
-    atomic_bool room_made;         /* a connection that is awaited has room; told with the wake */
-    _Atomic uint64_t answer_bytes; /* packed, and not yet with their connections */
+    _Atomic(struct kv_net_room *) rooms; /* that are awaited and were made; told with the wake */
+    _Atomic uint64_t answer_bytes;       /* packed, and not yet with their connections */
     /* What the newest status told, on the core. */
     uint64_t latency_counts[KV_STATS_BUCKETS + 1];
     uint64_t latency_bounds_us[KV_STATS_BUCKETS];
@@ -256,6 +265,16 @@ void kv_net_thread_deliver(struct kv_net_thread *thread);
 /* Core: frees what never came through, and all memory of the thread. Of one stopped or never
  * started. */
 void kv_net_thread_free(struct kv_net_thread *thread);
+
+/* --- room.c --- */
+struct kv_net_room *kv_net_room_new(void); /* NULL: no memory */
+void kv_net_room_release(struct kv_net_room *room);
+/* Core: not full; when it is, kv_node_stream_room() comes. */
+bool kv_net_room_has(struct kv_net_room *room);
+/* Thread: so many bytes are with the socket. */
+void kv_net_room_make(struct kv_net_room *room, size_t bytes, struct kv_server *server);
+/* Core: tells the node of those that were made. */
+void kv_net_rooms_take(struct kv_server *server);
 
 /* --- batch.c --- */
 struct kv_net_batch *kv_net_batch_new(struct kv_net_thread *thread); /* thread; NULL: no memory */

@@ -211,6 +211,10 @@ static void add_subscriptions(struct kv_buf *page, int *ret, const struct kv_nod
          "gauge",
          "Watches and subscriptions to topics.",
          (double)status->subscriptions},
+        {"subscription_bytes",
+         "gauge",
+         "Bytes of the ranges, topics and patterns that they ask for.",
+         (double)status->subscription_bytes},
         {"subscriptions_behind",
          "gauge",
          "Those of them that have not been told all: they catch up, or their client does not read.",
@@ -219,6 +223,10 @@ static void add_subscriptions(struct kv_buf *page, int *ret, const struct kv_nod
          "counter",
          "Those that ended since the history that they needed was compacted.",
          (double)status->subscriptions_lost},
+        {"subscriptions_crowded_total",
+         "counter",
+         "Times that one turn had too much for live ones: they read it.",
+         (double)status->subscriptions_crowded},
         {"subscription_items_total",
          "counter",
          "Items given to them.",
@@ -492,6 +500,7 @@ int kv_page_status(struct kv_buf *page,
     add_number(page, &ret, "topic_deliveries", status->topic_deliveries);
     add_number(page, &ret, "topic_gaps", status->topic_gaps);
     add_number(page, &ret, "watches", status->watches);
+    add_number(page, &ret, "subscription_bytes", status->subscription_bytes);
     add_number(page, &ret, "subscriptions_behind", status->subscriptions_behind);
     add_number(page, &ret, "used_bytes", status->used_bytes);
     add_number(page, &ret, "data_limit_bytes", status->settings.data_bytes);

@@ -120,6 +120,7 @@ static int submit_subscription(struct kv_conn *conn,
         memset(subscription, 0, sizeof *subscription);
         fill_request(&subscription->request, conn, decoded);
         subscription->request.batch = own;
+        subscription->request.op.listener = &conn->room->listener;
         kv__request__init(&subscription->kept);
         subscription->kept.id = decoded->request->id;
         subscription->kept.command_case = decoded->request->command_case;

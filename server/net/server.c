@@ -80,10 +80,8 @@ static void on_wake(void *arg)
 
     if (server->node) {
         take_batches(server);
-        if (atomic_exchange(&server->room_made, false)) {
-            kv_node_stream_room(server->node);
-        }
     }
+    kv_net_rooms_take(server);
     if (server->stopping && !server->stopped) {
         finish_stop(server);
     }
@@ -109,7 +107,7 @@ static void add_to(struct kv_net_answers *answers, const struct kv_net_answer *a
     }
     answers->answers[answers->n_answers++] = *answer;
     if (answer->request->is_subscription) {
-        atomic_fetch_add(&answer->request->conn->stream_bytes, answer->size);
+        atomic_fetch_add(&answer->request->conn->room->bytes, answer->size);
     }
 }
 
@@ -224,15 +222,8 @@ size_t kv_server_on_stream_shared(void *arg, struct kv_op *op, struct kv_shared 
 
 bool kv_server_stream_has_room(void *arg, struct kv_op *op)
 {
-    struct kv_conn *conn = ((struct kv_net_request *)op)->conn;
-
     (void)arg;
-    if (atomic_load(&conn->stream_bytes) < KV_CONNECTION_STREAM_BYTES_MAX) {
-        return true;
-    }
-    atomic_store(&conn->is_awaited, true);
-    /* The thread may have made room before it could see that. */
-    return atomic_load(&conn->stream_bytes) < KV_CONNECTION_STREAM_BYTES_MAX;
+    return kv_net_room_has(((struct kv_net_request *)op)->conn->room);
 }
 
 void kv_server_flush(struct kv_server *server)
@@ -389,6 +380,8 @@ void kv_server_free(struct kv_server *server)
         kv_net_thread_free(&server->threads[i]);
     }
     uv_mutex_destroy(&server->lock);
+    server->node = NULL;
+    kv_net_rooms_take(server);
     free(server->threads);
     free(server);
 }

@@ -638,11 +638,13 @@ void kv_node_status_get(struct kv_node *node, struct kv_node_status *ret_status)
     ret_status->request_bytes_waiting = node->ops_bytes;
     ret_status->streams = node->lists[KV_OP_STREAM].count;
     ret_status->subscriptions = node->subscriptions.n;
+    ret_status->subscription_bytes = kv_subscriptions_bytes(node);
     ret_status->subscriptions_behind = node->lists[KV_OP_BEHIND].count +
                                        node->lists[KV_OP_NO_CREDIT].count +
                                        node->lists[KV_OP_NO_ROOM].count;
     ret_status->subscription_items = node->subscriptions.items;
     ret_status->subscriptions_lost = node->subscriptions.lost;
+    ret_status->subscriptions_crowded = node->subscriptions.crowded;
     ret_status->watches = node->watches.n;
     ret_status->watch_events = node->watches.events;
     ret_status->turn_ns_max = node->turn_ns_max;

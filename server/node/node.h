@@ -19,6 +19,12 @@ struct kv_node;
 
 struct kv_subscription;
 
+/* Who takes the items of subscriptions, a connection: those that wait until it takes more. The
+ * submitter's, zero-initialised; kept until no op of it is left. */
+struct kv_listener {
+    struct kv_subscription *waiting;
+};
+
 /* One request on its way. The submitter allocates it and keeps request and bytes alive until
  * final(); of one of class SUBSCRIBE only until kv_node_submit() returns, and then a request with
  * its id and command alone. */
@@ -28,7 +34,8 @@ struct kv_op {
     struct kv_slice bytes; /* the request as it was sent: what the log holds; the node empties that
                               of a subscription when it takes it */
     enum kv_command_class cls;
-    uint64_t deadline_ns; /* on the clock of kv_env; UINT64_MAX: none */
+    uint64_t deadline_ns;         /* on the clock of kv_env; UINT64_MAX: none */
+    struct kv_listener *listener; /* of one of class SUBSCRIBE */
     /* the node's own */
     struct kv_op *next;
     struct kv_op *prev;
@@ -112,8 +119,8 @@ void kv_node_submit(struct kv_node *node, struct kv_op *op);
 void kv_node_cancel(struct kv_node *node, struct kv_op *op);
 void kv_node_credit(struct kv_node *node, struct kv_op *op, uint64_t bytes);
 
-/* A stream that had no room may have some. */
-void kv_node_stream_room(struct kv_node *node);
+/* The listener, which had no room, may have some. */
+void kv_node_stream_room(struct kv_node *node, struct kv_listener *listener);
 
 void kv_node_turn(struct kv_node *node);
 void kv_node_on_timer(struct kv_node *node);
@@ -154,10 +161,12 @@ struct kv_node_status {
     uint64_t snapshot_fetch_index, snapshot_fetch_bytes; /* being fetched from the leader */
     uint64_t entries_proposed, commands_proposed, commands_applied, reads_served, confirm_rounds;
     uint64_t forwarded, elections, requests_waiting, request_bytes_waiting, streams;
-    uint64_t subscriptions;        /* watches and topics */
-    uint64_t subscriptions_behind; /* that have not been told all */
-    uint64_t subscription_items;   /* given, ever */
-    uint64_t subscriptions_lost;   /* ended since what they needed was compacted, ever */
+    uint64_t subscriptions;         /* watches and topics */
+    uint64_t subscription_bytes;    /* of the ranges, topics and patterns that they ask for */
+    uint64_t subscriptions_behind;  /* that have not been told all */
+    uint64_t subscription_items;    /* given, ever */
+    uint64_t subscriptions_lost;    /* ended since what they needed was compacted, ever */
+    uint64_t subscriptions_crowded; /* times that a turn had too much for live ones, ever */
     uint64_t watches;
     uint64_t watch_events; /* told, ever: each once for each watch */
     uint64_t turn_ns_max;  /* longest turn since kv_node_forget_longest_turn */

@@ -39,6 +39,7 @@ static void answer_status(struct kv_node *node, struct kv_op *op)
     result.topic_bytes = status.topic_bytes;
     result.topic_subscriptions = status.topic_subscriptions;
     result.watches = status.watches;
+    result.subscription_bytes = status.subscription_bytes;
     result.watches_behind = status.subscriptions_behind;
     result.data_limit_bytes = status.settings.data_bytes;
     result.used_bytes = status.used_bytes;

@@ -162,6 +162,16 @@ void kv_node_finish_packed(struct kv_node *node, struct kv_op *op, struct kv_sli
 /* Ends it by an error, as a reply or the end of its stream. */
 void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char *format, ...)
     KV_PRINTF(4, 5);
+/* With BUSY, and the limit in the hint. */
+struct kv_node_limit {
+    const char *name;
+    uint64_t value;
+};
+void kv_node_fail_limit(struct kv_node *node,
+                        struct kv_op *op,
+                        const struct kv_node_limit *limit,
+                        const char *format,
+                        ...) KV_PRINTF(4, 5);
 /* Unlinks an op whose final stream item has been given. */
 void kv_node_release(struct kv_node *node, struct kv_op *op);
 void kv_node_expire(struct kv_node *node);
@@ -184,8 +194,11 @@ void kv_node_clock_turn(struct kv_node *node);
 /* Gathered with others. A keepalive that its client has blown up is a write like any other: many of
  * them, or one that no entry takes, would hold the rest up. */
 bool kv_node_is_renewal(const struct kv_op *op);
-/* How many of the renewals that wait go first into an entry of this time, and their bytes. */
-uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *ret_bytes);
+/* How many of the renewals that wait go first into an entry of this time, and their bytes. When not
+ * all of them do, the time becomes one that ends none of the others' leases. */
+uint32_t kv_node_renewals(const struct kv_node *node, int64_t *time_ms, size_t *ret_bytes);
+/* Some are in an entry of this time, which is under way. */
+void kv_node_renewals_proposed(struct kv_node *node, int64_t time_ms);
 /* We lead from now on, or no longer: a renewal waits where it has its way. */
 void kv_node_renewals_lead(struct kv_node *node);
 void kv_node_renewals_follow(struct kv_node *node);

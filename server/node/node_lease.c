@@ -11,14 +11,25 @@ bool kv_node_is_renewal(const struct kv_op *op)
            op->bytes.size <= KV_RENEWAL_REQUEST_BYTES_MAX;
 }
 
-uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *ret_bytes)
+/* The rest goes with the next entry, at once: until then the time stands where it ends none of
+ * their leases. */
+static int64_t hold_time(const struct kv_node *node, int64_t time_ms)
 {
-    const bool ends_some = time_ms >= kv_machine_next_lease_due_ms(node->machine);
+    const int64_t before_ms = kv_machine_next_lease_due_ms(node->machine) - 1;
+    const int64_t held_ms = before_ms > node->time_proposed_ms ? before_ms : node->time_proposed_ms;
+
+    KV_REACHED("renewals-beyond-an-entry");
+    return held_ms < time_ms ? held_ms : time_ms;
+}
+
+uint32_t kv_node_renewals(const struct kv_node *node, int64_t *time_ms, size_t *ret_bytes)
+{
+    const bool ends_some = *time_ms >= kv_machine_next_lease_due_ms(node->machine);
     uint32_t n = 0;
     size_t bytes = 0;
 
     *ret_bytes = 0;
-    if (time_ms < node->renewed_ms + KV_RENEWAL_MS && !ends_some) {
+    if (*time_ms < node->renewed_ms + KV_RENEWAL_MS && !ends_some) {
         return 0;
     }
     if (ends_some && node->lists[KV_OP_RENEWAL].first) {
@@ -26,6 +37,7 @@ uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *r
     }
     for (const struct kv_op *op = node->lists[KV_OP_RENEWAL].first; op; op = op->next) {
         if (bytes + op->bytes.size > KV_RENEWAL_BYTES_MAX) {
+            *time_ms = hold_time(node, *time_ms);
             break;
         }
         bytes += op->bytes.size;
@@ -33,6 +45,11 @@ uint32_t kv_node_renewals(const struct kv_node *node, int64_t time_ms, size_t *r
     }
     *ret_bytes = bytes;
     return n;
+}
+
+void kv_node_renewals_proposed(struct kv_node *node, int64_t time_ms)
+{
+    node->renewed_ms = time_ms - (node->lists[KV_OP_RENEWAL].first ? KV_RENEWAL_MS : 0);
 }
 
 static void move_renewals(struct kv_node *node, enum kv_op_state from, enum kv_op_state to)

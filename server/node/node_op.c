@@ -136,6 +136,32 @@ static void fill_hint(struct kv_node *node, int status, Kv__Hint *hint)
     }
 }
 
+static void
+fail_with(struct kv_node *node, struct kv_op *op, int status, Kv__Hint *hint, char *message)
+{
+    fill_hint(node, status, hint);
+    if (kv_command_is_stream(op->cls)) {
+        Kv__StreamItem item = KV__STREAM_ITEM__INIT;
+
+        item.id = op->request->id;
+        item.end = true;
+        item.code = (Kv__Code)-status;
+        item.message = message;
+        item.hint = hint;
+        item.revision = kv_machine_revision(node->machine);
+        kv_node_release(node, op);
+        node->options.ops->stream_item(node->options.arg, op, &item);
+    } else {
+        Kv__Reply reply = KV__REPLY__INIT;
+
+        reply.code = (Kv__Code)-status;
+        reply.message = message;
+        reply.hint = hint;
+        reply.revision = kv_machine_revision(node->machine);
+        kv_node_finish(node, op, &reply);
+    }
+}
+
 void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char *format, ...)
 {
     Kv__Hint hint = KV__HINT__INIT;
@@ -145,27 +171,25 @@ void kv_node_fail(struct kv_node *node, struct kv_op *op, int status, const char
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    fill_hint(node, status, &hint);
-    if (kv_command_is_stream(op->cls)) {
-        Kv__StreamItem item = KV__STREAM_ITEM__INIT;
+    fail_with(node, op, status, &hint, message);
+}
 
-        item.id = op->request->id;
-        item.end = true;
-        item.code = (Kv__Code)-status;
-        item.message = message;
-        item.hint = &hint;
-        item.revision = kv_machine_revision(node->machine);
-        kv_node_release(node, op);
-        node->options.ops->stream_item(node->options.arg, op, &item);
-    } else {
-        Kv__Reply reply = KV__REPLY__INIT;
+void kv_node_fail_limit(struct kv_node *node,
+                        struct kv_op *op,
+                        const struct kv_node_limit *limit,
+                        const char *format,
+                        ...)
+{
+    Kv__Hint hint = KV__HINT__INIT;
+    char message[KV_ERROR_MESSAGE_SIZE];
+    va_list arguments;
 
-        reply.code = (Kv__Code)-status;
-        reply.message = message;
-        reply.hint = &hint;
-        reply.revision = kv_machine_revision(node->machine);
-        kv_node_finish(node, op, &reply);
-    }
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    hint.limit = (char *)(uintptr_t)limit->name;
+    hint.limit_value = limit->value;
+    fail_with(node, op, KV_BUSY, &hint, message);
 }
 
 /* Says what is known of an op whose time is over, or whose client has gone. */

@@ -101,11 +101,38 @@ static void send_empty(struct kv_node *node, struct kv_subscription *sub, int64_
 
 /* ---------------------------------------------------------------- states */
 
+static void wait_for_room(struct kv_subscription *sub)
+{
+    struct kv_listener *listener = sub->op->listener;
+
+    sub->prev_waiting = NULL;
+    sub->next_waiting = listener->waiting;
+    if (listener->waiting) {
+        listener->waiting->prev_waiting = sub;
+    }
+    listener->waiting = sub;
+}
+
+static void wait_no_longer(struct kv_subscription *sub)
+{
+    if (sub->next_waiting) {
+        sub->next_waiting->prev_waiting = sub->prev_waiting;
+    }
+    if (sub->prev_waiting) {
+        sub->prev_waiting->next_waiting = sub->next_waiting;
+    } else {
+        sub->op->listener->waiting = sub->next_waiting;
+    }
+}
+
 /* Takes it out of where it waits. */
 static void leave_place(struct kv_node *node, struct kv_subscription *sub)
 {
     kv_heaps_remove(&node->subscriptions.heaps, KV_HEAP_FUTURE, sub);
     kv_heaps_remove(&node->subscriptions.heaps, KV_HEAP_LOST, sub);
+    if (sub->op->state == KV_OP_NO_ROOM) {
+        wait_no_longer(sub);
+    }
     if (sub->op->state == KV_OP_LIVE) {
         sub->kind->leave(node, sub);
     }
@@ -139,6 +166,9 @@ static void block(struct kv_node *node, struct kv_subscription *sub)
 {
     leave_place(node, sub);
     kv_node_move(node, sub->op, sub->op->credit == 0 ? KV_OP_NO_CREDIT : KV_OP_NO_ROOM);
+    if (sub->op->state == KV_OP_NO_ROOM) {
+        wait_for_room(sub);
+    }
     if (sub->kind->needs_history && !may_begin_later(sub)) {
         kv_heaps_put(&node->subscriptions.heaps, KV_HEAP_LOST, sub, (uint64_t)sub->next_revision);
     }
@@ -214,7 +244,7 @@ static struct kv_subscription *make(struct kv_node *node, struct kv_op *op, stru
     if (op->request->command_case == KV__REQUEST__COMMAND_SUBSCRIBE) {
         *ret_start = (struct start){
             subscribe->start_revision, subscribe->credit, subscribe->require_leader_ms};
-        return kv_topic_new(op);
+        return kv_topic_new(node, op);
     }
     *ret_start = (struct start){watch->start_revision, watch->credit, watch->require_leader_ms};
     return kv_watch_new(node, op);
@@ -238,6 +268,32 @@ static bool is_leaderless(const struct kv_node *node, uint64_t at_ms, uint64_t r
     return since_ms != 0 && at_ms - since_ms >= require_leader_ms;
 }
 
+uint64_t kv_subscriptions_bytes(const struct kv_node *node)
+{
+    return node->watches.index.bytes + node->topics.bytes;
+}
+
+static void fail_too_many(struct kv_node *node, struct kv_op *op)
+{
+    kv_node_fail_limit(node,
+                       op,
+                       &(struct kv_node_limit){"node-subscriptions", KV_NODE_SUBSCRIPTIONS_MAX},
+                       "this node has %u watches and subscriptions (limit node-subscriptions): use "
+                       "another",
+                       KV_NODE_SUBSCRIPTIONS_MAX);
+}
+
+static void fail_too_long(struct kv_node *node, struct kv_op *op)
+{
+    kv_node_fail_limit(
+        node,
+        op,
+        &(struct kv_node_limit){"node-subscription-bytes", KV_NODE_SUBSCRIPTION_BYTES_MAX},
+        "the watches and subscriptions of this node ask for ranges, topics and patterns of %llu "
+        "bytes together (limit node-subscription-bytes): use another node, or shorter ones",
+        KV_NODE_SUBSCRIPTION_BYTES_MAX);
+}
+
 void kv_subscription_submit(struct kv_node *node, struct kv_op *op)
 {
     struct kv_subscriptions *subs = &node->subscriptions;
@@ -245,12 +301,7 @@ void kv_subscription_submit(struct kv_node *node, struct kv_op *op)
     struct start start;
 
     if (subs->n >= KV_NODE_SUBSCRIPTIONS_MAX) {
-        kv_node_fail(node,
-                     op,
-                     KV_BUSY,
-                     "this node has %u watches and subscriptions (limit node-subscriptions): use "
-                     "another",
-                     KV_NODE_SUBSCRIPTIONS_MAX);
+        fail_too_many(node, op);
         return;
     }
     sub = kv_heaps_reserve(&subs->heaps, subs->n + 1) == 0 ? make(node, op, &start) : NULL;
@@ -264,6 +315,10 @@ void kv_subscription_submit(struct kv_node *node, struct kv_op *op)
     op->bytes = kv_slice_of(NULL, 0);
     op->credit = start.credit < KV_STREAM_CREDIT_MAX ? start.credit : KV_STREAM_CREDIT_MAX;
     subs->n++;
+    if (kv_subscriptions_bytes(node) > KV_NODE_SUBSCRIPTION_BYTES_MAX) {
+        fail_too_long(node, op);
+        return;
+    }
     arm(node, sub);
     if (start.require_leader_ms > 0) {
         kv_heaps_put(&subs->heaps, KV_HEAP_LEADER, sub, start.require_leader_ms);
@@ -324,10 +379,10 @@ void kv_subscription_credit(struct kv_node *node, struct kv_op *op)
     }
 }
 
-void kv_node_stream_room(struct kv_node *node)
+void kv_node_stream_room(struct kv_node *node, struct kv_listener *listener)
 {
-    while (node->lists[KV_OP_NO_ROOM].first) {
-        become_behind(node, node->lists[KV_OP_NO_ROOM].first->subscription);
+    while (listener->waiting) {
+        become_behind(node, listener->waiting);
     }
 }
 
@@ -469,6 +524,7 @@ void kv_subscriptions_turn(struct kv_node *node)
 
     kv_watch_flush(node);
     kv_topic_flush(node);
+    node->subscriptions.live_bytes = 0;
     note_leader(node, at_ms);
     if (node->subscriptions.n == 0 || node->unfit_index != 0) {
         return;

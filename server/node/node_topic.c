@@ -5,7 +5,6 @@
 #include "server/node/node_internal.h"
 #include "server/node/topic_group.h"
 
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,9 +18,6 @@ enum {
     TAG_PAYLOAD = 2 << 3 | 2,
     TAG_MESSAGE_REVISION = 3 << 3,
 };
-/* Bytes of names that the patterns of one list are held against, about 10 ms at worst: the list
- * ends there, and its client asks for more. */
-enum { LIST_MATCH_BYTES = 4 * 1024 * 1024 };
 enum { NUMBER_BYTES_MAX = 10, MESSAGE_OVERHEAD_BYTES = 6 * NUMBER_BYTES_MAX };
 
 static const struct kv_subscription_kind topic_kind;
@@ -125,6 +121,14 @@ miss(struct kv_node *node, struct kv_topic_subscription *sub, struct kv_topic_po
     kv_subscription_fall_behind(node, &sub->common, first.revision);
 }
 
+/* There may be many groups that rest. */
+static void forget_pending(struct kv_topic_group *group)
+{
+    kv_buf_deinit(&group->pending);
+    kv_buf_init(&group->pending, KV_TOPIC_ITEM_BYTES_MAX);
+    group->n_pending = 0;
+}
+
 /* Gives what is pending to those who are live. All of its revisions is there, or more of the last
  * one follows. */
 static void
@@ -153,10 +157,23 @@ flush_group(struct kv_node *node, struct kv_topic_group *group, int64_t revision
         sub = next;
     }
     kv_shared_release(item);
-    /* There may be many groups that rest. */
-    kv_buf_deinit(&group->pending);
-    kv_buf_init(&group->pending, KV_TOPIC_ITEM_BYTES_MAX);
-    group->n_pending = 0;
+    forget_pending(group);
+}
+
+/* What is pending for the live ones, or this, is too much for the turn: they read it. */
+static void leave_behind(struct kv_node *node,
+                         struct kv_topic_group *group,
+                         const struct kv_topic_message *message)
+{
+    const struct kv_topic_position first =
+        group->n_pending > 0 ? group->pending_first : message->position;
+
+    KV_REACHED("topic-left-behind");
+    node->subscriptions.crowded++;
+    while (group->live) {
+        miss(node, group->live, first);
+    }
+    forget_pending(group);
 }
 
 static void add_pending(struct kv_node *node,
@@ -165,6 +182,11 @@ static void add_pending(struct kv_node *node,
 {
     const size_t size = message->topic.size + message->payload.size + MESSAGE_OVERHEAD_BYTES;
 
+    if (node->subscriptions.live_bytes + size > KV_NODE_LIVE_BYTES_MAX) {
+        leave_behind(node, group, message);
+        return;
+    }
+    node->subscriptions.live_bytes += size;
     if (group->n_pending > 0 && group->pending.size + size > KV_STREAM_PIECE_BYTES) {
         flush_group(node,
                     group,
@@ -196,7 +218,12 @@ void kv_topic_published(void *arg, const struct kv_topic_message *message, bool 
         add_pending(node, group, message);
     }
     for (group = groups->patterns; group; group = group->next_pattern) {
-        if (group->live && kv_glob_matches(group->glob, message->topic)) {
+        if (!group->live) {
+            continue;
+        }
+        if (groups->match_work >= KV_GLOB_WORK_MAX) {
+            leave_behind(node, group, message);
+        } else if (kv_glob_match(group->glob, message->topic, &groups->match_work)) {
             add_pending(node, group, message);
         }
     }
@@ -206,6 +233,7 @@ void kv_topic_flush(struct kv_node *node)
 {
     struct kv_topic_group *group;
 
+    node->topics.match_work = 0;
     while ((group = node->topics.dirty)) {
         node->topics.dirty = group->next_dirty;
         group->is_dirty = false;
@@ -235,23 +263,27 @@ static void on_message(void *arg, const struct kv_topic_message *message)
     }
 }
 
-/* What retention has dropped behind the position, and was not told yet. */
-static void
+/* What retention has dropped behind the position, and was not told yet. False: it is not known yet,
+ * a turn looks at a bounded number. */
+static bool
 look_for_gap(struct kv_node *node, struct kv_topic_subscription *sub, struct kv_topic_position from)
 {
     const struct kv_topic_query query = kv_topic_group_query(sub->group);
-    const uint64_t drops = kv_machine_topics_drops(node->machine);
     struct kv_topic_position newest;
     int64_t gap_from = from.revision;
 
-    if (sub->drops == drops && sub->n_installs == node->topics.n_installs) {
-        return;
+    if (sub->n_installs != node->topics.n_installs) {
+        sub->losses = (struct kv_topic_losses){0};
+        sub->n_installs = node->topics.n_installs;
     }
-    sub->drops = drops;
-    sub->n_installs = node->topics.n_installs;
-    if (!kv_machine_topics_gap(node->machine, &query, from, &newest) ||
+    if (kv_machine_topics_losses(node->machine, &query, from, &sub->losses) != 0) {
+        return false;
+    }
+    newest = sub->losses.newest;
+    sub->losses.newest = (struct kv_topic_position){0, 0};
+    if (kv_topic_position_compare(newest, from) < 0 ||
         kv_topic_position_compare(newest, sub->gap_told) <= 0) {
-        return;
+        return true;
     }
     if (sub->gap_told.revision >= gap_from) {
         gap_from =
@@ -263,6 +295,7 @@ look_for_gap(struct kv_node *node, struct kv_topic_subscription *sub, struct kv_
     if (!put_gap(&node->topics.scratch, gap_from, newest.revision)) {
         die_without_memory(node);
     }
+    return true;
 }
 
 static void send_piece(struct kv_node *node,
@@ -311,7 +344,9 @@ static int catch_up(struct kv_node *node, struct kv_subscription *common)
         return 1;
     }
     kv_buf_clear(&node->topics.scratch);
-    look_for_gap(node, sub, position);
+    if (!look_for_gap(node, sub, position)) {
+        return 1;
+    }
     more = kv_machine_topics_read(node->machine,
                                   &query,
                                   &position,
@@ -341,14 +376,14 @@ static int begin(struct kv_node *node, struct kv_subscription *common, struct kv
     }
     common->next_revision = sub->start_revision > 0 ? sub->start_revision : revision + 1;
     /* All losses are behind it, or yet to be looked for. */
-    sub->drops = sub->start_revision > 0 ? UINT64_MAX : kv_machine_topics_drops(node->machine);
+    sub->losses.seen = sub->start_revision > 0 ? 0 : kv_machine_topics_newest_loss(node->machine);
     sub->n_installs = node->topics.n_installs;
     if (sub->last > 0) {
         const struct kv_topic_position end = {revision + 1, 0};
 
         sub->is_searching = true;
         sub->search = (struct kv_topic_search){end, end, sub->last};
-        sub->drops = UINT64_MAX;
+        sub->losses.seen = 0;
         /* Where it begins is told when it is found. */
         common->first_told = true;
     }
@@ -389,6 +424,7 @@ static void leave(struct kv_node *node, struct kv_subscription *common)
 static void free_sub(struct kv_node *node, struct kv_subscription *common)
 {
     kv_topic_group_leave(&node->topics, topic_of(common));
+    kv_topic_forget(&node->topics, topic_of(common));
     free(common);
 }
 
@@ -402,31 +438,31 @@ static const struct kv_subscription_kind topic_kind = {
     .free = free_sub,
 };
 
-struct kv_subscription *kv_topic_new(struct kv_op *op)
+struct kv_subscription *kv_topic_new(struct kv_node *node, struct kv_op *op)
 {
     const Kv__Subscribe *command = op->request->subscribe;
-    struct kv_topic_subscription *sub =
-        calloc(1, offsetof(struct kv_topic_subscription, topic) + command->topic.len);
+    const struct kv_slice topic = kv_slice_of(command->topic.data, command->topic.len);
+    struct kv_topic_subscription *sub = calloc(1, sizeof *sub);
 
-    if (!sub) {
+    if (!sub || kv_topic_keep(&node->topics, sub, topic) != 0) {
+        free(sub);
         return NULL;
     }
     kv_subscription_init(&sub->common, &topic_kind, op, command->progress_ms);
     sub->is_pattern = command->pattern;
     sub->last = command->last;
     sub->start_revision = command->start_revision;
-    sub->topic_size = command->topic.len;
-    memcpy(sub->topic, command->topic.data, command->topic.len);
     return &sub->common;
 }
 
-static size_t count_subscribers(const struct kv_topic_groups *groups, struct kv_slice topic)
+static size_t
+count_subscribers(const struct kv_topic_groups *groups, struct kv_slice topic, uint64_t *work)
 {
     const struct kv_topic_group *group = kv_topic_group_find(groups, topic, false);
     size_t n = group ? group->n_subscriptions : 0;
 
     for (group = groups->patterns; group; group = group->next_pattern) {
-        if (kv_glob_matches(group->glob, topic)) {
+        if (kv_glob_match(group->glob, topic, work)) {
             n += group->n_subscriptions;
         }
     }
@@ -435,18 +471,18 @@ static size_t count_subscribers(const struct kv_topic_groups *groups, struct kv_
 
 void kv_topic_fill_list(struct kv_node *node, Kv__TopicListResult *list)
 {
-    size_t matched = 0;
+    uint64_t work = 0;
 
+    /* It ends there, and its client asks for more. */
     for (size_t i = 0; i < list->n_topics; i++) {
         Kv__TopicInfo *info = list->topics[i];
 
-        if (matched >= LIST_MATCH_BYTES) {
+        if (work >= KV_GLOB_WORK_MAX) {
             list->n_topics = i;
             list->more = true;
             return;
         }
         info->subscribers =
-            count_subscribers(&node->topics, kv_slice_of(info->topic.data, info->topic.len));
-        matched += node->topics.n_patterns * info->topic.len;
+            count_subscribers(&node->topics, kv_slice_of(info->topic.data, info->topic.len), &work);
     }
 }

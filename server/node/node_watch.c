@@ -1,4 +1,5 @@
 #include "common/assert.h"
+#include "common/reached.h"
 #include "server/node/node_internal.h"
 
 #include <stdlib.h>
@@ -323,6 +324,17 @@ static bool pack_form(const struct match *match,
     return watches->is_whole[form];
 }
 
+/* A large event that many groups want, each of which gets a copy of it. */
+static bool is_crowded(struct kv_node *node, size_t bytes)
+{
+    if (node->subscriptions.live_bytes + bytes <= KV_NODE_LIVE_BYTES_MAX) {
+        return false;
+    }
+    KV_REACHED("watch-left-behind");
+    node->subscriptions.crowded++;
+    return true;
+}
+
 static void on_match(void *arg, struct kv_watch_group *group)
 {
     const struct match *match = arg;
@@ -353,10 +365,12 @@ static void on_match(void *arg, struct kv_watch_group *group)
          pending->events.size - pending->last_begin >= KV_CATCH_UP_BYTES) ||
         !pack_form(match, &group->query, &packed) ||
         pending->events.size + packed->size > ITEM_BYTES_MAX ||
+        is_crowded(match->node, packed->size) ||
         kv_buf_append(&pending->events, packed->data, packed->size) != 0) {
         lose(pending, revision);
         return;
     }
+    match->node->subscriptions.live_bytes += packed->size;
     pending->n_events++;
 }
 

@@ -30,7 +30,7 @@ static void choose_batch(struct kv_node *node, bool with_queued, struct batch *r
     struct batch batch = {.time_ms = kv_node_cluster_time_ms(node)};
     size_t renewal_bytes;
 
-    batch.n_renewals = kv_node_renewals(node, batch.time_ms, &renewal_bytes);
+    batch.n_renewals = kv_node_renewals(node, &batch.time_ms, &renewal_bytes);
     for (struct kv_op *op = with_queued ? node->lists[KV_OP_QUEUED].first : NULL;
          op && batch.n_queued < KV_BATCH_COMMANDS_MAX;
          op = op->next) {
@@ -145,7 +145,7 @@ static bool propose_batch(struct kv_node *node, const struct batch *batch)
     }
     node->time_proposed_ms = batch->time_ms;
     if (batch->n_renewals > 0) {
-        node->renewed_ms = batch->time_ms;
+        kv_node_renewals_proposed(node, batch->time_ms);
     }
     return true;
 }

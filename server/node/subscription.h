@@ -56,6 +56,7 @@ struct kv_subscription {
     uint64_t deadline_ms;  /* UINT64_MAX: none */
     uint32_t progress_ms;
     uint32_t heap_at[KV_HEAPS];
+    struct kv_subscription *next_waiting, *prev_waiting; /* of the listener's, for room */
     bool begun;
     bool first_told; /* the item that says where it begins */
     bool begins_now; /* so until that item is given, it may begin later as well */
@@ -93,6 +94,8 @@ struct kv_subscriptions {
     uint64_t leaderless_ms; /* since when; 0: there is a leader */
     uint64_t items;         /* given, ever */
     uint64_t lost;          /* ended by compaction, ever */
+    uint64_t live_bytes;    /* packed for live ones in this turn */
+    uint64_t crowded;       /* times that a turn had too much for live ones, ever */
 };
 
 /* What a kind is asked for at the beginning. Fills what is common. */
@@ -111,6 +114,8 @@ void kv_subscription_credit(struct kv_node *node, struct kv_op *op);
 void kv_subscription_free(struct kv_node *node, struct kv_op *op);
 /* Once a turn, behind all that was applied: gives what is due. */
 void kv_subscriptions_turn(struct kv_node *node);
+/* What they keep of their requests: ranges, topics and patterns, each once. */
+uint64_t kv_subscriptions_bytes(const struct kv_node *node);
 /* When the next turn is due for them, ms. */
 uint64_t kv_subscriptions_wake_ms(const struct kv_node *node);
 /* Before another state takes the place of the present one: what is live was told all of that, and

@@ -20,6 +20,8 @@ struct kv_topic_groups {
     struct kv_topic_group *dirty; /* they have something to give */
     struct kv_buf scratch;        /* of a piece of the past */
     size_t n_subscriptions;
+    uint64_t bytes;      /* of the groups' topics, and of those that have not begun */
+    uint64_t match_work; /* of patterns, in this turn */
     uint64_t n_installs; /* states that took the place of another */
     uint64_t messages;   /* told, once for each subscription of the live ones and of pieces */
     uint64_t gaps;       /* told of */
@@ -29,7 +31,7 @@ void kv_topic_groups_init(struct kv_topic_groups *groups);
 void kv_topic_groups_deinit(struct kv_topic_groups *groups);
 
 /* Of a Subscribe, whose bytes are copied; NULL: no memory. */
-struct kv_subscription *kv_topic_new(struct kv_op *op);
+struct kv_subscription *kv_topic_new(struct kv_node *node, struct kv_op *op);
 /* The machine's function for what is published; arg: the node. */
 void kv_topic_published(void *arg, const struct kv_topic_message *message, bool last);
 /* Behind all that was applied, and before another state takes this one's place. */

@@ -21,6 +21,28 @@ void kv_topic_groups_deinit(struct kv_topic_groups *groups)
     kv_buf_deinit(&groups->scratch);
 }
 
+int kv_topic_keep(struct kv_topic_groups *groups,
+                  struct kv_topic_subscription *sub,
+                  struct kv_slice topic)
+{
+    sub->topic = malloc(topic.size + 1);
+    if (!sub->topic) {
+        return KV_NO_MEMORY;
+    }
+    memcpy(sub->topic, topic.data, topic.size);
+    sub->topic_size = topic.size;
+    groups->bytes += topic.size;
+    return 0;
+}
+
+void kv_topic_forget(struct kv_topic_groups *groups, struct kv_topic_subscription *sub)
+{
+    groups->bytes -= sub->topic_size;
+    free(sub->topic);
+    sub->topic = NULL;
+    sub->topic_size = 0;
+}
+
 static uint64_t hash_of(struct kv_slice topic, bool is_pattern)
 {
     return XXH3_64bits_withSeed(topic.data, topic.size, is_pattern);
@@ -134,6 +156,7 @@ static int add_group(struct kv_topic_groups *groups,
     group->next = *bucket_of(groups, group->hash);
     *bucket_of(groups, group->hash) = group;
     groups->n++;
+    groups->bytes += group->topic_size;
     if (group->glob) {
         group->next_pattern = groups->patterns;
         groups->patterns = group;
@@ -152,6 +175,7 @@ int kv_topic_group_join(struct kv_topic_groups *groups,
     int status = group ? 0 : add_group(groups, sub, &group, ret_error);
 
     if (status == 0) {
+        kv_topic_forget(groups, sub);
         sub->group = group;
         group->n_subscriptions++;
         groups->n_subscriptions++;
@@ -168,6 +192,7 @@ static void remove_group(struct kv_topic_groups *groups, struct kv_topic_group *
     }
     *link = group->next;
     groups->n--;
+    groups->bytes -= group->topic_size;
     if (group->glob) {
         for (link = &groups->patterns; *link != group; link = &(*link)->next_pattern) {
         }

@@ -15,13 +15,15 @@ struct kv_topic_subscription {
     bool is_searching;
     bool is_pattern;
     struct kv_topic_search search; /* for the place where the last messages begin */
-    /* What was told of losses, and when they were last looked for. */
+    /* What was told of losses, and how far they were looked for. */
     struct kv_topic_position gap_told;
-    uint64_t drops, n_installs;
+    struct kv_topic_losses losses;
+    uint64_t n_installs;
     uint64_t last;
     int64_t start_revision;
+    /* Until it begins; then its group has it. */
     size_t topic_size;
-    uint8_t topic[];
+    uint8_t *topic;
 };
 
 struct kv_topic_group {
@@ -45,7 +47,13 @@ struct kv_topic_group {
 /* NULL: there is none. */
 struct kv_topic_group *
 kv_topic_group_find(const struct kv_topic_groups *groups, struct kv_slice topic, bool is_pattern);
-/* That of the subscription's topic, or a new one. KV_BUSY: too many patterns, no memory. */
+/* A copy of the topic that it waits with; KV_NO_MEMORY. */
+int kv_topic_keep(struct kv_topic_groups *groups,
+                  struct kv_topic_subscription *sub,
+                  struct kv_slice topic) KV_MUST_CHECK;
+void kv_topic_forget(struct kv_topic_groups *groups, struct kv_topic_subscription *sub);
+/* That of the subscription's topic, or a new one; the subscription keeps its topic no longer.
+ * KV_BUSY: too many patterns, no memory. */
 int kv_topic_group_join(struct kv_topic_groups *groups,
                         struct kv_topic_subscription *sub,
                         struct kv_error *ret_error) KV_MUST_CHECK;

@@ -256,11 +256,16 @@ struct kv_watch_group *kv_watch_index_find(const struct kv_watch_index *index,
     return NULL;
 }
 
+static size_t range_bytes(const struct kv_event_query *query)
+{
+    return query->start.size + (query->has_end ? query->end.size : 0);
+}
+
 struct kv_watch_group *kv_watch_index_add(struct kv_watch_index *index,
                                           const struct kv_event_query *query)
 {
     const size_t end_size = query->has_end ? query->end.size : 0;
-    struct kv_watch_group *group = calloc(1, sizeof *group + query->start.size + end_size);
+    struct kv_watch_group *group = calloc(1, sizeof *group + range_bytes(query));
 
     if (query->is_key && index->n_keys >= index->n_buckets) {
         grow_table(index);
@@ -287,11 +292,13 @@ struct kv_watch_group *kv_watch_index_add(struct kv_watch_index *index,
     } else {
         insert_range(index, group);
     }
+    index->bytes += range_bytes(query);
     return group;
 }
 
 void kv_watch_index_remove(struct kv_watch_index *index, struct kv_watch_group *group)
 {
+    index->bytes -= range_bytes(&group->query);
     if (group->query.is_key) {
         remove_key(index, group);
     } else {

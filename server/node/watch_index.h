@@ -33,6 +33,7 @@ struct kv_watch_index {
     size_t n_keys;
     struct kv_watch_group *root;
     size_t n_ranges;
+    uint64_t bytes; /* of all groups' starts and ends */
     uint64_t random;
 };
 

@@ -629,6 +629,9 @@ static void run_seed(uint64_t seed)
     rig.is_still = true;
     memset(has_expired, 0, sizeof has_expired);
     rig.machine->reclaim_per_entry = 1 + seed % 20;
+    if (seed % 2 == 0) {
+        rig.machine->elements_direct = 0;
+    }
     kv_arena_init(&arena, 64 * KV_MIB);
     newest = kv_machine_revision(rig.machine);
     for (unsigned step = 0; step < STEPS; step++) {

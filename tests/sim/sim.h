@@ -290,6 +290,7 @@ struct sim_conn {
     uint64_t to_server_ns, to_client_ns; /* newest deliveries */
     struct kv_buf in, out;
     struct sim_op *ops;
+    struct kv_listener listener;
     struct sim_conn *next; /* of the node */
 };
 

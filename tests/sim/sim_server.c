@@ -307,16 +307,21 @@ void sim_server_node_ended(struct sim_node *node, bool abrupt)
 
 void sim_server_flush(struct sim_node *node)
 {
+    const size_t room_bytes = node->sim->profile.room_bytes;
     bool had_no_room = false;
 
     for (struct sim_conn *conn = node->conns; conn; conn = conn->next) {
+        const bool was_full = room_bytes > 0 && conn->out.size > 0 && conn->out.size >= room_bytes;
+
         if (conn->out.size > 0) {
-            had_no_room = had_no_room || conn->out.size >= node->sim->profile.room_bytes;
             send_to_client(node->sim, conn);
         }
+        if (was_full) {
+            kv_node_stream_room(node->node, &conn->listener);
+            had_no_room = true;
+        }
     }
-    if (had_no_room && node->sim->profile.room_bytes > 0) {
-        kv_node_stream_room(node->node);
+    if (had_no_room) {
         /* As the network's thread would wake it. */
         sim_push(node->sim,
                  (struct sim_event){.time_ns = node->sim->now_ns + SIM_MS,
@@ -393,6 +398,7 @@ static void on_request(struct sim_node *node, struct sim_conn *conn, struct kv_s
     op->op.request = decoded.request;
     op->op.bytes = decoded.bytes;
     op->op.cls = decoded.cls;
+    op->op.listener = &conn->listener;
     if (decoded.status != 0) {
         reply.id = decoded.request->id;
         reply.code = (Kv__Code)-decoded.status;

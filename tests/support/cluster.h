@@ -72,7 +72,8 @@ struct cluster_request {
     Kv__Reply *reply;                         /* not of streams */
     Kv__StreamItem *items[CLUSTER_ITEMS_MAX]; /* of a stream, the end included */
     size_t n_items;
-    bool is_full; /* a subscription's client takes nothing; kv_node_stream_room() when it does */
+    bool is_full; /* a subscription's client takes nothing; cluster_make_room() when it does */
+    struct kv_listener listener; /* each has a connection of its own */
     uint64_t sent_ms, done_ms;
     unsigned node; /* 0: the node that had it is gone */
     struct cluster *cluster;
@@ -88,6 +89,8 @@ cluster_submit_bytes(struct cluster *cluster, unsigned node, struct kv_slice byt
 struct cluster_request *
 cluster_put(struct cluster *cluster, unsigned node, const char *key, const char *value);
 struct cluster_request *cluster_get(struct cluster *cluster, unsigned node, const char *key);
+/* Its client takes what comes from now on. */
+void cluster_make_room(struct cluster_request *request);
 void cluster_request_free(struct cluster_request *request);
 /* Runs until it is done; its code, or -1 after max_ms. */
 int cluster_await(struct cluster *cluster, struct cluster_request *request, uint64_t max_ms);

@@ -49,7 +49,8 @@ struct kv_node {
     size_t n_cancelled;
     uint64_t credit;
     unsigned n_room_made; /* kv_node_stream_room() */
-    bool has_room;        /* of the first held one, as of fill() */
+    struct kv_listener *room_made_for;
+    bool has_room; /* of the first held one, as of fill() */
     uint64_t filled_bytes;
     bool server_stopped;
 };
@@ -121,9 +122,10 @@ void kv_node_credit(struct kv_node *node, struct kv_op *op, uint64_t bytes)
     kv_server_on_stream_item(node->server, op, &item);
 }
 
-void kv_node_stream_room(struct kv_node *node)
+void kv_node_stream_room(struct kv_node *node, struct kv_listener *listener)
 {
     node->n_room_made++;
+    node->room_made_for = listener;
 }
 
 static inline void on_check(uv_check_t *check)
@@ -184,6 +186,7 @@ static size_t seen_held;
 static size_t seen_cancelled;
 static uint64_t seen_credit;
 static unsigned seen_room_made;
+static bool seen_is_room_of_first; /* made, newest, for the first that is held */
 static bool seen_has_room;
 static uint64_t seen_filled;
 static const Kv__Request *seen_request; /* of the first that is held */
@@ -193,6 +196,8 @@ static inline void look(struct kv_node *node)
     seen_cancelled = node->n_cancelled;
     seen_credit = node->credit;
     seen_room_made = node->n_room_made;
+    seen_is_room_of_first = node->n_held > 0 && node->held[0]->listener != NULL &&
+                            node->held[0]->listener == node->room_made_for;
     seen_has_room = node->has_room;
     seen_filled = node->filled_bytes;
     seen_request = node->n_held > 0 ? node->held[0]->request : NULL;

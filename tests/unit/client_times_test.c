@@ -146,13 +146,16 @@ static void test_info_and_list(void **state)
     kv_lease_info_free(&info);
     list.n_lease_ids = 2;
     list.lease_ids = ids;
+    list.more = true;
+    list.last_id = 11;
     answer(&reply, KV__REPLY__RESULT_LEASE_LIST, &list);
     assert_int_equal(kv_lease_list(NULL, 2, 10, NULL, &leases, &error), 0);
     assert_int_equal(asked->lease_list->after_id, 2);
     assert_int_equal(asked->lease_list->limit, 10);
     assert_int_equal(leases.n_leases, 2);
     assert_int_equal(leases.lease_ids[1], 8);
-    assert_false(leases.more);
+    assert_true(leases.more);
+    assert_int_equal(leases.last_id, 11);
     kv_lease_list_free(&leases);
     kv_lease_list_free(&leases);
     assert_string_equal(kv_lease_state_name(KV_LEASE_IN_DOUBT), "in doubt");

@@ -339,6 +339,43 @@ static void a_dead_lease_is_dead_before_its_keys_are(void **state)
     expect(call_lease_grant(&arena, 2, 1000));
 }
 
+/* Leases that have ended stay while they have keys: a list looks at a bounded number of them, and
+ * says where to go on. */
+static void a_list_looks_at_few_that_have_ended(void **state)
+{
+    enum { ENDED = 1000, LIMIT = 200, LOOKS = LIMIT / 2, LIVE = 5000 };
+    int64_t after_id = 0;
+    unsigned n_replies = 0;
+    Kv__Reply *reply;
+    bool more;
+
+    (void)state;
+    expect(call_config_set(&arena, "work-limit", LIMIT));
+    for (int64_t id = 1; id <= ENDED; id++) {
+        char key[16];
+
+        snprintf(key, sizeof key, "key%d", (int)id);
+        expect(call_lease_grant(&arena, id, 1000));
+        expect(call_put_lease(&arena, key, "v", id));
+    }
+    expect(call_lease_grant(&arena, LIVE, 100000));
+    machine_rig_pass_time(&rig, 1001);
+    /* One entry with a command: it ends them, and the keys of 25. */
+    expect(call_put(&arena, "k", "v"));
+    do {
+        reply = machine_rig_read(&rig, call_lease_list(&arena, after_id, 0));
+        more = reply->lease_list->more;
+        assert_true(reply->lease_list->last_id > after_id);
+        assert_int_equal(reply->lease_list->n_lease_ids, !more);
+        after_id = reply->lease_list->last_id;
+        kv__reply__free_unpacked(reply, NULL);
+        n_replies++;
+    } while (more);
+    assert_int_equal(after_id, LIVE);
+    assert_in_range(n_replies, 7, 9);
+    expect(call_config_set(&arena, "work-limit", KV_WORK_ELEMENTS_DEFAULT));
+}
+
 static void info_and_list(void **state)
 {
     Kv__Request *request = call_lease_info(&arena, 6, true);
@@ -369,8 +406,10 @@ static void info_and_list(void **state)
     assert_int_equal(reply->lease_list->n_lease_ids, 1);
     assert_int_equal(reply->lease_list->lease_ids[0], 3);
     assert_true(reply->lease_list->more);
+    assert_int_equal(reply->lease_list->last_id, 3);
     kv__reply__free_unpacked(reply, NULL);
     reply = machine_rig_read(&rig, call_lease_list(&arena, 3, 0));
+    assert_false(reply->lease_list->more);
     assert_int_equal(reply->lease_list->n_lease_ids, 1);
     assert_int_equal(reply->lease_list->lease_ids[0], 6);
     kv__reply__free_unpacked(reply, NULL);
@@ -417,6 +456,7 @@ int main(void)
             a_dead_lease_is_dead_before_its_keys_are, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_chosen_id_is_not_behind_a_block_of_taken_ones, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_list_looks_at_few_that_have_ended, set_up, tear_down),
         cmocka_unit_test_setup_teardown(info_and_list, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_transaction_compares_leases, set_up, tear_down),
     };

@@ -1,5 +1,6 @@
 /* What topics answer to bad input, at their limits, in sessions, and when their time is over. */
 #include "common/limits.h"
+#include "server/machine/glob.h"
 #include "server/machine/machine_internal.h"
 #include "tests/support/machine_rig.h"
 
@@ -224,24 +225,83 @@ static void a_stamped_publication_is_done_once(void **state)
     kv__reply__free_unpacked(second, NULL);
 }
 
+static void publish_many(const char *topic, unsigned n)
+{
+    rig.checks = false;
+    machine_rig_set(&rig, "topic-messages", 100000);
+    for (unsigned i = 0; i < n; i++) {
+        publish(topic, 1);
+    }
+}
+
 /* A lower limit takes hold with the next messages, so many at a time. */
 static void a_lowered_limit_drops_in_pieces(void **state)
 {
-    enum { MESSAGES = 2 * KV_TOPIC_DROPS_PER_PUBLISH };
+    enum { MESSAGES = KV_TOPIC_DROPS_PER_ENTRY + 20 };
 
     (void)state;
-    rig.checks = false;
-    machine_rig_set(&rig, "topic-messages", 100000);
-    for (int i = 0; i < MESSAGES; i++) {
-        publish("a", 1);
-    }
+    publish_many("a", MESSAGES);
     machine_rig_set(&rig, "topic-messages", 10);
     assert_int_equal(stats().topic_messages, MESSAGES);
     publish("a", 1);
-    assert_int_equal(stats().topic_messages, MESSAGES + 1 - KV_TOPIC_DROPS_PER_PUBLISH);
+    assert_int_equal(stats().topic_messages,
+                     MESSAGES + 1 - KV_TOPIC_DROPS_PER_ENTRY - KV_TOPIC_DROPS_PER_PUBLISH);
     publish("a", 1);
     assert_int_equal(stats().topic_messages, 10);
     kv_machine_check_invariants(rig.machine);
+}
+
+enum { PUBLICATIONS = 100 };
+
+/* Of many publications; fails: the last operation does. */
+static Kv__Request *transaction(bool fails)
+{
+    static Kv__Request *operations[PUBLICATIONS + 1];
+    static Kv__Request request, failing;
+    static Kv__GetDel getdel;
+    static Kv__Txn txn;
+
+    for (int i = 0; i < PUBLICATIONS; i++) {
+        operations[i] = publish_of(machine_rig_bytes("a"), zeros(1));
+    }
+    kv__request__init(&request);
+    kv__request__init(&failing);
+    kv__get_del__init(&getdel);
+    kv__txn__init(&txn);
+    getdel.key = machine_rig_bytes("not there");
+    failing.command_case = KV__REQUEST__COMMAND_GETDEL;
+    failing.getdel = &getdel;
+    operations[PUBLICATIONS] = &failing;
+    txn.n_then = PUBLICATIONS + fails;
+    txn.then = operations;
+    request.command_case = KV__REQUEST__COMMAND_TXN;
+    request.txn = &txn;
+    return &request;
+}
+
+/* All commands of an entry have one number of drops besides what each publication may; one that
+ * fails has used up none of it. */
+static void an_entry_drops_a_bounded_number(void **state)
+{
+    enum { PER_ENTRY = KV_TOPIC_DROPS_PER_ENTRY, MESSAGES = 3 * PER_ENTRY };
+    const unsigned each = PUBLICATIONS * (KV_TOPIC_DROPS_PER_PUBLISH - 1);
+
+    (void)state;
+    publish_many("a", MESSAGES);
+    machine_rig_set(&rig, "topic-messages", 1);
+    assert_int_equal(
+        kv_machine_begin(rig.machine, ++rig.log_index, KV_MACHINE_VERSION, rig.cluster_time_ms), 0);
+    assert_true(kv_machine_execute(rig.machine, transaction(true), NULL, NULL));
+    assert_int_equal(stats().topic_messages, MESSAGES);
+    assert_true(kv_machine_execute(rig.machine, transaction(false), NULL, NULL));
+    assert_int_equal(stats().topic_messages, MESSAGES - PER_ENTRY - each);
+    assert_true(kv_machine_execute(rig.machine, transaction(false), NULL, NULL));
+    assert_int_equal(stats().topic_messages, MESSAGES - PER_ENTRY - 2 * each);
+    kv_machine_end(rig.machine);
+    kv_machine_check_invariants(rig.machine);
+    machine_rig_expect(&rig, transaction(false), KV__CODE__OK);
+    assert_int_equal(stats().topic_messages, MESSAGES - 2 * PER_ENTRY - 3 * each);
+    machine_rig_reload(&rig);
 }
 
 /* By one deadline for all, in steps; and what one entry leaves is due at once. */
@@ -276,12 +336,13 @@ static void age_ends_messages_in_pieces(void **state)
 static bool has_gap(const char *topic, int64_t revision, int64_t *ret_newest)
 {
     const struct kv_topic_query query = {kv_slice_str(topic), NULL};
-    struct kv_topic_position newest = {0, 0};
-    bool is_lost = kv_machine_topics_gap(
-        rig.machine, &query, (struct kv_topic_position){revision, 0}, &newest);
+    struct kv_topic_losses losses = {0};
 
-    *ret_newest = newest.revision;
-    return is_lost;
+    assert_int_equal(kv_machine_topics_losses(
+                         rig.machine, &query, (struct kv_topic_position){revision, 0}, &losses),
+                     0);
+    *ret_newest = losses.newest.revision;
+    return losses.newest.revision >= revision;
 }
 
 /* Of a topic that is there what it lost itself; of one that is gone what any such has lost. */
@@ -310,6 +371,79 @@ static void losses_are_known(void **state)
     assert_false(has_gap("new", 7, &newest));
 }
 
+static struct kv_glob glob;
+
+static struct kv_topic_query pattern_of(const char *text)
+{
+    struct kv_error error;
+
+    assert_int_equal(kv_glob_compile(kv_slice_str(text), &glob, &error), 0);
+    return (struct kv_topic_query){kv_slice_str(text), &glob};
+}
+
+/* A pattern asks for the losses of all topics: a bounded number at a time, then for those that are
+ * new alone. */
+static void a_pattern_looks_at_few_losses_at_a_time(void **state)
+{
+    enum { LOST = 2 * KV_TOPIC_LOOKS_MAX + 10 };
+    const struct kv_topic_query query = pattern_of("t*7");
+    const struct kv_topic_position start = {1, 0};
+    struct kv_topic_losses losses = {0};
+    int64_t newest;
+
+    (void)state;
+    rig.checks = false;
+    machine_rig_set(&rig, "topic-messages", 1);
+    machine_rig_set(&rig, "topic-limit", 2 * LOST);
+    for (unsigned i = 0; i < 2 * LOST; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "t%u", i % LOST);
+        publish(name, 1);
+    }
+    newest = (int64_t)LOST - LOST % 10 - 3 + 2; /* the last name with a 7, of the first round */
+    assert_int_equal(kv_machine_topics_losses(rig.machine, &query, start, &losses), 1);
+    publish("t7", 1);
+    assert_int_equal(kv_machine_topics_losses(rig.machine, &query, start, &losses), 1);
+    assert_int_equal(kv_machine_topics_losses(rig.machine, &query, start, &losses), 0);
+    /* What came meanwhile was looked at, too. */
+    assert_true(losses.newest.revision > newest);
+    losses.newest = (struct kv_topic_position){0, 0};
+    assert_int_equal(kv_machine_topics_losses(rig.machine, &query, start, &losses), 0);
+    assert_int_equal(losses.newest.revision, 0);
+    publish("t8", 1);
+    assert_int_equal(kv_machine_topics_losses(rig.machine, &query, start, &losses), 0);
+    assert_int_equal(losses.newest.revision, 0);
+    publish("t17", 1);
+    assert_int_equal(kv_machine_topics_losses(rig.machine, &query, start, &losses), 0);
+    assert_int_equal(losses.newest.revision, LOST + 17 + 2);
+    kv_machine_check_invariants(rig.machine);
+    machine_rig_reload(&rig);
+}
+
+/* Costly names count for more than one look. */
+static void the_work_of_matching_is_bounded(void **state)
+{
+    const struct kv_topic_query query = pattern_of("*x*");
+    struct kv_topic_search search = {.looked = {INT64_MAX, 0}, .found = {INT64_MAX, 0}, .left = 1};
+    struct kv_topic_position position = {1, 0};
+    unsigned n_reads = 1;
+
+    (void)state;
+    rig.checks = false;
+    for (unsigned i = 0; i < 1000; i++) {
+        machine_rig_expect(&rig, publish_of(zeros(KV_KEY_BYTES_MAX), zeros(1)), KV__CODE__OK);
+    }
+    while (kv_machine_topics_read(rig.machine, &query, &position, 1000, NULL, NULL) == 1) {
+        n_reads++;
+    }
+    assert_in_range(n_reads, 3, 10);
+    for (n_reads = 1; kv_machine_topics_search(rig.machine, &query, &search) == 1;) {
+        n_reads++;
+    }
+    assert_in_range(n_reads, 3, 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,7 +456,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_large_message_stays_alone, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(a_stamped_publication_is_done_once, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(a_lowered_limit_drops_in_pieces, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(an_entry_drops_a_bounded_number, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(
+            a_pattern_looks_at_few_losses_at_a_time, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(age_ends_messages_in_pieces, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(the_work_of_matching_is_bounded, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(losses_are_known, open_rig, close_rig),
     };
 

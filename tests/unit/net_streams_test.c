@@ -180,13 +180,15 @@ static void fill_up(struct kv_node *node)
 static void test_who_does_not_read_is_given_no_more_until_it_reads(void **state)
 {
     struct kv_node *node = start();
-    int fd = dial_and_greet(node);
+    int fd = dial_and_greet(node), other_fd = dial_and_greet(node);
     unsigned room_made;
     uint64_t filled;
 
     (void)state;
     send_watch(fd, 9, "key");
     await_held(node, 1);
+    send_watch(other_fd, 9, "key");
+    await_held(node, 2);
     fill_up(node);
     filled = seen_filled;
     room_made = seen_room_made;
@@ -202,9 +204,12 @@ static void test_who_does_not_read_is_given_no_more_until_it_reads(void **state)
         call(node, look);
         assert_true(now_ns() < until_ns);
     }
+    /* That connection's, and no other's. */
+    assert_true(seen_is_room_of_first);
     call(node, fill);
     call(node, look);
     assert_true(seen_has_room);
+    close(other_fd);
     close(fd);
     await_held(node, 0);
     stop(node);

@@ -250,6 +250,41 @@ static void a_padded_keepalive_holds_nobody_up(void **state)
     end_cluster(cluster);
 }
 
+/* More wait than an entry takes: the others' leases do not end meanwhile, and theirs go at once. */
+static void renewals_beyond_one_entry_save_their_leases(void **state)
+{
+    enum { IDS = KV_LEASE_KEEP_ALIVE_MAX, N = KV_RENEWAL_BYTES_MAX / (9 * IDS) + 2 };
+    static struct cluster_request *fillers[N];
+    struct cluster *cluster = new_cluster(11);
+    unsigned leader = cluster_leader(cluster);
+    struct cluster_request *sent;
+
+    (void)state;
+    expect(cluster, leader, call_lease_grant(&arena, 8, 60000), KV__CODE__OK);
+    expect(cluster, leader, call_lease_grant(&arena, 7, 1000), KV__CODE__OK);
+    expect(cluster, leader, call_put_lease(&arena, "key", "v", 7), KV__CODE__OK);
+    cluster_run_ms(cluster, 800);
+    expect(cluster, leader, call_lease_keep_alive(&arena, 8, 1), KV__CODE__OK);
+    for (unsigned i = 0; i < N; i++) {
+        /* Ids of nine bytes; there are no such leases. */
+        fillers[i] =
+            cluster_submit(cluster, leader, call_lease_keep_alive(&arena, INT64_C(1) << 60, IDS));
+        kv_arena_reset(&arena);
+    }
+    sent = cluster_submit(cluster, leader, call_lease_keep_alive(&arena, 7, 1));
+    assert_int_equal(cluster_await(cluster, sent, 1000), KV__CODE__OK);
+    assert_int_equal(sent->reply->lease_keep_alive->leases[0]->ttl_ms, 1000);
+    assert_true(sent->done_ms - sent->sent_ms < 300);
+    cluster_request_free(sent);
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(cluster_await(cluster, fillers[i], 1000), KV__CODE__OK);
+        cluster_request_free(fillers[i]);
+    }
+    assert_false(no_key_is_left(cluster, NULL));
+    assert_true(cluster_run_until(cluster, no_key_is_left, NULL, 1500));
+    end_cluster(cluster);
+}
+
 static void a_large_lease_is_revoked_in_pieces(void **state)
 {
     struct cluster *cluster = new_cluster(7);
@@ -355,6 +390,7 @@ int main(void)
         cmocka_unit_test(the_first_renewal_goes_at_once),
         cmocka_unit_test(a_renewal_that_waits_saves_its_lease),
         cmocka_unit_test(a_padded_keepalive_holds_nobody_up),
+        cmocka_unit_test(renewals_beyond_one_entry_save_their_leases),
         cmocka_unit_test(a_large_lease_is_revoked_in_pieces),
         cmocka_unit_test(no_renewal_that_was_answered_is_lost),
     };

@@ -251,11 +251,9 @@ static void grant(struct stream *stream, uint64_t bytes)
 
 static void set_full(struct stream *stream, bool is_full)
 {
-    struct cluster_request *request = stream->request;
-
-    request->is_full = is_full;
-    if (!is_full && !request->done && request->node != 0) {
-        kv_node_stream_room(cluster_node(cluster, request->node));
+    stream->request->is_full = is_full;
+    if (!is_full) {
+        cluster_make_room(stream->request);
     }
 }
 

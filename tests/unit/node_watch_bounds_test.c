@@ -6,7 +6,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -146,11 +148,189 @@ static void an_item_never_outgrows_a_frame(void **state)
     cluster_free(cluster);
 }
 
+/* A copy for each group would take more memory than there may be: those that are beyond read it. */
+static void a_large_event_for_many_ranges_is_read(void **state)
+{
+    enum { N = 2 * KV_NODE_LIVE_BYTES_MAX / KV_MIB };
+    static uint8_t key[KV_KEY_BYTES_MAX], value[KV_MIB - 5000];
+    struct cluster *cluster = cluster_new(&(struct cluster_options){
+        .seed = 36, .n_nodes = 1, .delay_max_us = 300, .sync_max_us = 400});
+    Kv__Put put = KV__PUT__INIT;
+    ProtobufCBinaryData values[1] = {{sizeof value, value}};
+    struct cluster_request *requests[N];
+    struct kv_node_status status;
+
+    (void)state;
+    cluster_start(cluster, 1);
+    assert_int_equal(cluster_await_leader(cluster, 5000), 1);
+    for (unsigned i = 0; i < N; i++) {
+        Kv__Request request = KV__REQUEST__INIT;
+        Kv__Watch watch = KV__WATCH__INIT;
+        Kv__KeyRange range = KV__KEY_RANGE__INIT;
+
+        range.start = (ProtobufCBinaryData){i + 1, key};
+        range.special = KV__KEY_RANGE__SPECIAL__PREFIX;
+        watch.range = &range;
+        watch.credit = KV_STREAM_CREDIT_MAX;
+        request.command_case = KV__REQUEST__COMMAND_WATCH;
+        request.watch = &watch;
+        requests[i] = cluster_submit(cluster, 1, &request);
+    }
+    cluster_run_ms(cluster, 100);
+    put.key = (ProtobufCBinaryData){sizeof key, key};
+    put_in_one(cluster, &put, 1, values);
+    cluster_run_ms(cluster, 100);
+    kv_node_status_get(cluster_node(cluster, 1), &status);
+    assert_in_range(status.subscriptions_crowded, N / 2, N / 2 + 2);
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(requests[i]->n_items, 2);
+        assert_int_equal(requests[i]->items[1]->watch->n_events, 1);
+        assert_int_equal(requests[i]->items[1]->more_fragments, false);
+        assert_int_equal(requests[i]->items[1]->watch->events[0]->kv->value.len, sizeof value);
+        cancel(cluster, requests[i]);
+    }
+    cluster_free(cluster);
+}
+
+/* ---------------------------------------------------------------- bytes of what they ask for */
+
+static uint8_t long_bytes[KV_KEY_BYTES_MAX];
+
+/* The number in eight hexadecimal digits, then zeros. */
+static ProtobufCBinaryData long_name(unsigned number)
+{
+    char digits[9];
+
+    snprintf(digits, sizeof digits, "%08x", number);
+    memcpy(long_bytes, digits, 8);
+    return (ProtobufCBinaryData){sizeof long_bytes, long_bytes};
+}
+
+/* A prefix: its start and its end are kept. */
+static struct cluster_request *watch_long(struct cluster *cluster, unsigned number)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Watch watch = KV__WATCH__INIT;
+    Kv__KeyRange range = KV__KEY_RANGE__INIT;
+
+    range.start = long_name(number);
+    range.special = KV__KEY_RANGE__SPECIAL__PREFIX;
+    watch.range = &range;
+    request.command_case = KV__REQUEST__COMMAND_WATCH;
+    request.watch = &watch;
+    return cluster_submit(cluster, 1, &request);
+}
+
+static struct cluster_request *subscribe_long(struct cluster *cluster, unsigned number)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Subscribe subscribe = KV__SUBSCRIBE__INIT;
+
+    subscribe.topic = long_name(number);
+    subscribe.credit = 1000;
+    request.command_case = KV__REQUEST__COMMAND_SUBSCRIBE;
+    request.subscribe = &subscribe;
+    return cluster_submit(cluster, 1, &request);
+}
+
+static uint64_t subscription_bytes(struct cluster *cluster)
+{
+    struct kv_node_status status;
+
+    kv_node_status_get(cluster_node(cluster, 1), &status);
+    return status.subscription_bytes;
+}
+
+static void expect_refused(struct cluster_request *request)
+{
+    const Kv__StreamItem *end = request->items[0];
+
+    assert_true(request->done);
+    assert_int_equal(request->n_items, 1);
+    assert_int_equal(end->code, KV__CODE__BUSY);
+    assert_string_equal(end->hint->limit, "node-subscription-bytes");
+    assert_int_equal(end->hint->limit_value, KV_NODE_SUBSCRIPTION_BYTES_MAX);
+    assert_non_null(strstr(end->message, "ranges, topics and patterns of 67108864 bytes"));
+    assert_non_null(strstr(end->message, "use another node, or shorter ones"));
+    cluster_request_free(request);
+}
+
+/* Each range and topic once, while somebody asks for it, from before it begins to its end. */
+static void the_bytes_that_are_asked_for_are_counted(void **state)
+{
+    struct cluster *cluster = cluster_new(&(struct cluster_options){
+        .seed = 34, .n_nodes = 1, .delay_max_us = 300, .sync_max_us = 400});
+    struct cluster_request *requests[6];
+
+    (void)state;
+    cluster_start(cluster, 1);
+    /* There is no leader yet: these wait with what they ask for. */
+    requests[0] = watch_long(cluster, 1);
+    requests[1] = subscribe_long(cluster, 1);
+    requests[2] = subscribe_long(cluster, 1);
+    assert_int_equal(subscription_bytes(cluster), 4 * KV_KEY_BYTES_MAX);
+    assert_int_equal(cluster_await_leader(cluster, 5000), 1);
+    cluster_run_ms(cluster, 100);
+    assert_int_equal(subscription_bytes(cluster), 3 * KV_KEY_BYTES_MAX);
+    requests[3] = watch_long(cluster, 1);
+    requests[4] = subscribe_long(cluster, 1);
+    requests[5] = subscribe_long(cluster, 2);
+    cluster_run_ms(cluster, 100);
+    assert_int_equal(subscription_bytes(cluster), 4 * KV_KEY_BYTES_MAX);
+    for (unsigned i = 0; i < 3; i++) {
+        cancel(cluster, requests[i]);
+    }
+    assert_int_equal(subscription_bytes(cluster), 4 * KV_KEY_BYTES_MAX);
+    for (unsigned i = 3; i < 6; i++) {
+        cancel(cluster, requests[i]);
+    }
+    assert_int_equal(subscription_bytes(cluster), 0);
+    cluster_free(cluster);
+}
+
+static void what_is_asked_for_has_a_budget(void **state)
+{
+    enum { N = KV_NODE_SUBSCRIPTION_BYTES_MAX / (2 * KV_KEY_BYTES_MAX) };
+    struct cluster *cluster = cluster_new(&(struct cluster_options){
+        .seed = 35, .n_nodes = 1, .delay_max_us = 300, .sync_max_us = 400});
+    static struct cluster_request *requests[N];
+    struct cluster_request *same;
+
+    (void)state;
+    cluster_start(cluster, 1);
+    assert_int_equal(cluster_await_leader(cluster, 5000), 1);
+    for (unsigned i = 0; i < N; i++) {
+        requests[i] = watch_long(cluster, i);
+        assert_false(requests[i]->done);
+    }
+    assert_int_equal(subscription_bytes(cluster), KV_NODE_SUBSCRIPTION_BYTES_MAX);
+    expect_refused(watch_long(cluster, N));
+    expect_refused(subscribe_long(cluster, N));
+    assert_int_equal(subscription_bytes(cluster), KV_NODE_SUBSCRIPTION_BYTES_MAX);
+    /* What is there already costs no more. */
+    same = watch_long(cluster, 5);
+    assert_false(same->done);
+    cancel(cluster, requests[0]);
+    requests[0] = subscribe_long(cluster, N);
+    assert_false(requests[0]->done);
+    assert_int_equal(subscription_bytes(cluster),
+                     KV_NODE_SUBSCRIPTION_BYTES_MAX - KV_KEY_BYTES_MAX);
+    cancel(cluster, same);
+    for (unsigned i = N; i > 0; i--) {
+        cancel(cluster, requests[i - 1]);
+    }
+    assert_int_equal(subscription_bytes(cluster), 0);
+    cluster_free(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_former_time_without_a_leader_does_not_count),
         cmocka_unit_test(an_item_never_outgrows_a_frame),
+        cmocka_unit_test(a_large_event_for_many_ranges_is_read),
+        cmocka_unit_test(the_bytes_that_are_asked_for_are_counted),
+        cmocka_unit_test(what_is_asked_for_has_a_budget),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

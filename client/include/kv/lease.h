@@ -73,7 +73,8 @@ int kv_lease_info_of(struct kv_client *client,
 struct kv_lease_list {
     size_t n_leases;
     int64_t *lease_ids; /* ascending */
-    bool more;          /* go on behind the last one */
+    bool more;          /* go on behind last_id; it may be so of an empty list */
+    int64_t last_id;    /* so far was looked: leases that have ended are left out */
     void *memory;
 };
 /* Leases with ids behind after_id (0: from the first); limit 0: what one reply holds. */
