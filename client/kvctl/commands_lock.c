@@ -65,7 +65,7 @@ static int run_lock(struct kvctl *kvctl)
             fflush(kvctl->out);
         }
         code = kvctl_hold(kvctl, lock, 1);
-        kv_lock_release(lock);
+        kvctl_tell_release(kvctl, kv_lock_release(lock));
     }
     kvctl_interrupts_end();
     return code;
@@ -113,7 +113,9 @@ static int observe(struct kvctl *kvctl)
     struct kv_leader leader;
     struct kv_error error;
     int code = KVCTL_OK;
-    int status = kv_election_observe(kvctl->client, kvctl_argument(kvctl, 0), &observer, &error);
+    struct kv_call_options options = kvctl_call_options(kvctl);
+    int status =
+        kv_election_observe(kvctl->client, kvctl_argument(kvctl, 0), &options, &observer, &error);
 
     if (status < 0) {
         return kvctl_fail(kvctl, &error);
@@ -161,7 +163,7 @@ static int campaign(struct kvctl *kvctl)
         fflush(kvctl->out);
     }
     code = kvctl_hold(kvctl, kv_election_lock(election), 2);
-    kv_election_resign(election);
+    kvctl_tell_release(kvctl, kv_election_resign(election));
     return code;
 }
 

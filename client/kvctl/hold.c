@@ -12,12 +12,6 @@
 /* The least time between TERM and KILL, in which the lease may end: then tokens protect. */
 enum { GRACE_MIN_MS = 100 };
 
-static bool stop_waiting(void *arg)
-{
-    (void)arg;
-    return kvctl_interrupted();
-}
-
 struct kv_lock_options kvctl_lock_options(const struct kvctl *kvctl)
 {
     const struct kvctl_args *args = &kvctl->args;
@@ -26,8 +20,8 @@ struct kv_lock_options kvctl_lock_options(const struct kvctl *kvctl)
         .name = kvctl_argument(kvctl, 0),
         .ttl_ms = (uint64_t)args->numbers[KVCTL_TTL],
         .no_wait = args->set[KVCTL_TRY],
-        .timeout_ms = (unsigned)args->numbers[KVCTL_TIMEOUT],
-        .stop = stop_waiting,
+        .timeout_ms = (uint64_t)args->numbers[KVCTL_TIMEOUT],
+        .stop = kvctl_stop,
     };
 }
 
@@ -39,6 +33,25 @@ int kvctl_lock_failed(struct kvctl *kvctl, const struct kv_error *error)
         return kvctl_interrupt_code();
     }
     return error->status == KV_DEADLINE ? KVCTL_NOT_MET : code;
+}
+
+static int64_t ttl_ms(const struct kvctl *kvctl)
+{
+    int64_t given_ms = kvctl->args.numbers[KVCTL_TTL];
+
+    return given_ms ? given_ms : KV_LOCK_TTL_DEFAULT_MS;
+}
+
+void kvctl_tell_release(struct kvctl *kvctl, int status)
+{
+    if (status < 0) {
+        fprintf(
+            kvctl->err,
+            "kvctl %s: the cluster does not answer: others have their turn when the lease ends, "
+            "in %lld ms at most\n",
+            kvctl->args.command->name,
+            (long long)ttl_ms(kvctl));
+    }
 }
 
 /* ---------------------------------------------------------------- a child under a lock */
@@ -100,8 +113,7 @@ static void end_when_in_doubt(struct holding *holding)
         return;
     }
     if (!holding->ending) {
-        int64_t ttl_ms = holding->kvctl->args.numbers[KVCTL_TTL];
-        uint64_t grace_ms = (uint64_t)(ttl_ms ? ttl_ms : KV_LOCK_TTL_DEFAULT_MS) / 8;
+        uint64_t grace_ms = (uint64_t)ttl_ms(holding->kvctl) / 8;
 
         say(holding,
             state == KV_LEASE_LOST ? "the lock is lost: the command is ended"

@@ -11,11 +11,14 @@ enum { KVCTL_LOOK_MS = 100 };
 enum { KVCTL_AWAY_MS = 5000 };
 
 /* --- interrupt.c --- */
-/* From now on SIGINT, SIGTERM and SIGHUP are noted rather than deadly. Not nested. */
+/* From now on SIGINT, SIGTERM and SIGHUP are noted rather than deadly, and stop the calls that have
+ * kvctl_call_options. In the shell, which does so for each line, a command may do it once more. */
 void kvctl_interrupts_begin(void);
-/* As it was before. */
+/* As it was before, and nothing is noted any more; inside of the shell's a SIGTERM or SIGHUP is. */
 void kvctl_interrupts_end(void);
 bool kvctl_interrupted(void);
+/* The same for kv_call_options and kv_lock_options. */
+bool kvctl_stop(void *arg);
 /* 128 + the signal. */
 int kvctl_interrupt_code(void);
 

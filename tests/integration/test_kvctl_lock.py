@@ -130,6 +130,48 @@ def test_timeout_while_the_cluster_is_away(tmp_path):
         assert time.monotonic() - from_s < 4
 
 
+def test_ctrl_c_while_the_cluster_is_away(tmp_path):
+    """Neither who holds it nor who waits stays for the five seconds of a call; both say what is left behind."""
+    with Kvd(tmp_path) as server:
+        endpoints = f"{HOST}:{server.client_port}"
+        run(endpoints, "-t", "60s", "put", "first", "x")
+        with Staying(endpoints, tmp_path, "lock", "n", "--ttl", "60s") as holder:
+            holder.wait_lines(1)
+            with Staying(endpoints, tmp_path, "lock", "n", "--ttl", "60s") as waiter:
+                wait_queue(endpoints, "n", "xx")
+                server.process.send_signal(signal.SIGSTOP)
+                try:
+                    for staying, said in ((holder, "others have their turn when the lease ends, in 60000 ms at most"),
+                                          (waiter, "is free when its lease has ended, in 60000 ms at most")):
+                        from_s = time.monotonic()
+                        assert staying.end() == 130
+                        assert time.monotonic() - from_s < 4
+                        assert said in staying.errors()
+                finally:
+                    server.process.send_signal(signal.SIGCONT)
+        # While it is there nothing is left, and nothing is said.
+        wait_queue(endpoints, "n", "xx")
+        with Staying(endpoints, tmp_path, "lock", "m") as holder:
+            holder.wait_lines(1)
+            assert holder.end() == 130 and holder.errors() == ""
+        wait_queue(endpoints, "m", "")
+
+
+def test_ctrl_c_of_an_observer_while_the_cluster_is_away(tmp_path):
+    with Kvd(tmp_path) as server:
+        endpoints = f"{HOST}:{server.client_port}"
+        run(endpoints, "-t", "60s", "put", "first", "x")
+        with Staying(endpoints, tmp_path, "elect", "n", "--observe") as observer:
+            observer.wait_lines(1)
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                from_s = time.monotonic()
+                assert observer.end() == 130
+                assert time.monotonic() - from_s < 4
+            finally:
+                server.process.send_signal(signal.SIGCONT)
+
+
 def test_readers_and_writers(endpoints, tmp_path):
     with Staying(endpoints, tmp_path, "lock", "rw", "--shared") as reader1, \
             Staying(endpoints, tmp_path, "lock", "rw", "--shared") as reader2:
