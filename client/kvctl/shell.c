@@ -1,8 +1,11 @@
 /* kvctl shell: lines to commands, on one connection. */
 #include "client/kvctl/shell.h"
+#include "client/kvctl/child.h"
+#include "client/kvctl/stream.h"
 #include "common/limits.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -28,6 +31,24 @@ static void inherit(const struct kvctl_args *from, struct kvctl_args *args)
     args->set[KVCTL_SERIALIZABLE] |= from->set[KVCTL_SERIALIZABLE];
 }
 
+/* On a terminal ctrl-C stops the command alone; what asks the program to end ends the shell. */
+static int dispatch(struct kvctl_shell *shell, struct kvctl *one)
+{
+    int code;
+
+    if (!shell->terminal) {
+        return kvctl_dispatch(one);
+    }
+    kvctl_interrupts_begin();
+    code = kvctl_dispatch(one);
+    if (kvctl_interrupted() && kvctl_interrupt_code() != KVCTL_SIGNALED + SIGINT) {
+        code = kvctl_interrupt_code();
+        shell->ended = true;
+    }
+    kvctl_interrupts_end();
+    return code;
+}
+
 static int run_words(struct kvctl_shell *shell, const struct kvctl_line *line, const char **argv)
 {
     struct kvctl one = *shell->kvctl;
@@ -50,7 +71,7 @@ static int run_words(struct kvctl_shell *shell, const struct kvctl_line *line, c
     } else if (one.args.command && one.args.command->run == kvctl_run_shell) {
         code = kvctl_usage(&one, "this is a shell already");
     } else {
-        code = kvctl_dispatch(&one);
+        code = dispatch(shell, &one);
     }
     kvctl_args_free(&one.args);
     fflush(one.out);
