@@ -192,11 +192,14 @@ static const struct kvctl_command lock_commands[] = {
      .min_arguments = 1,
      .max_arguments = -1,
      .options = B(KVCTL_TRY) | B(KVCTL_TTL) | B(KVCTL_SHARED) | B(KVCTL_PERMITS),
+     .waits = true,
      .stays = true,
      .session = true,
      .summary = "run a command while a lock is held",
      .details =
-         "Waits for the lock (not with --try, at most so long with --timeout: exit code 2), runs "
+         "Waits for the lock (not with --try, at most so long with --timeout, 12h say: exit code "
+         "2), "
+         "runs "
          "COMMAND and gives the\nlock up when it ends; its exit code is that of COMMAND. COMMAND "
          "finds KV_FENCING_TOKEN, KV_LOCK_KEY and KV_LEASE_ID\nin its environment. When the lock "
          "is "
@@ -213,6 +216,7 @@ static const struct kvctl_command lock_commands[] = {
      .min_arguments = 1,
      .max_arguments = -1,
      .options = B(KVCTL_TRY) | B(KVCTL_TTL) | B(KVCTL_OBSERVE) | B(KVCTL_COUNT),
+     .waits = true,
      .stays = true,
      .session = true,
      .summary = "take part in an election, or look at it",

@@ -61,6 +61,7 @@ enum kvctl_option_id {
     KVCTL_RATE,
     KVCTL_BURST,
     KVCTL_PERMITS,
+    KVCTL_START_REVISION,
     KVCTL_FROM_REVISION,
     KVCTL_TO_REVISION,
     KVCTL_NOTATION,
@@ -134,6 +135,7 @@ struct kvctl_command {
     bool writes;
     bool offline; /* needs no client, or opens one itself */
     bool session; /* needs a session in the cluster: it waits, is many commands, or a large one */
+    bool waits;   /* --timeout is how long it waits for its turn, not for an answer */
     bool stays;   /* until it is told to end: through the loss of nodes, too */
     const char *summary;
     const char *details; /* may be "" */

@@ -19,9 +19,10 @@ struct kv_bytes kvctl_argument(const struct kvctl *kvctl, size_t i)
 struct kv_call_options kvctl_call_options(const struct kvctl *kvctl)
 {
     int64_t timeout_ms = kvctl->args.numbers[KVCTL_TIMEOUT];
+    bool waits = kvctl->args.command && kvctl->args.command->waits;
 
     return (struct kv_call_options){
-        .deadline_ms = timeout_ms ? (unsigned)timeout_ms : TIMEOUT_DEFAULT_MS,
+        .deadline_ms = timeout_ms && !waits ? (unsigned)timeout_ms : TIMEOUT_DEFAULT_MS,
         .serializable = kvctl->args.set[KVCTL_SERIALIZABLE],
         .stop = kvctl_stop,
     };

@@ -12,13 +12,13 @@ static int make_options(struct kvctl *kvctl, struct kv_subscribe_options *ret_op
     if (pattern == (args->n_arguments == 1)) {
         return kvctl_usage(kvctl, "subscribe wants TOPIC, or --pattern GLOB");
     }
-    if (args->set[KVCTL_LAST] && args->set[KVCTL_FROM_REVISION]) {
-        return kvctl_usage(kvctl, "subscribe takes one of --last and --from");
+    if (args->set[KVCTL_LAST] && args->set[KVCTL_START_REVISION]) {
+        return kvctl_usage(kvctl, "subscribe takes one of --last and --rev");
     }
     *ret_options = (struct kv_subscribe_options){
         .topic = pattern ? kv_bytes_str(args->strings[KVCTL_PATTERN]) : kvctl_argument(kvctl, 0),
         .pattern = pattern,
-        .start_revision = args->numbers[KVCTL_FROM_REVISION],
+        .start_revision = args->numbers[KVCTL_START_REVISION],
         .last = (uint64_t)args->numbers[KVCTL_LAST],
         .require_leader_ms = KVCTL_AWAY_MS,
     };

@@ -39,7 +39,7 @@ static int make_options(struct kvctl *kvctl, struct kv_watch_options *ret_option
 {
     const struct kvctl_args *args = &kvctl->args;
     struct kv_watch_options options = {
-        .start_revision = args->numbers[KVCTL_FROM_REVISION],
+        .start_revision = args->numbers[KVCTL_START_REVISION],
         .with_previous = args->set[KVCTL_PREV],
         .keys_only = args->set[KVCTL_KEYS_ONLY],
         .require_leader_ms = KVCTL_AWAY_MS,

@@ -65,7 +65,7 @@ def test_waiters_are_served_in_order(endpoints, tmp_path):
         waiters = []
         for i in range(4):
             script = f"echo {i} >> {tmp_path}/order"
-            waiters.append(Staying(endpoints, tmp_path, "lock", "fair", "--", "sh", "-c", script))
+            waiters.append(Staying(endpoints, tmp_path, "lock", "fair", "--timeout", "12h", "--", "sh", "-c", script))
             wait_queue(endpoints, "fair", "x" * (i + 2))
         assert not (tmp_path / "order").exists()
         assert holder.end() == 130
@@ -288,6 +288,15 @@ def test_signals_are_passed_on(endpoints, tmp_path):
         assert holder.end(signal.SIGTERM) == 9
         assert holder.lines() == ["up", "bye"]
     assert queue(endpoints, "signals") == []
+
+
+def test_command_of_a_killed_holder_is_told(endpoints, tmp_path):
+    script = 'trap "echo bye; exit" TERM; echo up; while :; do sleep 0.05; done'
+    with Staying(endpoints, tmp_path, "lock", "killed", "--ttl", "1s", "--", "sh", "-c", script) as holder:
+        holder.wait_lines(1)
+        holder.process.kill()
+        holder.wait()
+        assert holder.wait_lines(2) == ["up", "bye"]
 
 
 # ---------------------------------------------------------------- elections, barriers
