@@ -62,17 +62,9 @@ struct holding {
     pid_t pid;   /* and its process group */
     bool ending; /* TERM was sent */
     bool killed;
-    uint64_t kill_at_ms;
+    int64_t kill_at_ms;
     int passed; /* the signal that was passed on; 0: none */
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static int start(struct holding *holding, size_t first_word, const sigset_t *blocked)
 {
@@ -113,16 +105,16 @@ static void end_when_in_doubt(struct holding *holding)
         return;
     }
     if (!holding->ending) {
-        uint64_t grace_ms = (uint64_t)ttl_ms(holding->kvctl) / 8;
+        int64_t grace_ms = ttl_ms(holding->kvctl) / 8;
 
         say(holding,
             state == KV_LEASE_LOST ? "the lock is lost: the command is ended"
                                    : "the lock is in doubt: the command is ended");
         holding->ending = true;
         holding->kill_at_ms =
-            now_ms() + (grace_ms > GRACE_MIN_MS ? grace_ms : (uint64_t)GRACE_MIN_MS);
+            kvctl_now_ms() + (grace_ms > GRACE_MIN_MS ? grace_ms : (int64_t)GRACE_MIN_MS);
         kill(-holding->pid, SIGTERM);
-    } else if (now_ms() >= holding->kill_at_ms) {
+    } else if (kvctl_now_ms() >= holding->kill_at_ms) {
         say(holding, "the command did not end: it is killed");
         holding->killed = true;
         kill(-holding->pid, SIGKILL);

@@ -157,7 +157,11 @@ extern const size_t kvctl_n_groups;
 
 enum kvctl_format { KVCTL_TEXT, KVCTL_JSON, KVCTL_VALUE };
 
-enum { KVCTL_PREFIXES_MAX = 16 }; /* of one command line: layers of a configuration */
+enum {
+    KVCTL_PREFIXES_MAX = 16, /* of one command line: layers of a configuration */
+    KVCTL_VARIABLE_BYTES_MAX =
+        128 * 1024 - 1, /* NAME=value; Linux: MAX_ARG_STRLEN, with the zero */
+};
 
 struct kvctl_args {
     const struct kvctl_command *command; /* NULL: none named */
@@ -214,6 +218,11 @@ void kvctl_help(FILE *file);
 void kvctl_help_command(FILE *file, const struct kvctl_command *command);
 /* The row with this name; NULL. */
 const struct kvctl_command *kvctl_find_command(const char *name);
+
+/* --- clock.c --- */
+/* Monotonic. */
+int64_t kvctl_now_us(void);
+int64_t kvctl_now_ms(void);
 
 /* --- value.c --- */
 /* A value as given on the command line: "-" reads standard input, "@file" a file, "@@x" is "@x".

@@ -8,16 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
-}
 
 /* What a line's command inherits from the shell's own options. */
 static void inherit(const struct kvctl_args *from, struct kvctl_args *args)
@@ -65,7 +56,7 @@ static int run_words(struct kvctl_shell *shell, const struct kvctl_line *line, c
     }
     one.in_shell = true;
     inherit(&shell->kvctl->args, &one.args);
-    begin_us = now_us();
+    begin_us = kvctl_now_us();
     if (one.args.set[KVCTL_ENDPOINTS]) {
         code = kvctl_usage(&one, "--endpoints belongs to the shell itself: kvctl -e ... shell");
     } else if (one.args.command && one.args.command->run == kvctl_run_shell) {
@@ -76,7 +67,7 @@ static int run_words(struct kvctl_shell *shell, const struct kvctl_line *line, c
     kvctl_args_free(&one.args);
     fflush(one.out);
     if (shell->terminal && shell->timing) {
-        fprintf(one.err, "(%.1f ms)\n", (double)(now_us() - begin_us) / 1000.0);
+        fprintf(one.err, "(%.1f ms)\n", (double)(kvctl_now_us() - begin_us) / 1000.0);
     }
     return code;
 }
