@@ -47,15 +47,19 @@ static void compare_go_absent(struct kv_txn *txn, const struct kv_barrier *barri
 }
 
 /* Commits; *ret_succeeded and *ret_revision are those of the result. */
-static int
-commit(struct kv_txn *txn, bool *ret_succeeded, int64_t *ret_revision, struct kv_error *ret_error)
+static int commit(const struct kv_barrier *barrier,
+                  struct kv_txn *txn,
+                  bool *ret_succeeded,
+                  int64_t *ret_revision,
+                  struct kv_error *ret_error)
 {
+    struct kv_call_options call = kv_wait_call(&barrier->wait);
     struct kv_txn_result result;
     int status;
 
     *ret_succeeded = false;
     *ret_revision = 0;
-    status = kv_txn_commit(txn, NULL, &result, ret_error);
+    status = kv_txn_commit(txn, &call, &result, ret_error);
 
     if (status == 0) {
         *ret_succeeded = result.succeeded;
@@ -89,7 +93,7 @@ static int
 count_inside(const struct kv_barrier *barrier, struct count *ret_count, struct kv_error *ret_error)
 {
     struct kv_range_spec range = kv_entry_range(&barrier->entry);
-    struct kv_range_options options = {.keys_only = true};
+    struct kv_range_options options = {.keys_only = true, .call = kv_wait_call(&barrier->wait)};
     struct kv_bytes own = kv_entry_key(&barrier->entry);
     struct kv_range_iterator *iterator;
     struct kv_pair pair;
@@ -132,7 +136,7 @@ static int try_in(struct kv_barrier *barrier, int64_t *ret_revision, struct kv_e
     compare_empty(txn, barrier);
     kv_txn_delete(txn, barrier->go);
     kv_txn_put_with(txn, key, barrier->options.value, &put);
-    status = commit(txn, &succeeded, ret_revision, ret_error);
+    status = commit(barrier, txn, &succeeded, ret_revision, ret_error);
     if (status < 0 || succeeded) {
         return status < 0 ? status : 1;
     }
@@ -142,7 +146,7 @@ static int try_in(struct kv_barrier *barrier, int64_t *ret_revision, struct kv_e
     }
     compare_go_absent(txn, barrier);
     kv_txn_put_with(txn, key, barrier->options.value, &put);
-    status = commit(txn, &succeeded, ret_revision, ret_error);
+    status = commit(barrier, txn, &succeeded, ret_revision, ret_error);
     return status < 0 ? status : succeeded;
 }
 
@@ -204,6 +208,7 @@ static int wait_for_all(struct kv_barrier *barrier, struct kv_error *ret_error)
         }
         if (status == 0 && count.inside >= barrier->parties) {
             /* Whoever makes it: the next look finds it. */
+            once.call = kv_wait_call(&barrier->wait);
             status =
                 kv_put(barrier->client, barrier->go, kv_bytes_of(NULL, 0), &once, NULL, ret_error);
             if (status == 0 || status == KV_EXISTS) {
@@ -239,6 +244,13 @@ static int make_go(struct kv_barrier *barrier, struct kv_bytes name, struct kv_e
     return 0;
 }
 
+/* Nobody hears whether the place is free at once: who waits for all goes on either way. */
+static void close_barrier(struct kv_barrier *barrier)
+{
+    (void)kv_entry_close(&barrier->entry, barrier->options.stop, barrier->options.arg);
+    free_barrier(barrier);
+}
+
 static int open_barrier(struct kv_client *client,
                         const struct kv_barrier_options *options,
                         struct kv_barrier **ret_barrier,
@@ -255,6 +267,8 @@ static int open_barrier(struct kv_client *client,
     barrier->client = client;
     barrier->parties = options->parties;
     barrier->options = *options;
+    barrier->wait = kv_wait_begin(options->timeout_ms, options->stop, options->arg);
+    lease.call = kv_wait_call(&barrier->wait);
     status = make_go(barrier, options->name, ret_error);
     if (status == 0) {
         status = kv_entry_open(client, options->name, 'b', &lease, &barrier->entry, ret_error);
@@ -288,14 +302,12 @@ int kv_barrier_enter(struct kv_client *client,
     if (status < 0) {
         return status;
     }
-    barrier->wait = kv_wait_begin(options->timeout_ms, options->stop, options->arg);
     status = come_in(barrier, ret_error);
     if (status == 0) {
         status = wait_for_all(barrier, ret_error);
     }
     if (status < 0) {
-        kv_entry_close(&barrier->entry);
-        free_barrier(barrier);
+        close_barrier(barrier);
         return status;
     }
     *ret_barrier = barrier;
@@ -314,14 +326,14 @@ static int try_end(struct kv_barrier *barrier, int64_t *ret_revision, struct kv_
     }
     compare_empty(txn, barrier);
     kv_txn_delete(txn, barrier->go);
-    status = commit(txn, &succeeded, ret_revision, ret_error);
+    status = commit(barrier, txn, &succeeded, ret_revision, ret_error);
     return status < 0 ? status : succeeded;
 }
 
 /* Is the round over for us? 1: yes; 0: not at *ret_revision. */
 static int is_over(struct kv_barrier *barrier, int64_t *ret_revision, struct kv_error *ret_error)
 {
-    struct kv_get_options at = {0};
+    struct kv_get_options at = {.call = kv_wait_call(&barrier->wait)};
     struct kv_pair pair;
     int status = try_end(barrier, ret_revision, ret_error);
 
@@ -343,6 +355,7 @@ static int is_over(struct kv_barrier *barrier, int64_t *ret_revision, struct kv_
 
 int kv_barrier_leave(struct kv_barrier *barrier, struct kv_error *ret_error)
 {
+    struct kv_call_options call;
     struct kv_bytes key;
     int64_t revision = 0;
     int status;
@@ -353,7 +366,8 @@ int kv_barrier_leave(struct kv_barrier *barrier, struct kv_error *ret_error)
     barrier->wait =
         kv_wait_begin(barrier->options.timeout_ms, barrier->options.stop, barrier->options.arg);
     key = kv_entry_key(&barrier->entry);
-    status = kv_delete(barrier->client, &key, 1, NULL, NULL, ret_error);
+    call = kv_wait_call(&barrier->wait);
+    status = kv_delete(barrier->client, &key, 1, &call, NULL, ret_error);
     while (status == 0) {
         status = is_over(barrier, &revision, ret_error);
         if (status == 0) {
@@ -362,7 +376,6 @@ int kv_barrier_leave(struct kv_barrier *barrier, struct kv_error *ret_error)
             status = kv_wait_again(&barrier->wait, barrier->entry.lease, ret_error);
         }
     }
-    kv_entry_close(&barrier->entry);
-    free_barrier(barrier);
+    close_barrier(barrier);
     return status < 0 ? status : 0;
 }

@@ -14,7 +14,8 @@ struct kv_client {
     uv_thread_t thread;
     uv_async_t wakeup;
     struct kv_async *async;
-    uv_mutex_t mutex; /* guards what follows */
+    uv_mutex_t mutex; /* guards what follows, and `ended` of the jobs */
+    uv_cond_t change; /* of that */
     struct kv_task *first;
     struct kv_task *last;
     bool closing;
@@ -23,13 +24,32 @@ struct kv_client {
 /* A call under way; on its caller's stack. */
 struct job {
     struct kv_task task;
+    struct kv_client *client;
     const Kv__Request *request; /* borrowed: the caller sleeps */
     const struct kv_call_options *options;
-    uv_sem_t done;
+    uint64_t id;   /* of the asynchronous call */
+    uv_sem_t done; /* the last that the client's thread does with the job */
+    bool ended;    /* as much, for a caller who may be stopped */
     int status;
     struct kv_error error;
     Kv__Reply *reply; /* owned */
 };
+
+static bool may_stop(const struct job *job)
+{
+    return job->options && job->options->stop;
+}
+
+static void end_job(struct job *job)
+{
+    if (may_stop(job)) {
+        uv_mutex_lock(&job->client->mutex);
+        job->ended = true;
+        uv_cond_broadcast(&job->client->change);
+        uv_mutex_unlock(&job->client->mutex);
+    }
+    uv_sem_post(&job->done);
+}
 
 /* A reply that outlives the callback. */
 static Kv__Reply *copy_reply(const Kv__Reply *reply)
@@ -59,18 +79,18 @@ on_end(void *arg, int status, const struct Kv__Reply *reply, const struct kv_err
             job->status = kv_error_set(&job->error, KV_NO_MEMORY, "out of memory for the reply");
         }
     }
-    uv_sem_post(&job->done);
+    end_job(job);
 }
 
 static void start_job(struct kv_task *task, struct kv_async *async)
 {
     struct job *job = (struct job *)((char *)task - offsetof(struct job, task));
-    int status = kv_async_call(async, job->request, job->options, on_end, job, NULL);
+    int status = kv_async_call(async, job->request, job->options, on_end, job, &job->id);
 
     if (status < 0) {
         job->status = kv_error_set(
             &job->error, status, "the request cannot be sent: %s", kv_status_text(status));
-        uv_sem_post(&job->done);
+        end_job(job);
     }
 }
 
@@ -144,6 +164,10 @@ int kv_client_open(const struct kv_client_options *options,
         status = kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
         goto close_async;
     }
+    if (uv_cond_init(&client->change) < 0) {
+        status = kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
+        goto destroy_mutex;
+    }
     status = uv_async_init(&client->loop, &client->wakeup, on_wakeup);
     client->wakeup.data = client;
     if (status == 0) {
@@ -157,6 +181,8 @@ int kv_client_open(const struct kv_client_options *options,
         return 0;
     }
     status = kv_error_set(ret_error, KV_IO, "no thread for the client: %s", uv_strerror(status));
+    uv_cond_destroy(&client->change);
+destroy_mutex:
     uv_mutex_destroy(&client->mutex);
 close_async:
     kv_async_close(client->async, NULL, NULL);
@@ -178,6 +204,7 @@ void kv_client_close(struct kv_client *client)
     uv_async_send(&client->wakeup);
     uv_thread_join(&client->thread);
     KV_ASSERT(uv_loop_close(&client->loop) == 0);
+    uv_cond_destroy(&client->change);
     uv_mutex_destroy(&client->mutex);
     free(client);
 }
@@ -220,21 +247,59 @@ void kv_client_do(struct kv_client *client,
     uv_sem_destroy(&visit.done);
 }
 
+static void cancel_job(void *arg, struct kv_async *async)
+{
+    struct job *job = arg;
+
+    /* One that has ended meanwhile is known no more. */
+    kv_async_cancel(async, job->id);
+}
+
+/* Until the job has ended, or is told to. */
+static void wait_or_stop(struct job *job)
+{
+    struct kv_client *client = job->client;
+    const struct kv_call_options *options = job->options;
+    bool stopped = false;
+
+    uv_mutex_lock(&client->mutex);
+    while (!job->ended && !stopped) {
+        (void)uv_cond_timedwait(
+            &client->change, &client->mutex, KV_WAIT_LOOK_MS * UINT64_C(1000000));
+        if (!job->ended) {
+            uv_mutex_unlock(&client->mutex);
+            stopped = options->stop(options->stop_arg);
+            uv_mutex_lock(&client->mutex);
+        }
+    }
+    uv_mutex_unlock(&client->mutex);
+    if (stopped) {
+        kv_client_do(client, cancel_job, job);
+    }
+}
+
 int kv_call(struct kv_client *client,
             const struct Kv__Request *request,
             const struct kv_call_options *options,
             struct Kv__Reply **ret_reply,
             struct kv_error *ret_error)
 {
-    struct job job = {.task.run = start_job, .request = request, .options = options};
+    struct job job = {
+        .task.run = start_job, .client = client, .request = request, .options = options};
 
     if (ret_reply) {
         *ret_reply = NULL;
+    }
+    if (may_stop(&job) && options->stop(options->stop_arg)) {
+        return kv_error_set(ret_error, KV_CLOSED, "stopped by the caller: nothing was done");
     }
     if (uv_sem_init(&job.done, 0) < 0) {
         return kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
     }
     kv_client_post(client, &job.task);
+    if (may_stop(&job)) {
+        wait_or_stop(&job);
+    }
     uv_sem_wait(&job.done);
     uv_sem_destroy(&job.done);
     if (job.status < 0 && ret_error) {

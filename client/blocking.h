@@ -6,6 +6,7 @@
 
 #include <kv/async.h>
 #include <kv/client.h>
+#include <kv/lease.h>
 
 /* Fills *ret_range, which borrows the specification's bytes. KV_INVALID. */
 int kv_range_to_proto(const struct kv_range_spec *spec,
@@ -20,6 +21,15 @@ struct kv_pair kv_pair_of_proto(const Kv__KeyValue *kv, int64_t revision);
 ProtobufCBinaryData kv_bytes_to_proto(struct kv_bytes bytes);
 /* A reply of code OK without the result that its request has: KV_INTERNAL. */
 int kv_missing_result(struct kv_error *ret_error);
+
+/* How often who waits looks at its timeout and asks `stop`: a person takes it for at once. */
+enum { KV_WAIT_LOOK_MS = 100 };
+/* Who is to stop gives up what it has, and waits no longer than this for a cluster that is away. */
+enum { KV_WAIT_STOPPED_MS = 500 };
+
+/* kv_lease_close that waits KV_WAIT_STOPPED_MS at most when `stop` (may be NULL) says true, and
+ * ends when it says so later. 0: the lease is over; negative: it ends by itself. */
+int kv_lease_end(struct kv_lease *lease, bool revoke, bool (*stop)(void *arg), void *arg);
 
 /* Something that the client's own thread is to do. Whoever waits for it may take its memory away as
  * soon as run is called. */

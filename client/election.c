@@ -66,12 +66,15 @@ int kv_election_proclaim(struct kv_election *election,
     return status;
 }
 
-void kv_election_resign(struct kv_election *election)
+int kv_election_resign(struct kv_election *election)
 {
+    int status = 0;
+
     if (election) {
-        kv_lock_release(election->lock);
+        status = kv_lock_release(election->lock);
         free(election);
     }
+    return status;
 }
 
 /* ---------------------------------------------------------------- who leads */
@@ -189,6 +192,7 @@ int kv_election_leader(struct kv_client *client,
 
 struct kv_election_observer {
     struct kv_client *client;
+    struct kv_call_options options;
     char *prefix;
     size_t prefix_size;
     struct kv_watch *watch; /* behind what was read; NULL: read anew */
@@ -198,6 +202,7 @@ struct kv_election_observer {
 
 int kv_election_observe(struct kv_client *client,
                         struct kv_bytes name,
+                        const struct kv_call_options *options,
                         struct kv_election_observer **ret_observer,
                         struct kv_error *ret_error)
 {
@@ -216,6 +221,9 @@ int kv_election_observe(struct kv_client *client,
         return no_memory(ret_error);
     }
     observer->client = client;
+    if (options) {
+        observer->options = *options;
+    }
     observer->prefix_size = name.size + 1;
     *ret_observer = observer;
     return 0;
@@ -265,7 +273,7 @@ static int look(struct kv_election_observer *observer,
                                        .keys_only = true,
                                        .require_leader_ms = KV_WAIT_LEADER_MS};
     struct kv_leader leader;
-    int status = read_leader(observer->client, prefix, NULL, &leader, ret_error);
+    int status = read_leader(observer->client, prefix, &observer->options, &leader, ret_error);
 
     if (status < 0) {
         return status;

@@ -165,24 +165,34 @@ int kv_lease_hold(struct kv_client *client,
     return 0;
 }
 
-void kv_lease_close(struct kv_lease *lease, bool revoke)
+int kv_lease_end(struct kv_lease *lease, bool revoke, bool (*stop)(void *arg), void *arg)
 {
-    struct kv_call_options options = {0};
+    struct kv_call_options options = {
+        .deadline_ms = lease->ttl_ms < KV_DEADLINE_DEFAULT_MS ? (unsigned)lease->ttl_ms : 0};
+    int status = 0;
 
-    if (!lease) {
-        return;
-    }
     kv_client_do(lease->client, close_on_thread, lease);
+    if (stop && stop(arg)) {
+        options.deadline_ms = KV_WAIT_STOPPED_MS;
+    } else {
+        options.stop = stop;
+        options.stop_arg = arg;
+    }
     if (revoke && !lease->lost) {
-        options.deadline_ms = lease->ttl_ms < KV_DEADLINE_DEFAULT_MS ? (unsigned)lease->ttl_ms : 0;
-        /* It ends by itself otherwise. */
-        if (kv_lease_revoke(lease->client, lease->lease_id, &options, NULL, NULL) < 0) {
-            revoke = false;
-        }
+        status = kv_lease_revoke(lease->client, lease->lease_id, &options, NULL, NULL);
     }
     uv_cond_destroy(&lease->change);
     uv_mutex_destroy(&lease->mutex);
     free(lease);
+    return status == KV_NOT_FOUND ? 0 : status;
+}
+
+void kv_lease_close(struct kv_lease *lease, bool revoke)
+{
+    if (lease) {
+        /* It ends by itself otherwise. */
+        (void)kv_lease_end(lease, revoke, NULL, NULL);
+    }
 }
 
 int64_t kv_lease_id(const struct kv_lease *lease)

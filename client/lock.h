@@ -8,8 +8,6 @@
 #include <kv/lease.h>
 #include <kv/watch.h>
 
-/* How often who waits looks at its timeout and asks `stop`. */
-enum { KV_WAIT_LOOK_MS = 100 };
 /* A node without a leader for so long knows nothing new: another one is asked. */
 enum { KV_WAIT_LEADER_MS = 2000 };
 
@@ -19,13 +17,13 @@ struct kv_wait {
     bool (*stop)(void *arg);
     void *arg;
 };
-struct kv_wait kv_wait_begin(unsigned timeout_ms, bool (*stop)(void *arg), void *arg);
+struct kv_wait kv_wait_begin(uint64_t timeout_ms, bool (*stop)(void *arg), void *arg);
 /* 0, KV_DEADLINE or KV_CLOSED. */
 int kv_wait_check(const struct kv_wait *wait, struct kv_error *ret_error);
 /* At most KV_WAIT_LOOK_MS, less when the time is over before. */
 unsigned kv_wait_slice_ms(const struct kv_wait *wait);
-/* The deadline of a call: what is left, at most what calls have as a rule. */
-unsigned kv_wait_deadline_ms(const struct kv_wait *wait);
+/* Of a call within it: the deadline is what is left, at most what calls have as a rule. */
+struct kv_call_options kv_wait_call(const struct kv_wait *wait);
 /* Will it be otherwise if it is tried again? No leader, lost connections, a deadline. */
 bool kv_wait_is_passing(int status);
 /* Something that passes was in the way: waits a little, then as kv_wait_check. */
@@ -62,8 +60,8 @@ int kv_entry_open(struct kv_client *client,
                   const struct kv_lease_options *lease,
                   struct kv_entry *ret_entry,
                   struct kv_error *ret_error) KV_MUST_CHECK;
-/* Gives the lease up and with it the key. */
-void kv_entry_close(struct kv_entry *entry);
+/* Gives the lease up and with it the key. What it returns is of kv_lease_end. */
+int kv_entry_close(struct kv_entry *entry, bool (*stop)(void *arg), void *arg);
 struct kv_bytes kv_entry_key(const struct kv_entry *entry);
 /* All that begins with NAME/. */
 struct kv_range_spec kv_entry_range(const struct kv_entry *entry);

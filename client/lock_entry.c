@@ -11,10 +11,13 @@
 
 /* ---------------------------------------------------------------- waiting */
 
-struct kv_wait kv_wait_begin(unsigned timeout_ms, bool (*stop)(void *arg), void *arg)
+struct kv_wait kv_wait_begin(uint64_t timeout_ms, bool (*stop)(void *arg), void *arg)
 {
+    /* Three hundred years are as good as for ever. */
+    bool bounded = timeout_ms > 0 && timeout_ms < INT64_MAX / 1000000;
+
     return (struct kv_wait){
-        .until_ns = timeout_ms ? uv_hrtime() + timeout_ms * 1000000ULL : UINT64_MAX,
+        .until_ns = bounded ? uv_hrtime() + timeout_ms * 1000000 : UINT64_MAX,
         .stop = stop,
         .arg = arg,
     };
@@ -44,12 +47,15 @@ unsigned kv_wait_slice_ms(const struct kv_wait *wait)
     return left_ms(wait, KV_WAIT_LOOK_MS);
 }
 
-unsigned kv_wait_deadline_ms(const struct kv_wait *wait)
+struct kv_call_options kv_wait_call(const struct kv_wait *wait)
 {
     unsigned ms = left_ms(wait, KV_DEADLINE_DEFAULT_MS);
 
-    /* 0 would be the usual one. */
-    return ms > 0 ? ms : 1;
+    return (struct kv_call_options){
+        .deadline_ms = ms > 0 ? ms : 1, /* 0 would be the usual one */
+        .stop = wait->stop,
+        .stop_arg = wait->arg,
+    };
 }
 
 bool kv_wait_is_passing(int status)
@@ -158,10 +164,10 @@ int kv_entry_open(struct kv_client *client,
     return 0;
 }
 
-void kv_entry_close(struct kv_entry *entry)
+int kv_entry_close(struct kv_entry *entry, bool (*stop)(void *arg), void *arg)
 {
-    kv_lease_close(entry->lease, true);
     free(entry->key);
+    return kv_lease_end(entry->lease, true, stop, arg);
 }
 
 struct kv_bytes kv_entry_key(const struct kv_entry *entry)

@@ -3,8 +3,10 @@
  * since it may have given up rather than had its turn. */
 #include "client/lock.h"
 
+#include <inttypes.h>
 #include <kv/lock.h>
 #include <kv/txn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +14,8 @@ struct kv_lock {
     struct kv_entry entry;
     enum kv_lock_mode mode;
     unsigned permits;
+    bool (*stop)(void *arg);
+    void *arg;
 };
 
 /* What the queue looks like from one's own place. */
@@ -56,9 +60,8 @@ static int look(struct kv_client *client,
                 struct kv_error *ret_error)
 {
     struct kv_range_spec range = kv_entry_range(&lock->entry);
-    struct kv_range_options options = {.keys_only = true,
-                                       .max_create_revision = lock->entry.token,
-                                       .call.deadline_ms = kv_wait_deadline_ms(wait)};
+    struct kv_range_options options = {
+        .keys_only = true, .max_create_revision = lock->entry.token, .call = kv_wait_call(wait)};
     struct kv_range_iterator *iterator;
     struct kv_pair pair;
     int status = kv_range(client, &range, &options, &iterator, ret_error);
@@ -162,7 +165,7 @@ static int join_queue(struct kv_client *client,
                       struct kv_error *ret_error)
 {
     struct kv_put_options put = {.condition = KV_PUT_IF_ABSENT,
-                                 .call.deadline_ms = kv_wait_deadline_ms(wait),
+                                 .call = kv_wait_call(wait),
                                  .lease_id = kv_lease_id(lock->entry.lease)};
     struct kv_put_result result;
     int status =
@@ -172,6 +175,20 @@ static int join_queue(struct kv_client *client,
         lock->entry.token = result.revision;
     }
     return status;
+}
+
+/* What the error says is completed when others go on waiting for us. */
+static void give_up(struct kv_lock *lock, uint64_t ttl_ms, struct kv_error *error)
+{
+    size_t used = error ? strlen(error->message) : 0;
+
+    if (kv_lock_release(lock) < 0 && error) {
+        snprintf(error->message + used,
+                 sizeof error->message - used,
+                 "; the cluster does not answer: its place in the queue is free when its lease has "
+                 "ended, in %" PRIu64 " ms at most",
+                 ttl_ms);
+    }
 }
 
 int kv_lock_acquire(struct kv_client *client,
@@ -198,7 +215,9 @@ int kv_lock_acquire(struct kv_client *client,
     }
     lock->mode = options->mode;
     lock->permits = options->permits;
-    lease.call.deadline_ms = kv_wait_deadline_ms(&wait);
+    lock->stop = options->stop;
+    lock->arg = options->arg;
+    lease.call = kv_wait_call(&wait);
     status = kv_entry_open(
         client, options->name, kinds_of_mode[lock->mode], &lease, &lock->entry, ret_error);
     if (status < 0) {
@@ -210,19 +229,22 @@ int kv_lock_acquire(struct kv_client *client,
         status = step(client, lock, options->no_wait, &wait, ret_error);
     }
     if (status < 0) {
-        kv_lock_release(lock);
+        give_up(lock, lease.ttl_ms, ret_error);
         return status;
     }
     *ret_lock = lock;
     return 0;
 }
 
-void kv_lock_release(struct kv_lock *lock)
+int kv_lock_release(struct kv_lock *lock)
 {
+    int status = 0;
+
     if (lock) {
-        kv_entry_close(&lock->entry);
+        status = kv_entry_close(&lock->entry, lock->stop, lock->arg);
         free(lock);
     }
+    return status;
 }
 
 /* ---------------------------------------------------------------- asking */

@@ -512,6 +512,12 @@ int kv_session_open(const struct kv_client_options *options,
     return 0;
 }
 
+/* A read, or a write of which no server can have done anything. */
+static bool is_without_effect(const struct kv_request *request)
+{
+    return request->read || (request->state != KV_REQUEST_SENT && !request->maybe_done);
+}
+
 void kv_session_close(struct kv_session *session)
 {
     if (!session) {
@@ -522,13 +528,13 @@ void kv_session_close(struct kv_session *session)
         struct kv_request *request = session->slots[i];
 
         if (request) {
-            bool sure = request->state != KV_REQUEST_SENT && !request->maybe_done;
+            bool sure = is_without_effect(request);
 
             kv_session_end_error(session,
                                  request,
-                                 sure || request->read ? KV_CLOSED : KV_OUTCOME_UNKNOWN,
+                                 sure ? KV_CLOSED : KV_OUTCOME_UNKNOWN,
                                  "the client was closed%s",
-                                 sure || request->read ? "" : ": it may or may not have been done");
+                                 sure ? "" : ": it may or may not have been done");
         }
     }
     for (unsigned i = 0; i < KV_CLIENT_ENDPOINTS_MAX; i++) {
@@ -681,16 +687,23 @@ int kv_session_submit(struct kv_session *session,
 void kv_session_cancel(struct kv_session *session, uint64_t now_ns, uint64_t id)
 {
     struct kv_request *request = kv_session_of_handle(session, id);
+    const char *known = "";
+    bool sure;
 
     session->now_ns = now_ns;
     if (!request) {
         return;
     }
+    sure = is_without_effect(request);
+    if (!request->read) {
+        known = sure ? ": nothing was done" : ": it may or may not have been done";
+    }
     if (request->state == KV_REQUEST_SENT) {
         kv_endpoint_send_cancel(session, request);
     }
     kv_once_give_up(session, now_ns, request);
-    kv_session_end_error(session, request, KV_OUTCOME_UNKNOWN, "cancelled by the caller");
+    kv_session_end_error(
+        session, request, sure ? KV_CLOSED : KV_OUTCOME_UNKNOWN, "stopped by the caller%s", known);
     kv_session_steer(session, now_ns);
 }
 

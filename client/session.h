@@ -53,7 +53,8 @@ int kv_session_submit(struct kv_session *session,
                       kv_session_end_fn end_fn,
                       void *arg,
                       uint64_t *ret_id) KV_MUST_CHECK;
-/* Ends the request with KV_OUTCOME_UNKNOWN and tells the server. Unknown ids are ignored. */
+/* Ends the request and tells the server: with KV_CLOSED when it is a read, or nothing can have been
+ * done, else with KV_OUTCOME_UNKNOWN. Unknown ids are ignored. */
 void kv_session_cancel(struct kv_session *session, uint64_t now_ns, uint64_t id);
 
 /* Keeps back (hold), or gives, the credit that a stream has used: the server sends nothing beyond.

@@ -88,7 +88,8 @@ static ProtobufCBinaryData *list_gone(struct builder *builder,
     return names;
 }
 
-/* Only the fields that are different: others keep their time to live. */
+/* Only the fields that are different, with the time to live that they have in the document, if any:
+ * others keep theirs. */
 static void
 set_hash(struct builder *builder, const struct kvctl_entry *from, const struct kvctl_entry *to)
 {
@@ -102,6 +103,7 @@ set_hash(struct builder *builder, const struct kvctl_entry *from, const struct k
             fields[n] = kvctl_alloc(&builder->root, sizeof *fields[n]);
             kv__hash_field__init(fields[n]);
             fields[n]->name = data_of(to->elements[i].name);
+            fields[n]->ttl_ms = (uint64_t)to->elements[i].ttl_ms;
             fields[n++]->value = data_of(to->elements[i].value);
         }
     }

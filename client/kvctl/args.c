@@ -253,14 +253,6 @@ static int take_value(struct parser *parser, const struct kvctl_option *option, 
         break;
     case KVCTL_DURATION:
         valid = kvctl_parse_duration_ms(value, &number);
-        if (valid && option->id == KVCTL_TIMEOUT && number > KV_DEADLINE_MAX_MS) {
-            snprintf(what,
-                     sizeof what,
-                     "--%s is at most %um, not",
-                     option->name,
-                     (unsigned)KV_DEADLINE_MAX_MS / 60000);
-            valid = false;
-        }
         break;
     case KVCTL_FORMAT:
         valid = false;
@@ -414,6 +406,14 @@ static int check(struct parser *parser)
                          command->name);
             return KVCTL_USAGE;
         }
+    }
+    if (args->numbers[KVCTL_TIMEOUT] > KV_DEADLINE_MAX_MS && !command->waits) {
+        kv_error_set(parser->error,
+                     KV_INVALID,
+                     "--timeout is at most %um, not \"%.100s\"",
+                     (unsigned)KV_DEADLINE_MAX_MS / 60000,
+                     args->strings[KVCTL_TIMEOUT]);
+        return KVCTL_USAGE;
     }
     if (args->n_arguments < (size_t)command->min_arguments ||
         (command->max_arguments >= 0 && args->n_arguments > (size_t)command->max_arguments)) {

@@ -1,12 +1,14 @@
-/* Other programs, started by posix_spawn: it tells why one cannot be started, and works in a
- * process with threads. */
-#define _GNU_SOURCE /* sigabbrev_np, posix_spawn_file_actions_addtcsetpgrp_np */
+/* Other programs. What runs beside us is forked, since posix_spawn knows nothing of a parent's
+ * death; what we wait for is spawned. */
+#define _GNU_SOURCE /* sigabbrev_np, execvpe, pipe2 */
 #include "client/kvctl/child.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,35 +20,109 @@ static int own_terminal(void)
     return isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp() ? STDIN_FILENO : -1;
 }
 
+/* What the child needs; prepared before the fork, since behind it nothing may be allocated. */
+struct start {
+    const char *const *argv;
+    char *const *environment;
+    sigset_t defaults; /* at their usual ways again; what has a handler is in any case */
+    int terminal;      /* -1: none */
+    pid_t parent;
+    int report; /* where errno goes when it cannot be started; closed by exec */
+};
+
+static void reset_signals(const sigset_t *defaults)
+{
+    const struct sigaction usual = {.sa_handler = SIG_DFL};
+    struct sigaction action;
+    sigset_t none;
+
+    for (int i = 1; i < NSIG; i++) {
+        if (sigaction(i, NULL, &action) == 0 &&
+            (sigismember(defaults, i) == 1 || action.sa_handler != SIG_IGN)) {
+            (void)sigaction(i, &usual, NULL);
+        }
+    }
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* In the child, all signals blocked: async-signal-safe calls alone, since other threads' locks may
+ * be held for ever. */
+static void become(const struct start *start)
+{
+    int number;
+
+    (void)setpgid(0, 0);
+    if (start->terminal >= 0) {
+        (void)tcsetpgrp(start->terminal, getpgrp());
+    }
+    reset_signals(&start->defaults);
+    /* However we end, kill -9 too, it is told to. */
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != start->parent) {
+        /* Too late for that: the parent is gone. */
+        (void)raise(SIGTERM);
+    }
+    execvpe(start->argv[0], (char *const *)start->argv, start->environment);
+    number = errno;
+    if (write(start->report, &number, sizeof number) < 0) {
+        /* Nobody hears it. */
+        _exit(KVCTL_NO_COMMAND);
+    }
+    _exit(KVCTL_CANNOT_RUN);
+}
+
+/* 0, or errno of the fork, or of the child's exec. */
+static int start_child(struct start *start, pid_t *ret_pid)
+{
+    sigset_t all;
+    sigset_t before;
+    int number = 0;
+    int ends[2];
+    ssize_t size;
+    pid_t pid;
+
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        return errno;
+    }
+    start->parent = getpid();
+    start->report = ends[1];
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    pid = fork();
+    if (pid == 0) {
+        become(start);
+    }
+    number = pid < 0 ? errno : 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    close(ends[1]);
+    if (pid > 0) {
+        while ((size = read(ends[0], &number, sizeof number)) < 0 && errno == EINTR) {
+            /* once more */
+        }
+        if (size == (ssize_t)sizeof number) {
+            (void)waitpid(pid, NULL, 0);
+        } else {
+            number = 0;
+            *ret_pid = pid;
+        }
+    }
+    close(ends[0]);
+    return number;
+}
+
 int kvctl_child_start(const char *const *argv,
                       char *const *environment,
                       const sigset_t *blocked,
                       pid_t *ret_pid,
                       struct kv_error *ret_error)
 {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    int terminal = own_terminal();
-    sigset_t defaults = *blocked;
-    sigset_t none;
+    struct start start = {
+        .argv = argv, .environment = environment, .defaults = *blocked, .terminal = own_terminal()};
     int number;
 
-    sigemptyset(&none);
-    sigaddset(&defaults, SIGPIPE);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(
-        &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &defaults);
-    if (terminal >= 0) {
-        posix_spawn_file_actions_addtcsetpgrp_np(&actions, terminal);
-    }
-    number =
-        posix_spawnp(ret_pid, argv[0], &actions, &attributes, (char *const *)argv, environment);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
+    sigaddset(&start.defaults, SIGPIPE);
+    number = start_child(&start, ret_pid);
     if (number == 0) {
         return 0;
     }

@@ -34,7 +34,9 @@ static const struct kvctl_command commands[] = {
      "\nFILE may be - (standard input). --prefix takes only that part of the file. Nothing is "
      "applied when the "
      "file\nis wrong, or when a key that would change was changed by somebody else "
-     "meanwhile (exit code 2). $ttl_ms is set on\nkeys that are new; what is there keeps its time.",
+     "meanwhile (exit code 2). $ttl_ms is set on\nkeys, and on fields of hashes, that are new, on "
+     "fields also with a new value; what is "
+     "there keeps its time.",
      .example = "kvctl import config.yaml --prefix config/ --delete-missing --diff",
      .run = kvctl_run_import},
     {.name = "edit",

@@ -65,7 +65,7 @@ static int run_lock(struct kvctl *kvctl)
             fflush(kvctl->out);
         }
         code = kvctl_hold(kvctl, lock, 1);
-        kv_lock_release(lock);
+        kvctl_tell_release(kvctl, kv_lock_release(lock));
     }
     kvctl_interrupts_end();
     return code;
@@ -113,7 +113,9 @@ static int observe(struct kvctl *kvctl)
     struct kv_leader leader;
     struct kv_error error;
     int code = KVCTL_OK;
-    int status = kv_election_observe(kvctl->client, kvctl_argument(kvctl, 0), &observer, &error);
+    struct kv_call_options options = kvctl_call_options(kvctl);
+    int status =
+        kv_election_observe(kvctl->client, kvctl_argument(kvctl, 0), &options, &observer, &error);
 
     if (status < 0) {
         return kvctl_fail(kvctl, &error);
@@ -161,7 +163,7 @@ static int campaign(struct kvctl *kvctl)
         fflush(kvctl->out);
     }
     code = kvctl_hold(kvctl, kv_election_lock(election), 2);
-    kv_election_resign(election);
+    kvctl_tell_release(kvctl, kv_election_resign(election));
     return code;
 }
 
@@ -190,11 +192,14 @@ static const struct kvctl_command lock_commands[] = {
      .min_arguments = 1,
      .max_arguments = -1,
      .options = B(KVCTL_TRY) | B(KVCTL_TTL) | B(KVCTL_SHARED) | B(KVCTL_PERMITS),
+     .waits = true,
      .stays = true,
      .session = true,
      .summary = "run a command while a lock is held",
      .details =
-         "Waits for the lock (not with --try, at most so long with --timeout: exit code 2), runs "
+         "Waits for the lock (not with --try, at most so long with --timeout, 12h say: exit code "
+         "2), "
+         "runs "
          "COMMAND and gives the\nlock up when it ends; its exit code is that of COMMAND. COMMAND "
          "finds KV_FENCING_TOKEN, KV_LOCK_KEY and KV_LEASE_ID\nin its environment. When the lock "
          "is "
@@ -211,6 +216,7 @@ static const struct kvctl_command lock_commands[] = {
      .min_arguments = 1,
      .max_arguments = -1,
      .options = B(KVCTL_TRY) | B(KVCTL_TTL) | B(KVCTL_OBSERVE) | B(KVCTL_COUNT),
+     .waits = true,
      .stays = true,
      .session = true,
      .summary = "take part in an election, or look at it",

@@ -82,14 +82,14 @@ static const struct kvctl_command stream_commands[] = {
      .arguments = "KEY",
      .min_arguments = 0,
      .max_arguments = 1,
-     .options = B(KVCTL_IS_PREFIX) | B(KVCTL_ALL) | B(KVCTL_FROM_REVISION) | B(KVCTL_PREV) |
+     .options = B(KVCTL_IS_PREFIX) | B(KVCTL_ALL) | B(KVCTL_START_REVISION) | B(KVCTL_PREV) |
                 B(KVCTL_KINDS) | B(KVCTL_EXEC) | B(KVCTL_COUNT) | B(KVCTL_KEYS_ONLY),
      .stays = true,
      .summary = "print what happens to a key, or to all that begin with it, as it happens",
      .details =
          "Text: revision, kind (put, delete, expire), key, value; of a collection what changed in "
          "it. Each event is told once, in\norder, also when nodes or connections are lost. With "
-         "--from it begins at that revision, if that is still kept\n(else COMPACTED). --exec runs "
+         "--rev it begins at that revision, if that is still kept\n(else COMPACTED). --exec runs "
          "a command for each event, one after the other: it finds KV_EVENT_KIND, _KEY, _VALUE,\n"
          "_REVISION, _TYPE, _VERSION and (with --prev) _PREVIOUS in its environment where they fit "
          "there, and all of it as JSON on\nits standard input. Ends with ctrl-C (exit code 130), "
@@ -111,10 +111,10 @@ static const struct kvctl_command stream_commands[] = {
      .arguments = "[TOPIC]",
      .min_arguments = 0,
      .max_arguments = 1,
-     .options = B(KVCTL_PATTERN) | B(KVCTL_LAST) | B(KVCTL_FROM_REVISION) | B(KVCTL_COUNT),
+     .options = B(KVCTL_PATTERN) | B(KVCTL_LAST) | B(KVCTL_START_REVISION) | B(KVCTL_COUNT),
      .stays = true,
      .summary = "print the messages of a topic, or of all that match a pattern, as they come",
-     .details = "Text: revision, topic, payload. --last begins with messages that are kept, --from "
+     .details = "Text: revision, topic, payload. --last begins with messages that are kept, --rev "
                 "with those of that revision. What\nwas not kept long enough is said on standard "
                 "error, in JSON as {\"gap_from\":..,\"gap_to\":..}. Ends with ctrl-C\n(exit code "
                 "130), or after --count messages (0).",

@@ -3,9 +3,9 @@
  * In a file a document is a mapping of keys to values. A text is a string. A mapping whose names
  * begin with "$" is a typed value: {"$counter": 5}, {"$hash": {NAME: VALUE}}, {"$list": [...]},
  * {"$set": [...]}, {"$zset": {MEMBER: SCORE}}, {"$base64": "..."} for bytes that are no text,
- * {"$string": ...}, the last one so that "$ttl_ms" and "$lease" can stand beside it. Any other
- * mapping holds keys that begin with its own name and a slash. A name that is no text, or begins
- * with "$", is
+ * {"$string": ...}, the last one so that "$ttl_ms" and "$lease" can stand beside it. A field of a
+ * hash is a text, {"$base64": ...}, or either with "$ttl_ms" beside it. Any other mapping holds
+ * keys that begin with its own name and a slash. A name that is no text, or begins with "$", is
  * "$base64:...". YAML may say !counter 5 for {$counter: 5}, and likewise for the other types.
  *
  * Everything is in the arena that is passed in; keys and values may be borrowed. */
@@ -27,6 +27,7 @@ struct kvctl_element {
     struct kv_bytes name;
     struct kv_bytes value;
     double score;
+    int64_t ttl_ms; /* of a field, that remains; 0: none */
 };
 
 struct kvctl_entry {
@@ -68,7 +69,7 @@ const struct kvctl_entry *kvctl_document_find(const struct kvctl_document *docum
 int kvctl_bytes_compare(struct kv_bytes a, struct kv_bytes b);
 bool kvctl_bytes_equal(struct kv_bytes a, struct kv_bytes b);
 bool kvctl_has_prefix(struct kv_bytes key, struct kv_bytes prefix);
-/* The same type and content; revisions and expiry do not count. */
+/* The same type and content; revisions and expiry, of fields too, do not count. */
 bool kvctl_entry_equal(const struct kvctl_entry *a, const struct kvctl_entry *b);
 
 /* --- document_tree.c, document_yaml.c, document_json.c: text to a tree to a document --- */

@@ -221,6 +221,44 @@ static const struct {
     {"$zset", KV_TYPE_ZSET, KVCTL_MAPPING},
 };
 
+/* A value, or {$string or $base64: value, $ttl_ms: N}. */
+static int
+read_field(struct reader *reader, const struct kvctl_node *node, struct kvctl_element *element)
+{
+    const struct kvctl_node *value = NULL;
+    const struct kvctl_node *ttl = NULL;
+    int status = 0;
+
+    for (const struct kvctl_node *child = node->first; child; child = child->next) {
+        if (is_named(child, "$ttl_ms") && !ttl) {
+            ttl = child;
+        } else if ((is_named(child, "$string") || is_named(child, "$base64")) && !value) {
+            value = child;
+        } else {
+            value = NULL;
+            break;
+        }
+    }
+    if (node->kind != KVCTL_MAPPING || (!ttl && value && is_named(value, "$base64"))) {
+        return read_bytes(reader, node, &element->value);
+    }
+    if (!value) {
+        return kvctl_node_wrong(
+            reader->file,
+            node,
+            reader->error,
+            "a field is a text, or one of {$string: ...} and {$base64: ...} with "
+            "$ttl_ms if you like");
+    }
+    if (ttl) {
+        status = read_integer(reader, ttl, 1, "$ttl_ms", &element->ttl_ms);
+    }
+    if (status == 0 && is_named(value, "$base64") && is_scalar(value)) {
+        return decode(reader, value, value->text, &element->value);
+    }
+    return status < 0 ? status : read_bytes(reader, value, &element->value);
+}
+
 static int
 read_element(struct reader *reader, const struct kvctl_node *node, struct kvctl_entry *entry)
 {
@@ -234,7 +272,7 @@ read_element(struct reader *reader, const struct kvctl_node *node, struct kvctl_
     status =
         member ? read_bytes(reader, node, &element->name) : read_name(reader, node, &element->name);
     if (status == 0 && entry->type == KV_TYPE_HASH) {
-        status = read_bytes(reader, node, &element->value);
+        status = read_field(reader, node, element);
     } else if (status == 0 && entry->type == KV_TYPE_ZSET) {
         status = read_score(reader, node, &element->score);
     }

@@ -111,6 +111,36 @@ make_integer(struct maker *maker, struct kvctl_node *parent, const char *name, i
     return make_number(maker, parent, kv_bytes_str(name), text);
 }
 
+/* A value, or with a time to live a mapping around both. */
+static int make_field(struct maker *maker,
+                      struct kvctl_node *parent,
+                      struct kv_bytes name,
+                      const struct kvctl_element *element)
+{
+    bool text = kvctl_is_text(element->value);
+    struct kv_bytes value = element->value;
+    struct kvctl_node *node;
+    struct kvctl_node *content;
+    int status;
+
+    if (element->ttl_ms == 0) {
+        return make_bytes(maker, parent, name, value);
+    }
+    status = make(maker, parent, KVCTL_MAPPING, name, &node);
+    if (status == 0 && !text) {
+        status = encode(maker, "", element->value, &value);
+    }
+    if (status == 0) {
+        status =
+            make(maker, node, KVCTL_SCALAR, kv_bytes_str(text ? "$string" : "$base64"), &content);
+    }
+    if (status == 0) {
+        content->text = value;
+        status = make_integer(maker, node, "$ttl_ms", element->ttl_ms);
+    }
+    return status;
+}
+
 static int make_element(struct maker *maker,
                         struct kvctl_node *parent,
                         enum kv_type type,
@@ -125,7 +155,7 @@ static int make_element(struct maker *maker,
     }
     status = make_name(maker, element->name, &name);
     if (status == 0 && type == KV_TYPE_HASH) {
-        status = make_bytes(maker, parent, name, element->value);
+        status = make_field(maker, parent, name, element);
     } else if (status == 0) {
         kvctl_format_score(element->score, score, sizeof score);
         status = make_number(maker, parent, name, score);

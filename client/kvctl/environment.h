@@ -6,7 +6,6 @@
 
 enum {
     KVCTL_VARIABLES_MAX = 4096,
-    KVCTL_VARIABLE_BYTES_MAX = 128 * 1024 - 1, /* Linux: MAX_ARG_STRLEN, with the zero */
     KVCTL_ENVIRONMENT_BYTES_MAX = 1024 * 1024, /* of the 2 MiB that arguments share */
 };
 

@@ -114,6 +114,9 @@ static int fetch_hash(struct fetch *fetch, struct kvctl_entry *entry)
         for (size_t i = 0; i < result->n_fields && status == 0; i++) {
             status =
                 add_element(fetch, entry, result->fields[i]->name, result->fields[i]->value, 0);
+            if (status == 0) {
+                entry->elements[entry->n_elements - 1].ttl_ms = (int64_t)result->fields[i]->ttl_ms;
+            }
         }
         more = result->more;
         if (status == 0) {

@@ -12,12 +12,6 @@
 /* The least time between TERM and KILL, in which the lease may end: then tokens protect. */
 enum { GRACE_MIN_MS = 100 };
 
-static bool stop_waiting(void *arg)
-{
-    (void)arg;
-    return kvctl_interrupted();
-}
-
 struct kv_lock_options kvctl_lock_options(const struct kvctl *kvctl)
 {
     const struct kvctl_args *args = &kvctl->args;
@@ -26,8 +20,8 @@ struct kv_lock_options kvctl_lock_options(const struct kvctl *kvctl)
         .name = kvctl_argument(kvctl, 0),
         .ttl_ms = (uint64_t)args->numbers[KVCTL_TTL],
         .no_wait = args->set[KVCTL_TRY],
-        .timeout_ms = (unsigned)args->numbers[KVCTL_TIMEOUT],
-        .stop = stop_waiting,
+        .timeout_ms = (uint64_t)args->numbers[KVCTL_TIMEOUT],
+        .stop = kvctl_stop,
     };
 }
 
@@ -41,6 +35,25 @@ int kvctl_lock_failed(struct kvctl *kvctl, const struct kv_error *error)
     return error->status == KV_DEADLINE ? KVCTL_NOT_MET : code;
 }
 
+static int64_t ttl_ms(const struct kvctl *kvctl)
+{
+    int64_t given_ms = kvctl->args.numbers[KVCTL_TTL];
+
+    return given_ms ? given_ms : KV_LOCK_TTL_DEFAULT_MS;
+}
+
+void kvctl_tell_release(struct kvctl *kvctl, int status)
+{
+    if (status < 0) {
+        fprintf(
+            kvctl->err,
+            "kvctl %s: the cluster does not answer: others have their turn when the lease ends, "
+            "in %lld ms at most\n",
+            kvctl->args.command->name,
+            (long long)ttl_ms(kvctl));
+    }
+}
+
 /* ---------------------------------------------------------------- a child under a lock */
 
 struct holding {
@@ -49,17 +62,9 @@ struct holding {
     pid_t pid;   /* and its process group */
     bool ending; /* TERM was sent */
     bool killed;
-    uint64_t kill_at_ms;
+    int64_t kill_at_ms;
     int passed; /* the signal that was passed on; 0: none */
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static int start(struct holding *holding, size_t first_word, const sigset_t *blocked)
 {
@@ -100,17 +105,16 @@ static void end_when_in_doubt(struct holding *holding)
         return;
     }
     if (!holding->ending) {
-        int64_t ttl_ms = holding->kvctl->args.numbers[KVCTL_TTL];
-        uint64_t grace_ms = (uint64_t)(ttl_ms ? ttl_ms : KV_LOCK_TTL_DEFAULT_MS) / 8;
+        int64_t grace_ms = ttl_ms(holding->kvctl) / 8;
 
         say(holding,
             state == KV_LEASE_LOST ? "the lock is lost: the command is ended"
                                    : "the lock is in doubt: the command is ended");
         holding->ending = true;
         holding->kill_at_ms =
-            now_ms() + (grace_ms > GRACE_MIN_MS ? grace_ms : (uint64_t)GRACE_MIN_MS);
+            kvctl_now_ms() + (grace_ms > GRACE_MIN_MS ? grace_ms : (int64_t)GRACE_MIN_MS);
         kill(-holding->pid, SIGTERM);
-    } else if (now_ms() >= holding->kill_at_ms) {
+    } else if (kvctl_now_ms() >= holding->kill_at_ms) {
         say(holding, "the command did not end: it is killed");
         holding->killed = true;
         kill(-holding->pid, SIGKILL);

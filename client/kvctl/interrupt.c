@@ -8,6 +8,7 @@ enum { N_WATCHED = sizeof watched / sizeof watched[0] };
 
 static volatile sig_atomic_t noted;
 static struct sigaction before[N_WATCHED];
+static int depth;
 
 static void note(int number)
 {
@@ -19,6 +20,9 @@ void kvctl_interrupts_begin(void)
     /* Calls that wait are to end: no SA_RESTART. */
     struct sigaction action = {.sa_handler = note};
 
+    if (depth++ > 0) {
+        return;
+    }
     noted = 0;
     sigemptyset(&action.sa_mask);
     for (int i = 0; i < N_WATCHED; i++) {
@@ -32,6 +36,11 @@ void kvctl_interrupts_begin(void)
 
 void kvctl_interrupts_end(void)
 {
+    if (--depth > 0) {
+        noted = noted == SIGINT ? 0 : noted;
+        return;
+    }
+    noted = 0;
     for (int i = 0; i < N_WATCHED; i++) {
         sigaction(watched[i], &before[i], NULL);
     }
@@ -40,6 +49,12 @@ void kvctl_interrupts_end(void)
 bool kvctl_interrupted(void)
 {
     return noted != 0;
+}
+
+bool kvctl_stop(void *arg)
+{
+    (void)arg;
+    return kvctl_interrupted();
 }
 
 int kvctl_interrupt_code(void)

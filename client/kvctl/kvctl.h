@@ -61,6 +61,7 @@ enum kvctl_option_id {
     KVCTL_RATE,
     KVCTL_BURST,
     KVCTL_PERMITS,
+    KVCTL_START_REVISION,
     KVCTL_FROM_REVISION,
     KVCTL_TO_REVISION,
     KVCTL_NOTATION,
@@ -134,6 +135,7 @@ struct kvctl_command {
     bool writes;
     bool offline; /* needs no client, or opens one itself */
     bool session; /* needs a session in the cluster: it waits, is many commands, or a large one */
+    bool waits;   /* --timeout is how long it waits for its turn, not for an answer */
     bool stays;   /* until it is told to end: through the loss of nodes, too */
     const char *summary;
     const char *details; /* may be "" */
@@ -155,7 +157,11 @@ extern const size_t kvctl_n_groups;
 
 enum kvctl_format { KVCTL_TEXT, KVCTL_JSON, KVCTL_VALUE };
 
-enum { KVCTL_PREFIXES_MAX = 16 }; /* of one command line: layers of a configuration */
+enum {
+    KVCTL_PREFIXES_MAX = 16, /* of one command line: layers of a configuration */
+    KVCTL_VARIABLE_BYTES_MAX =
+        128 * 1024 - 1, /* NAME=value; Linux: MAX_ARG_STRLEN, with the zero */
+};
 
 struct kvctl_args {
     const struct kvctl_command *command; /* NULL: none named */
@@ -212,6 +218,11 @@ void kvctl_help(FILE *file);
 void kvctl_help_command(FILE *file, const struct kvctl_command *command);
 /* The row with this name; NULL. */
 const struct kvctl_command *kvctl_find_command(const char *name);
+
+/* --- clock.c --- */
+/* Monotonic. */
+int64_t kvctl_now_us(void);
+int64_t kvctl_now_ms(void);
 
 /* --- value.c --- */
 /* A value as given on the command line: "-" reads standard input, "@file" a file, "@@x" is "@x".

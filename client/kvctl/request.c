@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* The values of one request, and the messages around them. */
 #define ARENA_BYTES_MAX (4 * KV_REQUEST_BYTES_MAX)
@@ -357,25 +356,17 @@ static struct kv_call_options options_of(const struct kvctl_call *call)
     return options;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int send_and_print(struct kvctl_call *call)
 {
     struct kv_call_options options = options_of(call);
     struct kvctl *kvctl = call->kvctl;
-    int64_t until_ms = now_ms() + options.deadline_ms;
+    int64_t until_ms = kvctl_now_ms() + options.deadline_ms;
     struct kv_error error;
     Kv__Reply *reply;
     int code = KVCTL_OK;
     int status = kv_call(kvctl->client, &call->request, &options, &reply, &error);
 
-    if (status == KV_DEADLINE && reply && call->wait_ms > 0 && now_ms() < until_ms) {
+    if (status == KV_DEADLINE && reply && call->wait_ms > 0 && kvctl_now_ms() < until_ms) {
         /* The server waited as long as it was asked to, in vain. */
         kvctl_show_nil(call);
         kv_reply_free(reply);

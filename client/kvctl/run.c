@@ -1,5 +1,5 @@
 /* The program but its process: what commands share, and how one is run. */
-#include "client/kvctl/kvctl.h"
+#include "client/kvctl/stream.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -19,10 +19,12 @@ struct kv_bytes kvctl_argument(const struct kvctl *kvctl, size_t i)
 struct kv_call_options kvctl_call_options(const struct kvctl *kvctl)
 {
     int64_t timeout_ms = kvctl->args.numbers[KVCTL_TIMEOUT];
+    bool waits = kvctl->args.command && kvctl->args.command->waits;
 
     return (struct kv_call_options){
-        .deadline_ms = timeout_ms ? (unsigned)timeout_ms : TIMEOUT_DEFAULT_MS,
+        .deadline_ms = timeout_ms && !waits ? (unsigned)timeout_ms : TIMEOUT_DEFAULT_MS,
         .serializable = kvctl->args.set[KVCTL_SERIALIZABLE],
+        .stop = kvctl_stop,
     };
 }
 
@@ -57,8 +59,10 @@ int kvctl_fail(struct kvctl *kvctl, const struct kv_error *error)
 
     /* What was printed so far comes first, also when both go to one terminal. */
     fflush(kvctl->out);
+    /* In the shell the terminal has shown a ^C. */
     fprintf(kvctl->err,
-            "kvctl %s: %s: %s\n",
+            "%skvctl %s: %s: %s\n",
+            kvctl->in_shell && kvctl_interrupted() ? "\n" : "",
             command->name,
             kv_status_name(error->status),
             error->message);

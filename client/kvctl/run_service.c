@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -46,14 +45,6 @@ struct service {
     bool over;
 };
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* ---------------------------------------------------------------- the command */
 
 static void finish(struct service *service, int code)
@@ -79,7 +70,7 @@ static void start(struct service *service)
         finish(service, code);
         return;
     }
-    service->started_ms = now_ms();
+    service->started_ms = kvctl_now_ms();
 }
 
 /* To its whole group: what it started, too. */
@@ -94,7 +85,7 @@ static void ask_to_end(struct service *service)
 {
     send(service, SIGTERM);
     if (service->kill_ms == 0) {
-        service->kill_ms = now_ms() + service->grace_ms;
+        service->kill_ms = kvctl_now_ms() + service->grace_ms;
     }
 }
 
@@ -130,7 +121,7 @@ static void on_end(struct service *service, int wait_status)
     } else if (service->kvctl->args.set[KVCTL_RESTART_ON_EXIT]) {
         int64_t pause_ms = service->pause_ms;
 
-        if (pause_ms == 0 || now_ms() - service->started_ms >= STEADY_MS) {
+        if (pause_ms == 0 || kvctl_now_ms() - service->started_ms >= STEADY_MS) {
             pause_ms = PAUSE_MIN_MS;
         } else if (2 * pause_ms <= PAUSE_MAX_MS) {
             pause_ms *= 2;
@@ -138,7 +129,7 @@ static void on_end(struct service *service, int wait_status)
             pause_ms = PAUSE_MAX_MS;
         }
         service->pause_ms = pause_ms;
-        service->start_ms = now_ms() + pause_ms;
+        service->start_ms = kvctl_now_ms() + pause_ms;
         say_pause(service, code);
     } else {
         finish(service, code);
@@ -292,7 +283,7 @@ static int time_left(const struct service *service)
     if (next == 0) {
         return -1;
     }
-    left = next - now_ms();
+    left = next - kvctl_now_ms();
     return left > 0 ? (int)left : 0;
 }
 
@@ -309,10 +300,10 @@ static void run_loop(struct service *service)
             finish(service, KVCTL_LOCAL);
             break;
         }
-        if (service->kill_ms != 0 && service->kill_ms <= now_ms()) {
+        if (service->kill_ms != 0 && service->kill_ms <= kvctl_now_ms()) {
             kill_now(service);
         }
-        if (service->start_ms != 0 && service->start_ms <= now_ms()) {
+        if (service->start_ms != 0 && service->start_ms <= kvctl_now_ms()) {
             start(service);
         }
         take_signals(service);

@@ -1,20 +1,14 @@
 /* kvctl shell: lines to commands, on one connection. */
 #include "client/kvctl/shell.h"
+#include "client/kvctl/child.h"
+#include "client/kvctl/stream.h"
 #include "common/limits.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
-}
 
 /* What a line's command inherits from the shell's own options. */
 static void inherit(const struct kvctl_args *from, struct kvctl_args *args)
@@ -26,6 +20,24 @@ static void inherit(const struct kvctl_args *from, struct kvctl_args *args)
         args->numbers[KVCTL_TIMEOUT] = from->numbers[KVCTL_TIMEOUT];
     }
     args->set[KVCTL_SERIALIZABLE] |= from->set[KVCTL_SERIALIZABLE];
+}
+
+/* On a terminal ctrl-C stops the command alone; what asks the program to end ends the shell. */
+static int dispatch(struct kvctl_shell *shell, struct kvctl *one)
+{
+    int code;
+
+    if (!shell->terminal) {
+        return kvctl_dispatch(one);
+    }
+    kvctl_interrupts_begin();
+    code = kvctl_dispatch(one);
+    if (kvctl_interrupted() && kvctl_interrupt_code() != KVCTL_SIGNALED + SIGINT) {
+        code = kvctl_interrupt_code();
+        shell->ended = true;
+    }
+    kvctl_interrupts_end();
+    return code;
 }
 
 static int run_words(struct kvctl_shell *shell, const struct kvctl_line *line, const char **argv)
@@ -44,18 +56,18 @@ static int run_words(struct kvctl_shell *shell, const struct kvctl_line *line, c
     }
     one.in_shell = true;
     inherit(&shell->kvctl->args, &one.args);
-    begin_us = now_us();
+    begin_us = kvctl_now_us();
     if (one.args.set[KVCTL_ENDPOINTS]) {
         code = kvctl_usage(&one, "--endpoints belongs to the shell itself: kvctl -e ... shell");
     } else if (one.args.command && one.args.command->run == kvctl_run_shell) {
         code = kvctl_usage(&one, "this is a shell already");
     } else {
-        code = kvctl_dispatch(&one);
+        code = dispatch(shell, &one);
     }
     kvctl_args_free(&one.args);
     fflush(one.out);
     if (shell->terminal && shell->timing) {
-        fprintf(one.err, "(%.1f ms)\n", (double)(now_us() - begin_us) / 1000.0);
+        fprintf(one.err, "(%.1f ms)\n", (double)(kvctl_now_us() - begin_us) / 1000.0);
     }
     return code;
 }

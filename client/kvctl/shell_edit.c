@@ -5,6 +5,7 @@
 #include <histedit.h>
 #include <limits.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -223,7 +224,7 @@ static int open_editor(struct editor *editor)
     el_set(editor->el, EL_ADDFN, "kvctl-interrupt", "drops the line", on_interrupt);
     el_set(editor->el, EL_BIND, "^I", "kvctl-tab", NULL);
     el_set(editor->el, EL_BIND, " ", "kvctl-space", NULL);
-    /* While a line is typed ctrl-c drops it; while a command runs it ends the program, as ever. */
+    /* While a line is typed ctrl-c drops it; while a command runs it is a signal, as ever. */
     el_set(editor->el, EL_SETTY, "-d", "-isig", NULL);
     el_set(editor->el, EL_BIND, "^C", "kvctl-interrupt", NULL);
     el_set(editor->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
@@ -250,6 +251,23 @@ static void take_line(struct editor *editor, const char *line)
     kvctl_shell_line(editor->shell, line);
 }
 
+static volatile sig_atomic_t idle_interrupt;
+
+static void on_idle_interrupt(int number)
+{
+    idle_interrupt = number;
+}
+
+/* A ^C that comes between a line and its command, or between that and the next line, is late, not a
+ * wish to end. A handler, not SIG_IGN, which commands of ours would inherit. */
+static void outlive_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = on_idle_interrupt, .sa_flags = SA_RESTART};
+
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
 int kvctl_shell_edit(struct kvctl_shell *shell)
 {
     struct editor *editor = calloc(1, sizeof *editor);
@@ -261,6 +279,7 @@ int kvctl_shell_edit(struct kvctl_shell *shell)
         return code;
     }
     setlocale(LC_CTYPE, "");
+    outlive_interrupts();
     editor->shell = shell;
     code = open_editor(editor);
     if (code == KVCTL_OK) {
@@ -274,7 +293,14 @@ int kvctl_shell_edit(struct kvctl_shell *shell)
          * all, would be lost to the terminal. */
         el_set(editor->el, EL_PREP_TERM, 1);
         make_prompt(editor);
+        idle_interrupt = 0;
         line = el_gets(editor->el, &size);
+        if (!line && (editor->cancelled || idle_interrupt != 0)) {
+            /* Not the end of the input: ctrl-c on an empty line, or before libedit reads. */
+            editor->cancelled = false;
+            line = "";
+            size = 0;
+        }
         if (line && size > 0) {
             take_line(editor, line);
         }

@@ -11,11 +11,14 @@ enum { KVCTL_LOOK_MS = 100 };
 enum { KVCTL_AWAY_MS = 5000 };
 
 /* --- interrupt.c --- */
-/* From now on SIGINT, SIGTERM and SIGHUP are noted rather than deadly. Not nested. */
+/* From now on SIGINT, SIGTERM and SIGHUP are noted rather than deadly, and stop the calls that have
+ * kvctl_call_options. In the shell, which does so for each line, a command may do it once more. */
 void kvctl_interrupts_begin(void);
-/* As it was before. */
+/* As it was before, and nothing is noted any more; inside of the shell's a SIGTERM or SIGHUP is. */
 void kvctl_interrupts_end(void);
 bool kvctl_interrupted(void);
+/* The same for kv_call_options and kv_lock_options. */
+bool kvctl_stop(void *arg);
 /* 128 + the signal. */
 int kvctl_interrupt_code(void);
 
@@ -27,12 +30,10 @@ struct kvctl_variables {
     size_t size;
     bool no_memory;
 };
-/* What a variable may hold, so that the sum fits what the system takes. */
-#define KVCTL_VARIABLE_BYTES_MAX (64u * 1024)
 /* Those of the process. */
 void kvctl_variables_init(struct kvctl_variables *variables);
-/* NAME=value; replaces one of that name. A value with a zero byte, or over
- * KVCTL_VARIABLE_BYTES_MAX, cannot be one: it is left out. */
+/* NAME=value; replaces one of that name. What has a zero byte, or is over KVCTL_VARIABLE_BYTES_MAX,
+ * cannot be one: it is left out. */
 void kvctl_variables_set(struct kvctl_variables *variables,
                          const char *name,
                          struct kv_bytes value);
@@ -55,6 +56,13 @@ struct kv_message;
 /* A stream's error, said. KVCTL_OK: there is no leader, and the stream goes on; else an exit code.
  */
 int kvctl_stream_trouble(struct kvctl *kvctl, const struct kv_error *error);
+/* Waits until `started` (kv_watch_started and the like) is no more KV_DEADLINE, for the time of a
+ * call: that nobody is there is said; what comes later is waited out. */
+int kvctl_stream_wait_start(struct kvctl *kvctl,
+                            int (*started)(void *stream,
+                                           unsigned timeout_ms,
+                                           struct kv_error *ret_error),
+                            void *stream);
 void kvctl_print_event(FILE *file, const struct kv_event *event, enum kvctl_format format);
 void kvctl_print_message(FILE *file, const struct kv_message *message, enum kvctl_format format);
 

@@ -163,3 +163,25 @@ int kvctl_stream_trouble(struct kvctl *kvctl, const struct kv_error *error)
     fprintf(kvctl->err, "kvctl %s: going on when there is one\n", kvctl->args.command->name);
     return KVCTL_OK;
 }
+
+int kvctl_stream_wait_start(struct kvctl *kvctl,
+                            int (*started)(void *stream,
+                                           unsigned timeout_ms,
+                                           struct kv_error *ret_error),
+                            void *stream)
+{
+    unsigned left_ms = kvctl_call_options(kvctl).deadline_ms;
+    struct kv_error error;
+    int status;
+
+    do {
+        unsigned slice_ms = left_ms < KVCTL_LOOK_MS ? left_ms : KVCTL_LOOK_MS;
+
+        status = started(stream, slice_ms, &error);
+        if (kvctl_interrupted()) {
+            return kvctl_interrupt_code();
+        }
+        left_ms -= slice_ms;
+    } while (status == KV_DEADLINE && left_ms > 0);
+    return status < 0 ? kvctl_fail(kvctl, &error) : KVCTL_OK;
+}

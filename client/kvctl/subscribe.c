@@ -12,13 +12,13 @@ static int make_options(struct kvctl *kvctl, struct kv_subscribe_options *ret_op
     if (pattern == (args->n_arguments == 1)) {
         return kvctl_usage(kvctl, "subscribe wants TOPIC, or --pattern GLOB");
     }
-    if (args->set[KVCTL_LAST] && args->set[KVCTL_FROM_REVISION]) {
-        return kvctl_usage(kvctl, "subscribe takes one of --last and --from");
+    if (args->set[KVCTL_LAST] && args->set[KVCTL_START_REVISION]) {
+        return kvctl_usage(kvctl, "subscribe takes one of --last and --rev");
     }
     *ret_options = (struct kv_subscribe_options){
         .topic = pattern ? kv_bytes_str(args->strings[KVCTL_PATTERN]) : kvctl_argument(kvctl, 0),
         .pattern = pattern,
-        .start_revision = args->numbers[KVCTL_FROM_REVISION],
+        .start_revision = args->numbers[KVCTL_START_REVISION],
         .last = (uint64_t)args->numbers[KVCTL_LAST],
         .require_leader_ms = KVCTL_AWAY_MS,
     };
@@ -77,23 +77,9 @@ static int follow(struct kvctl *kvctl, struct kv_subscription *subscription)
     return KVCTL_OK;
 }
 
-/* That nobody is there is said; what comes later is waited out. */
-static int wait_for_start(struct kvctl *kvctl, struct kv_subscription *subscription)
+static int ask_started(void *subscription, unsigned timeout_ms, struct kv_error *ret_error)
 {
-    unsigned left_ms = kvctl_call_options(kvctl).deadline_ms;
-    struct kv_error error;
-    int status;
-
-    do {
-        unsigned slice_ms = left_ms < KVCTL_LOOK_MS ? left_ms : KVCTL_LOOK_MS;
-
-        status = kv_subscription_started(subscription, slice_ms, NULL, &error);
-        if (kvctl_interrupted()) {
-            return kvctl_interrupt_code();
-        }
-        left_ms -= slice_ms;
-    } while (status == KV_DEADLINE && left_ms > 0);
-    return status < 0 ? kvctl_fail(kvctl, &error) : KVCTL_OK;
+    return kv_subscription_started(subscription, timeout_ms, NULL, ret_error);
 }
 
 int kvctl_run_subscribe(struct kvctl *kvctl)
@@ -110,7 +96,7 @@ int kvctl_run_subscribe(struct kvctl *kvctl)
         return kvctl_fail(kvctl, &error);
     }
     kvctl_interrupts_begin();
-    code = wait_for_start(kvctl, subscription);
+    code = kvctl_stream_wait_start(kvctl, ask_started, subscription);
     if (code == KVCTL_OK) {
         code = follow(kvctl, subscription);
     }

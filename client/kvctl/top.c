@@ -21,7 +21,7 @@ static void show(struct kvctl *kvctl,
     }
 }
 
-static void wait_until(uint64_t until_ms)
+static void wait_until(int64_t until_ms)
 {
     while (kvctl_now_ms() < until_ms && !kvctl_interrupted() && !kvctl_top_screen_quit()) {
         struct timespec pause = {.tv_nsec = KVCTL_LOOK_MS * 1000000L};
@@ -38,12 +38,12 @@ static int rounds(struct kvctl *kvctl,
 {
     const struct kvctl_args *args = &kvctl->args;
     int64_t left = args->set[KVCTL_COUNT] ? args->numbers[KVCTL_COUNT] : INT64_MAX;
-    uint64_t interval_ms =
-        args->set[KVCTL_INTERVAL] ? (uint64_t)args->numbers[KVCTL_INTERVAL] : INTERVAL_DEFAULT_MS;
+    int64_t interval_ms =
+        args->set[KVCTL_INTERVAL] ? args->numbers[KVCTL_INTERVAL] : INTERVAL_DEFAULT_MS;
 
     kvctl_top_look(sample);
     while (left-- > 0) {
-        uint64_t from_ms = kvctl_now_ms();
+        int64_t from_ms = kvctl_now_ms();
 
         kvctl_top_busy_clear(busy);
         if (!busy->watch) {

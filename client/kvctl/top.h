@@ -33,7 +33,7 @@ struct kvctl_top_node {
 struct kvctl_top_sample {
     struct kvctl_top_node nodes[KVCTL_TOP_NODES_MAX];
     size_t n_nodes;
-    uint64_t at_ms;
+    int64_t at_ms;
     double changes_per_s; /* revisions; -1: not known yet */
     double entries_per_s; /* of the log */
 };
@@ -63,7 +63,7 @@ struct kvctl_top_busy {
 void kvctl_top_busy_open(struct kvctl *kvctl, struct kvctl_top_busy *busy);
 void kvctl_top_busy_close(struct kvctl_top_busy *busy);
 /* Takes what comes until then. */
-void kvctl_top_busy_count(struct kvctl_top_busy *busy, uint64_t until_ms);
+void kvctl_top_busy_count(struct kvctl_top_busy *busy, int64_t until_ms);
 /* Busiest first. */
 void kvctl_top_busy_sort(struct kvctl_top_busy *busy);
 void kvctl_top_busy_clear(struct kvctl_top_busy *busy);
@@ -89,6 +89,5 @@ void kvctl_top_show_json(FILE *out,
                          const struct kvctl_top_sample *sample,
                          const struct kvctl_top_busy *busy,
                          double seconds);
-uint64_t kvctl_now_ms(void);
 
 #endif

@@ -97,12 +97,12 @@ void kvctl_top_busy_close(struct kvctl_top_busy *busy)
     busy->watch = NULL;
 }
 
-void kvctl_top_busy_count(struct kvctl_top_busy *busy, uint64_t until_ms)
+void kvctl_top_busy_count(struct kvctl_top_busy *busy, int64_t until_ms)
 {
-    uint64_t now_ms = kvctl_now_ms();
+    int64_t now_ms = kvctl_now_ms();
 
     do {
-        uint64_t left_ms = until_ms > now_ms ? until_ms - now_ms : 0;
+        int64_t left_ms = until_ms > now_ms ? until_ms - now_ms : 0;
         unsigned slice_ms = left_ms < KVCTL_LOOK_MS ? (unsigned)left_ms : KVCTL_LOOK_MS;
         struct kv_event_batch *batch;
         struct kv_error error;

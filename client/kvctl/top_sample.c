@@ -3,18 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* A node that is not there is not to hold up the others. */
 enum { STATUS_DEADLINE_MS = 500 };
-
-uint64_t kvctl_now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* ---------------------------------------------------------------- nodes */
 
@@ -174,7 +165,7 @@ void kvctl_top_look(struct kvctl_top_sample *sample)
     const struct kv_node_info *newest = kvctl_top_newest(sample);
     int64_t revision = newest ? newest->revision : 0;
     uint64_t index = newest ? newest->commit_index : 0;
-    uint64_t now_ms = kvctl_now_ms();
+    int64_t now_ms = kvctl_now_ms();
     double seconds = sample->at_ms ? (double)(now_ms - sample->at_ms) / 1000 : 0;
 
     for (size_t i = 0; i < sample->n_nodes; i++) {

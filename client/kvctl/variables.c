@@ -53,7 +53,7 @@ void kvctl_variables_set(struct kvctl_variables *variables, const char *name, st
     size_t name_size = strlen(name);
     char *text;
 
-    if (value.size > KVCTL_VARIABLE_BYTES_MAX ||
+    if (value.size > KVCTL_VARIABLE_BYTES_MAX - name_size - 1 ||
         (value.size > 0 && memchr(value.data, '\0', value.size))) {
         return;
     }

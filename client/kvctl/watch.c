@@ -39,7 +39,7 @@ static int make_options(struct kvctl *kvctl, struct kv_watch_options *ret_option
 {
     const struct kvctl_args *args = &kvctl->args;
     struct kv_watch_options options = {
-        .start_revision = args->numbers[KVCTL_FROM_REVISION],
+        .start_revision = args->numbers[KVCTL_START_REVISION],
         .with_previous = args->set[KVCTL_PREV],
         .keys_only = args->set[KVCTL_KEYS_ONLY],
         .require_leader_ms = KVCTL_AWAY_MS,
@@ -143,23 +143,9 @@ static int follow(struct kvctl *kvctl, struct kv_watch *watch)
     return code;
 }
 
-/* That nobody is there is said; what comes later is waited out. */
-static int wait_for_start(struct kvctl *kvctl, struct kv_watch *watch)
+static int ask_started(void *watch, unsigned timeout_ms, struct kv_error *ret_error)
 {
-    unsigned left_ms = kvctl_call_options(kvctl).deadline_ms;
-    struct kv_error error;
-    int status;
-
-    do {
-        unsigned slice_ms = left_ms < KVCTL_LOOK_MS ? left_ms : KVCTL_LOOK_MS;
-
-        status = kv_watch_started(watch, slice_ms, NULL, &error);
-        if (kvctl_interrupted()) {
-            return kvctl_interrupt_code();
-        }
-        left_ms -= slice_ms;
-    } while (status == KV_DEADLINE && left_ms > 0);
-    return status < 0 ? kvctl_fail(kvctl, &error) : KVCTL_OK;
+    return kv_watch_started(watch, timeout_ms, NULL, ret_error);
 }
 
 int kvctl_run_watch(struct kvctl *kvctl)
@@ -176,7 +162,7 @@ int kvctl_run_watch(struct kvctl *kvctl)
         return kvctl_fail(kvctl, &error);
     }
     kvctl_interrupts_begin();
-    code = wait_for_start(kvctl, watch);
+    code = kvctl_stream_wait_start(kvctl, ask_started, watch);
     if (code == KVCTL_OK) {
         code = follow(kvctl, watch);
     }

@@ -332,6 +332,35 @@ def test_time_to_live_of_keys(types):
     assert 0 < types.call(ttl=kv.Ttl(key=f"{prefix}new".encode())).remaining_ms <= 300000
 
 
+def test_time_to_live_of_fields(types):
+    """Export and import give back what remains; a field whose value is as it was keeps its time."""
+    prefix = types.key("")
+    key = f"{prefix}h"
+    types.call(hash_set=kv.HashSet(key=key.encode(), fields=[
+        kv.HashField(name=b"text", value=b"1", ttl_ms=600000), kv.HashField(name=b"bytes", value=b"\xff", ttl_ms=600000),
+        kv.HashField(name=b"stays", value=b"3")]))
+
+    def times():
+        fields = types.call(hash_get_all=kv.HashGetAll(key=key.encode())).fields
+        return {field.name.decode(): field.ttl_ms for field in fields}
+
+    for notation in ("json", "yaml"):
+        _, text, _ = run(types, "export", prefix, "--format", notation)
+        before = times()
+        if notation == "json":
+            fields = json.loads(text)[key]["$hash"]
+            assert fields["stays"] == "3" and fields["text"]["$string"] == "1" and fields["bytes"]["$base64"] == "/w=="
+            assert all(0 < fields[name]["$ttl_ms"] <= 600000 for name in ("text", "bytes"))
+        types.call(delete=kv.Delete(keys=[key.encode()]))
+        assert run(types, "import", "-", stdin=text)[0] == 0
+        assert times()["stays"] == 0
+        assert all(0 < times()[name] <= before[name] + 5000 for name in ("text", "bytes"))
+    document = {key: {"$hash": {"text": {"$string": "1", "$ttl_ms": 5}, "bytes": {"$string": "new", "$ttl_ms": 300000},
+                                "stays": "3"}}}
+    assert run(types, "import", "-", stdin=json.dumps(document))[0] == 0
+    assert times()["text"] > 300000 and 0 < times()["bytes"] <= 300000 and times()["stays"] == 0
+
+
 # ---------------------------------------------------------------- history and rollback
 
 

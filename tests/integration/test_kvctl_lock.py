@@ -65,7 +65,7 @@ def test_waiters_are_served_in_order(endpoints, tmp_path):
         waiters = []
         for i in range(4):
             script = f"echo {i} >> {tmp_path}/order"
-            waiters.append(Staying(endpoints, tmp_path, "lock", "fair", "--", "sh", "-c", script))
+            waiters.append(Staying(endpoints, tmp_path, "lock", "fair", "--timeout", "12h", "--", "sh", "-c", script))
             wait_queue(endpoints, "fair", "x" * (i + 2))
         assert not (tmp_path / "order").exists()
         assert holder.end() == 130
@@ -128,6 +128,48 @@ def test_timeout_while_the_cluster_is_away(tmp_path):
                                 capture_output=True, text=True, timeout=PATIENCE_S)
         assert result.returncode in (2, 3) and result.stderr, result
         assert time.monotonic() - from_s < 4
+
+
+def test_ctrl_c_while_the_cluster_is_away(tmp_path):
+    """Neither who holds it nor who waits stays for the five seconds of a call; both say what is left behind."""
+    with Kvd(tmp_path) as server:
+        endpoints = f"{HOST}:{server.client_port}"
+        run(endpoints, "-t", "60s", "put", "first", "x")
+        with Staying(endpoints, tmp_path, "lock", "n", "--ttl", "60s") as holder:
+            holder.wait_lines(1)
+            with Staying(endpoints, tmp_path, "lock", "n", "--ttl", "60s") as waiter:
+                wait_queue(endpoints, "n", "xx")
+                server.process.send_signal(signal.SIGSTOP)
+                try:
+                    for staying, said in ((holder, "others have their turn when the lease ends, in 60000 ms at most"),
+                                          (waiter, "is free when its lease has ended, in 60000 ms at most")):
+                        from_s = time.monotonic()
+                        assert staying.end() == 130
+                        assert time.monotonic() - from_s < 4
+                        assert said in staying.errors()
+                finally:
+                    server.process.send_signal(signal.SIGCONT)
+        # While it is there nothing is left, and nothing is said.
+        wait_queue(endpoints, "n", "xx")
+        with Staying(endpoints, tmp_path, "lock", "m") as holder:
+            holder.wait_lines(1)
+            assert holder.end() == 130 and holder.errors() == ""
+        wait_queue(endpoints, "m", "")
+
+
+def test_ctrl_c_of_an_observer_while_the_cluster_is_away(tmp_path):
+    with Kvd(tmp_path) as server:
+        endpoints = f"{HOST}:{server.client_port}"
+        run(endpoints, "-t", "60s", "put", "first", "x")
+        with Staying(endpoints, tmp_path, "elect", "n", "--observe") as observer:
+            observer.wait_lines(1)
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                from_s = time.monotonic()
+                assert observer.end() == 130
+                assert time.monotonic() - from_s < 4
+            finally:
+                server.process.send_signal(signal.SIGCONT)
 
 
 def test_readers_and_writers(endpoints, tmp_path):
@@ -246,6 +288,15 @@ def test_signals_are_passed_on(endpoints, tmp_path):
         assert holder.end(signal.SIGTERM) == 9
         assert holder.lines() == ["up", "bye"]
     assert queue(endpoints, "signals") == []
+
+
+def test_command_of_a_killed_holder_is_told(endpoints, tmp_path):
+    script = 'trap "echo bye; exit" TERM; echo up; while :; do sleep 0.05; done'
+    with Staying(endpoints, tmp_path, "lock", "killed", "--ttl", "1s", "--", "sh", "-c", script) as holder:
+        holder.wait_lines(1)
+        holder.process.kill()
+        holder.wait()
+        assert holder.wait_lines(2) == ["up", "bye"]
 
 
 # ---------------------------------------------------------------- elections, barriers

@@ -169,6 +169,16 @@ def test_run_signals(types, tmp_path):
         service.says("TERM\n")
 
 
+def test_run_is_killed(types, tmp_path):
+    """Its command is told to end, since nobody looks after it any more."""
+    script = f"trap 'echo TERM >>$OUT; exit' TERM; echo start >>$OUT; {LOOP}"
+    with Service(types.cluster.endpoints(), tmp_path, script, "--prefix", types.key("")) as service:
+        service.says("start\n")
+        service.process.kill()
+        service.process.wait(PATIENCE_S)
+        service.says("TERM\n")
+
+
 def test_run_ignores_its_signal(types, tmp_path):
     script = f"trap '' TERM; echo start $$ >>$OUT; {LOOP}"
     with Service(types.cluster.endpoints(), tmp_path, script, "--prefix", types.key(""), "--grace", "100ms") as service:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from fakeserver import FakeServer
-from kvcluster import HOST, KVCTL, PATIENCE_S, kv
+from kvcluster import HOST, KVCTL, PATIENCE_S, kv, wait_until
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r|\a|\x08")
 KEYS = [b"user:1", b"user:2", b"with space"]
@@ -27,6 +27,8 @@ def answer(request):
         return kv.Reply(hash_get_all=kv.HashFieldsResult(fields=[kv.HashField(name=b"name", value=b"Ada")]), revision=7)
     if command == "counter_add":
         return kv.Reply(counter_add=kv.CounterResult(value=41), revision=7)
+    if command in ("append", "list_range", "watch", "subscribe"):
+        return None
     return kv.Reply(code=kv.NOT_FOUND, message="no such key")
 
 
@@ -60,14 +62,26 @@ class Terminal:
         self.output += ESCAPES.sub("", data.decode(errors="replace"))
         return bool(data)
 
+    def _read_living(self):
+        if not self._read(0.1) and os.waitpid(self.process, os.WNOHANG)[0]:
+            self.process = None
+            raise AssertionError(f"ended: {self.output!r}")
+
     def wait_for(self, text):
         """Until the text is there, behind what was waited for before."""
         deadline = time.monotonic() + PATIENCE_S
         while text not in self.output[self.seen:]:
             assert time.monotonic() < deadline, f"{text!r} is not in {self.output[self.seen:]!r}"
-            if not self._read(0.1) and os.waitpid(self.process, os.WNOHANG)[0]:
-                raise AssertionError(f"ended: {self.output!r}")
+            self._read_living()
         self.seen = self.output.index(text, self.seen) + len(text)
+
+    def interrupt_until(self, text):
+        """Types ^C until the text is there: of a command that nobody hears of it is not known when it began."""
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.output[self.seen:]:
+            assert time.monotonic() < deadline, f"{text!r} is not in {self.output[self.seen:]!r}"
+            self.type("\x03")
+            self._read_living()
 
     def end(self, key=""):
         """Types the key that ends it, at a prompt (elsewhere the terminal swallows a ^D); the exit code."""
@@ -206,9 +220,77 @@ def test_interrupt_drops_the_line(server, shell):
     terminal.wait_for("never")
     terminal.type("\x03")
     terminal.wait_for("> ")
+    # Nor does it end the shell where there is none.
+    terminal.type("\x03")
+    terminal.wait_for("> ")
     terminal.type("incr k\n")
     terminal.wait_for("41\n")
     assert [request.counter_add.key for request in server.requests] == [b"k"]
+
+
+@pytest.mark.parametrize("line,known", [
+    ("append k x", "OUTCOME_UNKNOWN: stopped by the caller: it may or may not have been done"),
+    ("lrange k 0 1", "CLOSED: stopped by the caller"),
+])
+def test_interrupt_stops_the_command(server, shell, line, known):
+    terminal = shell("-t", "60s")
+    terminal.wait_for("> ")
+    terminal.type(f"{line}\n")
+    wait_until(lambda: server.requests, "the request")
+    terminal.type("\x03")
+    terminal.wait_for(f"kvctl {line.split()[0]}: {known}\n")
+    terminal.wait_for("kvd:1 (leads)> ")
+    terminal.type("incr k\n")
+    terminal.wait_for("41\n")
+    terminal.type("exit\n")
+    assert terminal.end() == (5 if "UNKNOWN" in known else 3)
+
+
+def test_interrupt_before_anything_was_sent(server, shell):
+    server.is_mute = True
+    terminal = shell("-t", "60s")
+    terminal.wait_for("kvd (unreachable)> ")
+    terminal.type("append k x\n")
+    terminal.interrupt_until("nothing was done\n")
+    assert "CLOSED: stopped by the caller: nothing was done" in terminal.output
+    terminal.wait_for("> ")
+    assert terminal.end("\x04") == 3
+
+
+def test_interrupt_of_what_stays(server, shell):
+    terminal = shell("-t", "60s")
+    for n, line in enumerate(("watch k", "subscribe t")):
+        terminal.wait_for("> ")
+        terminal.type(f"{line}\n")
+        wait_until(lambda: len(server.requests) > n, "the request")
+        terminal.type("\x03")
+        terminal.wait_for("ms)\n")
+    terminal.wait_for("> ")
+    assert terminal.end("\x04") == 130
+
+
+def test_interrupts_around_commands(shell):
+    """Whenever it comes: it does not end the shell."""
+    terminal = shell()
+    for _ in range(30):
+        terminal.wait_for("> ")
+        terminal.type("incr k\n\x03")
+    terminal.wait_for("> ")
+    terminal.type("hgetall k\n")
+    terminal.wait_for("Ada\n")
+    terminal.wait_for("> ")
+    terminal.type("exit\n")
+    assert terminal.end() in (0, 3, 5)
+
+
+def test_terminated_while_a_command_runs(server, shell):
+    terminal = shell("-t", "60s")
+    terminal.wait_for("> ")
+    terminal.type("append k x\n")
+    wait_until(lambda: server.requests, "the request")
+    os.kill(terminal.process, signal.SIGTERM)
+    terminal.wait_for("it may or may not have been done\n")
+    assert terminal.end() == 143
 
 
 def test_history(server, shell, tmp_path):

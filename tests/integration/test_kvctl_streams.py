@@ -46,7 +46,7 @@ def revision_of(endpoints):
 
 def test_watch_tells_what_happens(endpoints, tmp_path):
     start = revision_of(endpoints) + 1
-    with Staying(endpoints, tmp_path, "watch", "w/", "--prefix", "--from", str(start), "--prev") as watch:
+    with Staying(endpoints, tmp_path, "watch", "w/", "--prefix", "--rev", str(start), "--prev") as watch:
         run(endpoints, "put", "w/a", "1")
         run(endpoints, "put", "other", "1")
         run(endpoints, "put", "w/a", "2\t")
@@ -64,7 +64,7 @@ def test_watch_tells_what_happens(endpoints, tmp_path):
 
 
 def test_watch_json_with_expiry(endpoints, tmp_path):
-    with Staying(endpoints, tmp_path, "watch", "ttl-key", "--json", "--count", "2", "--from",
+    with Staying(endpoints, tmp_path, "watch", "ttl-key", "--json", "--count", "2", "--rev",
                  str(revision_of(endpoints) + 1)) as watch:
         run(endpoints, "put", "ttl-key", "dark", "--ttl", "300ms")
         assert watch.wait() == 0
@@ -78,8 +78,8 @@ def test_watch_kinds_and_values(endpoints, tmp_path):
     for value in "123":
         run(endpoints, "put", "kinds", value)
         run(endpoints, "del", "kinds")
-    assert run(endpoints, "watch", "kinds", "--from", start, "--kinds", "put", "--count", "3", "-o", "value") == "1\n2\n3\n"
-    text = run(endpoints, "watch", "--all", "--from", start, "--kinds", "delete,expire", "--count", "2")
+    assert run(endpoints, "watch", "kinds", "--rev", start, "--kinds", "put", "--count", "3", "-o", "value") == "1\n2\n3\n"
+    text = run(endpoints, "watch", "--all", "--rev", start, "--kinds", "delete,expire", "--count", "2")
     assert [line.split("\t")[1:] for line in text.splitlines()] == [["delete", "kinds"]] * 2
 
 
@@ -90,7 +90,7 @@ def test_watch_exec(endpoints, tmp_path):
     run(endpoints, "put", "exec", "$(touch bad)")
     run(endpoints, "del", "exec")
     command = f'echo "$KV_EVENT_KIND $KV_EVENT_KEY $KV_EVENT_VALUE $KV_EVENT_REVISION" >> {log}; cat >> {log}; exit 3'
-    result = subprocess.run([KVCTL, "-e", endpoints, "watch", "exec", "--from", start, "--count", "3", "--exec", command],
+    result = subprocess.run([KVCTL, "-e", endpoints, "watch", "exec", "--rev", start, "--count", "3", "--exec", command],
                             capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path)
     assert result.returncode == 0 and result.stderr.count("the command ended with 3") == 3
     lines = log.read_text().splitlines()
@@ -103,7 +103,7 @@ def test_watch_of_what_is_compacted(endpoints):
     run(endpoints, "put", "compacted", "1")
     run(endpoints, "put", "compacted", "2")
     run(endpoints, "compact", str(revision_of(endpoints)))
-    result = subprocess.run([KVCTL, "-e", endpoints, "watch", "compacted", "--from", "2"], capture_output=True, text=True,
+    result = subprocess.run([KVCTL, "-e", endpoints, "watch", "compacted", "--rev", "2"], capture_output=True, text=True,
                             timeout=PATIENCE_S)
     assert result.returncode == 4 and "COMPACTED" in result.stderr
 
@@ -115,7 +115,7 @@ WRONG = {
     "watch k --kinds ,": "put, delete or expire",
     "subscribe": "subscribe wants TOPIC, or --pattern GLOB",
     "subscribe t --pattern t*": "subscribe wants TOPIC",
-    "subscribe t --last 3 --from 4": "one of --last and --from",
+    "subscribe t --last 3 --rev 4": "one of --last and --rev",
     "top --interval 0s": "--interval wants TIME",
 }
 
@@ -168,7 +168,7 @@ def test_watch_goes_on_when_the_leader_dies(tmp_path):
     with Cluster(tmp_path) as cluster:
         endpoints = cluster.endpoints()
         leader = cluster.leader()
-        with Staying(endpoints, tmp_path, "watch", "k", "-o", "value", "--count", "40", "--from", "1") as watch:
+        with Staying(endpoints, tmp_path, "watch", "k", "-o", "value", "--count", "40", "--rev", "1") as watch:
             for i in range(40):
                 if i == 20:
                     watch.wait_lines(1)

@@ -8,8 +8,10 @@ from kvcluster import GOODBYE, HELLO, HELLO_REPLY, HOST, REPLY, REQUEST, kv
 
 
 class FakeServer:
-    """answer(request) gives the kv.Reply; its id is set here. Requests are kept in `requests`, but for the status, which is
-    answered by `status`."""
+    """answer(request) gives the kv.Reply, whose id is set here, or None: then it is never answered. Requests are kept in
+    `requests`, but for the status, which is answered by `status`. With is_mute it takes connections and says nothing."""
+
+    is_mute = False
 
     def __init__(self, answer, status=None):
         self.answer = answer
@@ -49,12 +51,15 @@ class FakeServer:
             while header := stream.read(8):
                 size, kind, _flags, _zero = struct.unpack("<IBBH", header)
                 body = stream.read(size)
+                if self.is_mute:
+                    continue
                 if kind == HELLO:
                     self._send(connection, HELLO_REPLY, kv.HelloReply(protocol_version=1, node_id=1, leader_id=1,
                                                                       leader_address=f"{HOST}:{self.port}"))
                 elif kind == REQUEST:
-                    request = kv.Request.FromString(body)
-                    self._send(connection, REPLY, self._reply(request))
+                    reply = self._reply(kv.Request.FromString(body))
+                    if reply:
+                        self._send(connection, REPLY, reply)
                 elif kind == GOODBYE:
                     return
 
@@ -68,5 +73,6 @@ class FakeServer:
         else:
             self.requests.append(request)
             reply = self.answer(request)
-        reply.id = request.id
+        if reply:
+            reply.id = request.id
         return reply

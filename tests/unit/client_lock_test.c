@@ -1,5 +1,6 @@
 /* Entries of locks, and bounded waiting. */
 #include "client/lock.h"
+#include "common/limits.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -69,9 +70,16 @@ static void test_waits(void **state)
     assert_int_equal(kv_wait_slice_ms(&wait), KV_WAIT_LOOK_MS);
     stopped = true;
     assert_int_equal(kv_wait_check(&wait, &error), KV_CLOSED);
-    wait = kv_wait_begin(60000, NULL, NULL);
-    assert_int_equal(kv_wait_check(&wait, &error), 0);
-    assert_int_equal(kv_wait_slice_ms(&wait), KV_WAIT_LOOK_MS);
+    assert_true(kv_wait_call(&wait).stop == stop && kv_wait_call(&wait).stop_arg == &stopped);
+    assert_int_equal(kv_wait_call(&wait).deadline_ms, KV_DEADLINE_DEFAULT_MS);
+    wait = kv_wait_begin(1000, NULL, NULL);
+    assert_in_range(kv_wait_call(&wait).deadline_ms, 1, 1000);
+    /* A year, and what no clock holds. */
+    for (uint64_t ms = 365ULL * 24 * 3600 * 1000; ms < UINT64_MAX / 2; ms *= 1000) {
+        wait = kv_wait_begin(ms, NULL, NULL);
+        assert_int_equal(kv_wait_check(&wait, &error), 0);
+        assert_int_equal(kv_wait_slice_ms(&wait), KV_WAIT_LOOK_MS);
+    }
     /* Its time is over. */
     wait.until_ns = 1;
     assert_int_equal(kv_wait_check(&wait, &error), KV_DEADLINE);

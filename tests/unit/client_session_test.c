@@ -574,7 +574,45 @@ static void test_cancel(void **state)
     kv_session_cancel(play->session, play->now_ns, id);
     kv_session_cancel(play->session, play->now_ns, id);
     assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_CLOSED);
+    assert_string_equal(end.message, "stopped by the caller");
+    play_close(play);
+}
+
+static uint64_t submit_put(struct play *play, struct end *end)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Put command = KV__PUT__INIT;
+    uint64_t id;
+
+    *end = (struct end){0};
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &command;
+    assert_int_equal(
+        kv_session_submit(play->session, play->now_ns, &request, NULL, NULL, on_end, end, &id), 0);
+    drive(play);
+    return id;
+}
+
+static void test_cancelled_writes_say_what_is_known(void **state)
+{
+    struct play *play = play_open("a");
+    struct end end;
+    uint64_t id = submit_put(play, &end);
+
+    (void)state;
+    /* Never sent: not then, and not later. */
+    kv_session_cancel(play->session, play->now_ns, id);
+    assert_int_equal(end.status, KV_CLOSED);
+    assert_string_equal(end.message, "stopped by the caller: nothing was done");
+    accept_at(play, A);
+    assert_int_equal(take_put(play, A), 0);
+    /* Sent. */
+    id = submit_put(play, &end);
+    assert_int_not_equal(take_put(play, A), 0);
+    kv_session_cancel(play->session, play->now_ns, id);
     assert_int_equal(end.status, KV_OUTCOME_UNKNOWN);
+    assert_string_equal(end.message, "stopped by the caller: it may or may not have been done");
     play_close(play);
 }
 
@@ -754,6 +792,7 @@ int main(void)
         cmocka_unit_test(test_answer_that_was_not_asked),
         cmocka_unit_test(test_another_cluster_is_refused),
         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancelled_writes_say_what_is_known),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_broken_stream_ends),
         cmocka_unit_test(test_no_more_than_the_server_takes),

@@ -3,6 +3,7 @@
 #include "tests/support/client_play.h"
 
 #include <kv/kv.h>
+#include <limits.h>
 #include <pthread.h>
 
 /* Nobody listens there. */
@@ -39,6 +40,67 @@ static void test_nothing_comes(void **state)
     kv_watch_close(watch);
     kv_watch_close(NULL);
     kv_event_batch_free(NULL);
+    kv_client_close(client);
+}
+
+struct patience {
+    int asked;
+    int until; /* how often it says no */
+    pthread_t thread;
+};
+
+static bool lose_patience(void *arg)
+{
+    struct patience *patience = arg;
+
+    assert_true(pthread_equal(pthread_self(), patience->thread));
+    return patience->asked++ >= patience->until;
+}
+
+static void test_calls_are_stopped(void **state)
+{
+    struct patience patience = {.thread = pthread_self()};
+    struct kv_put_options put = {.call = {LONG_MS, .stop = lose_patience, .stop_arg = &patience}};
+    struct kv_get_options get = {.call = put.call};
+    struct kv_client *client = open_client(false);
+    struct kv_bytes key = kv_bytes_str("k");
+    struct kv_pair pair;
+    struct kv_error error;
+
+    (void)state;
+    /* Before anything is sent, and while it waits. */
+    assert_int_equal(kv_put(client, key, key, &put, NULL, &error), KV_CLOSED);
+    assert_int_equal(patience.asked, 1);
+    patience = (struct patience){.until = 3, .thread = pthread_self()};
+    assert_int_equal(kv_put(client, key, key, &put, NULL, &error), KV_CLOSED);
+    assert_string_equal(error.message, "stopped by the caller: nothing was done");
+    assert_int_equal(patience.asked, 4);
+    patience.asked = 0;
+    assert_int_equal(kv_get(client, key, &get, &pair, &error), KV_CLOSED);
+    assert_string_equal(error.message, "stopped by the caller");
+    assert_int_equal(patience.asked, 4);
+    /* One that ends by itself is not kept by who has patience. */
+    patience = (struct patience){.until = INT_MAX, .thread = pthread_self()};
+    get.call.deadline_ms = SHORT_MS;
+    assert_int_equal(kv_get(client, key, &get, &pair, &error), KV_CLOSED);
+    assert_non_null(strstr(error.message, NOWHERE));
+    kv_client_close(client);
+}
+
+static void test_a_lock_is_not_waited_for_any_more(void **state)
+{
+    struct patience patience = {.until = 2, .thread = pthread_self()};
+    struct kv_lock_options options = {
+        .name = kv_bytes_str("n"), .stop = lose_patience, .arg = &patience};
+    struct kv_client *client = open_client(false);
+    struct kv_lock *lock = NULL;
+    struct kv_error error;
+
+    (void)state;
+    assert_int_equal(kv_lock_acquire(client, &options, &lock, &error), KV_CLOSED);
+    assert_int_equal(patience.asked, 3);
+    assert_null(lock);
+    assert_int_equal(kv_lock_release(NULL), 0);
     kv_client_close(client);
 }
 
@@ -139,6 +201,8 @@ static void test_wrong_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_calls_are_stopped),
+        cmocka_unit_test(test_a_lock_is_not_waited_for_any_more),
         cmocka_unit_test(test_nothing_comes),
         cmocka_unit_test(test_stopped_by_another_thread),
         cmocka_unit_test(test_no_leader_is_no_end),

@@ -69,6 +69,38 @@ static void test_dashes(void **state)
     kvctl_args_free(&args);
 }
 
+/* What waits for its turn may do so for longer than any call. */
+static void test_long_waits(void **state)
+{
+    struct kvctl_args args;
+    struct kv_error error;
+
+    (void)state;
+    assert_int_equal(parse("lock n --timeout 12h", &args, &error), 0);
+    assert_int_equal(args.numbers[KVCTL_TIMEOUT], 12 * 3600 * 1000);
+    kvctl_args_free(&args);
+    assert_int_equal(parse("elect n v --timeout 90d", &args, &error), 0);
+    kvctl_args_free(&args);
+}
+
+/* One name, and what it means hangs on the command. */
+static void test_rev(void **state)
+{
+    struct kvctl_args args;
+    struct kv_error error;
+
+    (void)state;
+    assert_int_equal(parse("watch k --rev 5", &args, &error), 0);
+    assert_int_equal(args.numbers[KVCTL_START_REVISION], 5);
+    kvctl_args_free(&args);
+    assert_int_equal(parse("get k --rev 5", &args, &error), 0);
+    assert_int_equal(args.numbers[KVCTL_AT], 5);
+    kvctl_args_free(&args);
+    assert_int_equal(parse("zrange k 0 1 --rev", &args, &error), 0);
+    assert_true(args.set[KVCTL_REV]);
+    kvctl_args_free(&args);
+}
+
 static void test_refused(void **state)
 {
     static const struct {
@@ -90,6 +122,9 @@ static void test_refused(void **state)
         {"get k --output xml", "text|json|value"},
         {"get k --timeout 5", "--timeout wants TIME"},
         {"get k --timeout 11m", "--timeout is at most 10m, not \"11m\""},
+        {"watch k --timeout 11m", "--timeout is at most 10m"},
+        {"watch k --from 5", "watch has no option --from;"},
+        {"watch k --rev=x", "--rev wants REVISION"},
         {"get k --at -1", "--at wants REVISION"},
         {"get k --at 9223372036854775808", "--at wants REVISION"},
         {"get k --serializable=yes", "an option without value"},
@@ -199,6 +234,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_commands_and_options),
         cmocka_unit_test(test_dashes),
+        cmocka_unit_test(test_long_waits),
+        cmocka_unit_test(test_rev),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_numbers_and_durations),
         cmocka_unit_test(test_every_row),

@@ -130,6 +130,7 @@ static void random_entry(struct kvctl_document *document)
             element->name = random_bytes(1);
             if (entry->type == KV_TYPE_HASH) {
                 element->value = random_bytes(0);
+                element->ttl_ms = chance(3) ? 0 : 1 + (int64_t)chance(100000);
             } else if (entry->type == KV_TYPE_ZSET) {
                 element->score = scores[chance(6)] / (chance(9) ? 1 : 0.0);
                 element->score = element->score == element->score ? element->score : 7;
@@ -150,6 +151,11 @@ expect_same(const struct kvctl_document *a, const struct kvctl_document *b, cons
             a->entries[i].ttl_ms != b->entries[i].ttl_ms ||
             a->entries[i].lease_id != b->entries[i].lease_id) {
             fail_msg("entry %zu differs in:\n%s", i, text);
+        }
+        for (size_t k = 0; k < a->entries[i].n_elements; k++) {
+            if (a->entries[i].elements[k].ttl_ms != b->entries[i].elements[k].ttl_ms) {
+                fail_msg("the time of element %zu of entry %zu differs in:\n%s", k, i, text);
+            }
         }
     }
 }
@@ -216,11 +222,14 @@ static void test_by_hand(void **state)
                            "v: 1.10\n"
                            "l: !list [a, {$base64: /w==}]\n"
                            "s: {$string: t, $ttl_ms: 9}\n"
-                           "w: !!str null\n",
+                           "w: !!str null\n"
+                           "h: {$hash: {a: {$ttl_ms: 7, $string: x}, b: {$string: y}}}\n",
                            &document,
                            &error),
                      0);
-    assert_int_equal(document.n_entries, 11);
+    assert_int_equal(document.n_entries, 12);
+    assert_int_equal(kvctl_document_find(&document, kv_bytes_str("h"))->elements[0].ttl_ms, 7);
+    assert_int_equal(kvctl_document_find(&document, kv_bytes_str("h"))->elements[1].ttl_ms, 0);
     assert_holds(&document, "config/theme", "dark");
     assert_holds(&document, "config/port", "8080");
     assert_holds(&document, "config/on", "true");
@@ -276,7 +285,14 @@ static void test_wrong(void **state)
         {"a: {$string: b, $ttl_ms: 0}\n", "$ttl_ms wants a whole number"},
         {"a: {$hash: [b]}\n", "$hash wants a mapping"},
         {"a: {$hash: {}}\n", "a hash without elements does not exist"},
-        {"a: {$hash: {b: {c: d}}}\n", "a text or {$base64: ...}"},
+        {"a: {$hash: {b: {c: d}}}\n", "a field is a text, or one of {$string: ...}"},
+        {"a: {$hash: {b: [c]}}\n", "a text or {$base64: ...}"},
+        {"a: {$hash: {b: {$ttl_ms: 5}}}\n", "a field is a text, or one of {$string: ...}"},
+        {"a: {$hash: {b: {$string: c, $string: d}}}\n", "a field is a text, or one of"},
+        {"a: {$hash: {b: {$string: c, $base64: YQ==}}}\n", "a field is a text, or one of"},
+        {"a: {$hash: {b: {$string: c, $ttl_ms: 0}}}\n", "$ttl_ms wants a whole number"},
+        {"a: {$hash: {b: {$string: [c], $ttl_ms: 5}}}\n", "a text or {$base64: ...}"},
+        {"a: {$hash: {b: {$base64: 'x', $ttl_ms: 5}}}\n", "this is no base64"},
         {"a: {$hash: {b: 1, b: 2}}\n", "\"b\" is there twice in \"a\""},
         {"a: {$list: {b: c}}\n", "$list wants a sequence"},
         {"a: {$set: [x, x]}\n", "\"x\" is there twice in \"a\""},

@@ -97,10 +97,11 @@ static void test_variables(void **state)
 {
     struct kvctl_variables variables;
     size_t n;
-    char *large = calloc(1, KVCTL_VARIABLE_BYTES_MAX + 2);
+    size_t most = KVCTL_VARIABLE_BYTES_MAX - strlen("KV_TEST_LARGE=");
+    char *large = calloc(1, most + 2);
 
     (void)state;
-    memset(large, 'x', KVCTL_VARIABLE_BYTES_MAX + 1);
+    memset(large, 'x', most + 1);
     kvctl_variables_init(&variables);
     n = variables.n;
     kvctl_variables_set(&variables, "KV_TEST_A", kv_bytes_str("1"));
@@ -112,6 +113,11 @@ static void test_variables(void **state)
     assert_string_equal(variables.list[n], "KV_TEST_A=-2");
     assert_string_equal(variables.list[n + 1], "KV_TEST_EMPTY=");
     assert_null(variables.list[n + 2]);
+    /* One byte less fits. */
+    large[most] = '\0';
+    kvctl_variables_set(&variables, "KV_TEST_LARGE", kv_bytes_str(large));
+    assert_int_equal(variables.n, n + 3);
+    assert_int_equal(strlen(variables.list[n + 2]), KVCTL_VARIABLE_BYTES_MAX);
     kvctl_variables_deinit(&variables);
     free(large);
 }

@@ -64,8 +64,9 @@ int kv_async_stream(struct kv_async *async,
                     void *arg,
                     uint64_t *ret_id) KV_MUST_CHECK;
 
-/* The caller waits no longer: fn is called with KV_OUTCOME_UNKNOWN before this returns, and the
- * server is told. A write may still be done. Unknown ids are ignored. */
+/* The caller waits no longer: fn is called before this returns, and the server is told. KV_CLOSED:
+ * it was a read, or nothing was done, nor will be; KV_OUTCOME_UNKNOWN: a write may have been done,
+ * or still be. Unknown ids are ignored. */
 void kv_async_cancel(struct kv_async *async, uint64_t id);
 
 /* ---------------------------------------------------------------- watches, subscriptions */

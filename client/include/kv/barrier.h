@@ -20,7 +20,7 @@ struct kv_barrier_options {
     unsigned parties;     /* 1..KV_BARRIER_PARTIES_MAX, the same for all */
     struct kv_bytes value;
     uint64_t ttl_ms;         /* one that crashed is waited for so long; 0: KV_LOCK_TTL_DEFAULT_MS */
-    unsigned timeout_ms;     /* KV_DEADLINE after so long; 0: waits. Of kv_barrier_leave, too */
+    uint64_t timeout_ms;     /* KV_DEADLINE after so long; 0: waits. Of kv_barrier_leave, too */
     bool (*stop)(void *arg); /* as of kv_lock_options */
     void *arg;
 };

@@ -81,6 +81,13 @@ struct kv_call_options {
     bool repeatable; /* writes: the caller knows that doing it twice does no harm, so it is sent
                       * again when its outcome is unknown. Think of others who may write in
                       * between: a put that is repeated late undoes theirs. */
+    /* Of blocking calls (kv_async_cancel is for the others): asked by the calling thread before
+     * anything is sent, and then ten times a second. True: the call ends, with KV_CLOSED when it is
+     * a read or nothing was done, else with KV_OUTCOME_UNKNOWN. What it looks at may be set by
+     * another thread (an atomic) or a signal handler (a volatile sig_atomic_t). NULL: the call ends
+     * by its answer or its deadline alone. */
+    bool (*stop)(void *arg);
+    void *stop_arg;
 };
 
 /* What a key holds (numbers as in kv.proto). */

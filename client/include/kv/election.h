@@ -24,8 +24,8 @@ struct kv_lock *kv_election_lock(struct kv_election *election);
 int kv_election_proclaim(struct kv_election *election,
                          struct kv_bytes value,
                          struct kv_error *ret_error) KV_MUST_CHECK;
-/* The next candidate leads. Takes NULL. */
-void kv_election_resign(struct kv_election *election);
+/* The next candidate leads; as of kv_lock_release. Takes NULL. */
+int kv_election_resign(struct kv_election *election);
 
 struct kv_leader {
     bool present; /* somebody leads; otherwise only revision is set */
@@ -44,10 +44,12 @@ int kv_election_leader(struct kv_client *client,
                        struct kv_error *ret_error) KV_MUST_CHECK;
 
 /* The leaders one after the other, first the present one; those that led for less than it takes to
- * look may be left out. One thread at a time. The client must outlive it. */
+ * look may be left out. One thread at a time. The client must outlive it. options: of the reads of
+ * kv_election_observe_next; copied, may be NULL. */
 struct kv_election_observer;
 int kv_election_observe(struct kv_client *client,
                         struct kv_bytes name,
+                        const struct kv_call_options *options,
                         struct kv_election_observer **ret_observer,
                         struct kv_error *ret_error) KV_MUST_CHECK;
 /* 1: *ret_leader is another one than before, or has another value, or nobody leads any more; to be

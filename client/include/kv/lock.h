@@ -55,12 +55,12 @@ struct kv_lock_options {
     uint64_t ttl_ms;         /* after a crash others wait so long; 0: KV_LOCK_TTL_DEFAULT_MS */
     uint64_t margin_ms;      /* as of kv_lease_options */
     bool no_wait;            /* KV_CONDITION_FAILED when somebody holds it */
-    unsigned timeout_ms;     /* KV_DEADLINE after so long; 0: waits */
-    bool (*stop)(void *arg); /* asked several times a second while it waits; true: KV_CLOSED. May be
-                              * NULL */
+    uint64_t timeout_ms;     /* KV_DEADLINE after so long; 0: waits */
+    bool (*stop)(void *arg); /* asked several times a second while it waits, as of kv_call_options,
+                              * also by kv_lock_release; true: KV_CLOSED. May be NULL */
     kv_lease_fn fn; /* told when the lock is in doubt, or lost, as of kv_lease_options; may be NULL:
                      * ask with kv_lock_state */
-    void *arg;      /* of both */
+    void *arg;      /* of both; as long as the lock */
 };
 /* Waits for its turn. The client must outlive the lock, and have a session (not no_session).
  * KV_CONDITION_FAILED, KV_DEADLINE, KV_CLOSED: as said above, and the place in the queue is given
@@ -70,8 +70,10 @@ int kv_lock_acquire(struct kv_client *client,
                     const struct kv_lock_options *options,
                     struct kv_lock **ret_lock,
                     struct kv_error *ret_error) KV_MUST_CHECK;
-/* Gives it up, as kv_lease_close with revoke. Takes NULL. */
-void kv_lock_release(struct kv_lock *lock);
+/* Gives it up, and frees it whatever comes of that. 0: others may have it. Negative: the cluster
+ * has not said so in time (5 s; half a second once `stop` says true), and others have it when the
+ * lease has ended by itself. Takes NULL. */
+int kv_lock_release(struct kv_lock *lock);
 
 /* The fencing token: the create revision of the entry's key. */
 int64_t kv_lock_token(const struct kv_lock *lock);
