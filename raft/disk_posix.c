@@ -43,6 +43,9 @@ static int disk_open(void *arg, const char *path, unsigned flags, struct kv_file
         free(file);
         return -errno;
     }
+    if (flags & KV_DISK_NO_AHEAD) {
+        (void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
+    }
     *ret_file = file;
     return 0;
 }

@@ -47,7 +47,15 @@ struct kv_disk_ops {
     /* Monotonic, for statistics alone; NULL: they stay 0. */
     uint64_t (*now_ns)(void *disk);
 };
-enum { KV_DISK_READ = 0, KV_DISK_WRITE = 1, KV_DISK_CREATE = 2, KV_DISK_EXCLUSIVE = 4 };
+enum {
+    KV_DISK_READ = 0,
+    KV_DISK_WRITE = 1,
+    KV_DISK_CREATE = 2,
+    KV_DISK_EXCLUSIVE = 4,
+    /* No more is read than is asked for: large pieces that are read ahead are in the way of who
+     * waits for the same disk. */
+    KV_DISK_NO_AHEAD = 8,
+};
 
 struct kv_disk {
     const struct kv_disk_ops *ops;

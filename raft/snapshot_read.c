@@ -73,7 +73,12 @@ static int
 open_file(struct kv_snapshot_reader *reader, uint64_t size_bytes, struct kv_error *ret_error)
 {
     const struct kv_disk *disk = reader->disk;
-    int status = disk->ops->open(disk->disk, reader->path, KV_DISK_READ, &reader->file);
+    /* One that has just been received is read while logs on the same disk are written. */
+    const bool is_received = size_bytes > 0;
+    int status = disk->ops->open(disk->disk,
+                                 reader->path,
+                                 is_received ? KV_DISK_READ | KV_DISK_NO_AHEAD : KV_DISK_READ,
+                                 &reader->file);
     int64_t size;
 
     if (status == -ENOENT) {
@@ -88,10 +93,10 @@ open_file(struct kv_snapshot_reader *reader, uint64_t size_bytes, struct kv_erro
         return kv_snapshot_io_error(disk, (int)size, "look at", reader->path, ret_error);
     }
     reader->size = (uint64_t)size;
-    if (size_bytes > 0 && size_bytes < reader->size) {
+    if (is_received && size_bytes < reader->size) {
         reader->size = size_bytes;
     }
-    reader->is_read_once = size_bytes > 0 && disk->ops->forget;
+    reader->is_read_once = is_received && disk->ops->forget;
     return 0;
 }
 

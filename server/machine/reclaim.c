@@ -41,8 +41,7 @@ static void reclaim_event(struct kv_machine *machine, struct kv_record *record)
     if (record->older) {
         kv_tree_retire_older(tree, record);
     }
-    if (record->tombstone && kv_tree_find(tree, kv_record_key(record)) == record) {
-        (void)kv_tree_remove(tree, kv_record_key(record));
+    if (record->tombstone && kv_tree_remove_record(tree, record)) {
         kv_tree_retire_record(tree, record);
     }
 }

@@ -408,7 +408,9 @@ static void tidy(struct kv_tree *tree, struct path *path)
     }
 }
 
-struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
+/* Takes the key's record out, if it is this one (NULL: whichever). */
+static struct kv_record *
+remove_record(struct kv_tree *tree, struct kv_slice key, const struct kv_record *only)
 {
     struct kv_record *record;
     struct kv_tree_node *leaf;
@@ -416,12 +418,19 @@ struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
     unsigned at;
     bool equal;
 
-    if (!kv_tree_find(tree, key)) {
-        return NULL;
+    /* Under a pin the way there is copied: not for nothing. */
+    if (tree->newest_pin != 0) {
+        record = kv_tree_find(tree, key);
+        if (!record || (only && record != only)) {
+            return NULL;
+        }
     }
     descend_owned(tree, &key, &path);
     leaf = path.steps[path.depth - 1].node;
     at = kv_tree_leaf_position(leaf, key, &equal);
+    if (!equal || (only && leaf->records[at] != only)) {
+        return NULL;
+    }
     record = leaf->records[at];
     copy_entries(leaf, at, leaf, at + 1, leaf->n - at - 1);
     leaf->dead = (leaf->dead & ((UINT64_C(1) << at) - 1)) | leaf->dead >> at >> 1 << at;
@@ -429,4 +438,14 @@ struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
     add_live(&path, -(int64_t)!record->tombstone);
     tidy(tree, &path);
     return record;
+}
+
+struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key)
+{
+    return remove_record(tree, key, NULL);
+}
+
+bool kv_tree_remove_record(struct kv_tree *tree, const struct kv_record *record)
+{
+    return remove_record(tree, kv_record_key(record), record) != NULL;
 }

@@ -50,6 +50,8 @@ struct kv_record *kv_tree_put(struct kv_tree *tree, struct kv_record *record);
 bool kv_tree_append(struct kv_tree *tree, struct kv_record *record) KV_MUST_CHECK;
 /* Takes the key out; returns its record, or NULL. */
 struct kv_record *kv_tree_remove(struct kv_tree *tree, struct kv_slice key);
+/* Takes the record out; false: its key has another one, or none. */
+bool kv_tree_remove_record(struct kv_tree *tree, const struct kv_record *record);
 
 uint64_t kv_tree_count(const struct kv_tree *tree);
 /* Live records with keys below. */

@@ -75,9 +75,18 @@ static void put(unsigned number, int64_t revision, bool tombstone)
 static void take(unsigned number)
 {
     char text[24];
-    struct kv_record *record = kv_tree_remove(&tree, key_of(number, text));
+    struct kv_record *other = kv_record_new(key_of(number, text), 0);
+    struct kv_record *record = kv_tree_find(&tree, key_of(number, text));
 
     assert_true((record != NULL) == (model.records[number] != 0));
+    assert_false(kv_tree_remove_record(&tree, other));
+    kv_record_free(other);
+    if (record && number % 2 == 0) {
+        assert_true(kv_tree_remove_record(&tree, record));
+    } else {
+        assert_ptr_equal(kv_tree_remove(&tree, key_of(number, text)), record);
+    }
+    assert_null(kv_tree_find(&tree, key_of(number, text)));
     if (record) {
         kv_tree_retire_record(&tree, record);
     }

@@ -76,6 +76,10 @@ static void files_hold_what_is_written(void **state)
     assert_int_equal(disk.ops->open(disk.disk, "a", KV_DISK_READ, &file), 0);
     assert_int_equal(disk.ops->pwrite(disk.disk, file, "x", 1, 0), -EBADF);
     disk.ops->close(disk.disk, file);
+    assert_int_equal(disk.ops->open(disk.disk, "a", KV_DISK_READ | KV_DISK_NO_AHEAD, &file), 0);
+    assert_int_equal(disk.ops->pread(disk.disk, file, data, sizeof data, 3), 1);
+    assert_int_equal(data[0], 'h');
+    disk.ops->close(disk.disk, file);
 }
 
 static void count_name(void *arg, const char *name)
