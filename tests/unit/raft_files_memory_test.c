@@ -170,6 +170,49 @@ static int read_back(void *arg)
     return status;
 }
 
+enum { SMALL_ENTRIES = 8000, SMALL_BYTES = 8, LARGE_SEGMENT_BYTES = 1024 * 1024 };
+
+static int read_small(void *arg)
+{
+    struct wal_rig *rig = arg;
+    int status = 1;
+    struct kv_wal_read read = {.first_index = 1,
+                               .last_index = SMALL_ENTRIES,
+                               .max_bytes = (size_t)SMALL_ENTRIES * SMALL_BYTES,
+                               .done = on_read,
+                               .arg = &status};
+
+    kv_wal_read(rig->wal, &read);
+    wal_rig_run(rig);
+    fails_at = 0;
+    for (uint64_t i = 0; i < read.n_entries; i++) {
+        uint64_t id;
+
+        assert_true(wal_rig_check(read.entries[i].data, &id));
+        assert_int_equal(id, i + 1);
+    }
+    assert_int_equal(read.n_entries, status == 0 ? SMALL_ENTRIES : 0);
+    kv_wal_read_deinit(&read);
+    return status;
+}
+
+/* Their headers are larger than they are: what was read first ends long before the bytes asked for.
+ */
+static void many_small_entries_are_read_beyond_the_first_bytes(void **state)
+{
+    struct wal_rig rig;
+
+    (void)state;
+    wal_rig_init(&rig, &disk, LARGE_SEGMENT_BYTES);
+    assert_int_equal(wal_rig_open(&rig), 0);
+    for (uint64_t i = 1; i <= SMALL_ENTRIES; i++) {
+        wal_rig_append(&rig, 1, i, SMALL_BYTES);
+    }
+    wal_rig_sync(&rig);
+    let_each_fail(read_small, &rig);
+    wal_rig_close(&rig);
+}
+
 static void the_log_says_that_it_has_none(void **state)
 {
     struct wal_rig rig;
@@ -262,6 +305,8 @@ static void snapshots_say_that_they_have_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            many_small_entries_are_read_beyond_the_first_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(the_log_says_that_it_has_none, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_say_that_they_have_none, setup, teardown),
     };

@@ -272,23 +272,6 @@ static void reads_find_every_entry(void **state)
     }
 }
 
-/* Their headers are larger than they are: what was read first ends long before the bytes asked for.
- */
-static void many_small_entries_are_read_beyond_the_first_bytes(void **state)
-{
-    enum { N = 8000, BYTES = 8, SEGMENT = 1024 * 1024 };
-    struct pending pending;
-
-    (void)state;
-    wal_rig_close(&rig);
-    rig.options.segment_bytes = SEGMENT;
-    assert_int_equal(wal_rig_open(&rig), 0);
-    append_many(1, N, BYTES);
-    start_read(&pending, 1, N, (size_t)N * BYTES);
-    expect_read(&pending, 0, N);
-    kv_wal_read_deinit(&pending.read);
-}
-
 static void reads_beyond_the_log_find_nothing(void **state)
 {
     static const uint64_t indexes[] = {0, 11, 1000};
@@ -786,7 +769,6 @@ int main(void)
         TEST(a_truncation_replaces_entries),
         TEST(a_boundary_starts_the_log_anew),
         TEST(reads_find_every_entry),
-        TEST(many_small_entries_are_read_beyond_the_first_bytes),
         TEST(reads_beyond_the_log_find_nothing),
         TEST(what_is_truncated_while_read_is_not_found),
         TEST(reads_check_what_they_read),
