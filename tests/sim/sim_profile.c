@@ -235,9 +235,9 @@ static void choose_types(struct sim *sim)
     profile->type_keys = 1 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 6);
     profile->elements =
         elements[sim_random(sim, SIM_RANDOM_TYPES, sizeof elements / sizeof elements[0])];
-    if (sim_random(sim, SIM_RANDOM_TYPES, 4) == 0) {
+    if (sim_random(sim, SIM_RANDOM_TYPES, 8) == 0) {
         profile->element_bytes =
-            profile->elements > 40 ? 80 : 200 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 3000);
+            profile->elements > 40 ? 80 : 200 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 1000);
     }
     profile->spoil_percent = sim_random(sim, SIM_RANDOM_TYPES, 2)
                                  ? 1 + (unsigned)sim_random(sim, SIM_RANDOM_TYPES, 10)
@@ -290,7 +290,7 @@ static void choose_lives(struct sim *sim)
 {
     if (sim_random(sim, SIM_RANDOM_LIVES, 5) < 2) {
         sim->profile.lives_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LIVES, 50);
-        sim->profile.leases_are_full = sim_random(sim, SIM_RANDOM_LIVES, 4) == 0;
+        sim->profile.leases_are_full = sim_random(sim, SIM_RANDOM_LIVES, 8) == 0;
         if (sim_random(sim, SIM_RANDOM_LOCKS, 2) == 0) {
             sim->profile.locks_percent = 5 + (unsigned)sim_random(sim, SIM_RANDOM_LOCKS, 50);
         }

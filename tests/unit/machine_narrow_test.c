@@ -364,6 +364,9 @@ static void requests_that_are_none(void **state)
 
     (void)state;
     expect_invalid(&request, KV_INVALID, KV_COMMAND_NONE);
+    request.command_case = KV__REQUEST__COMMAND_DELETE;
+    request.delete_ = &(Kv__Delete)KV__DELETE__INIT;
+    expect_invalid(&request, KV_INVALID, KV_COMMAND_WRITE);
     request.command_case = KV__REQUEST__COMMAND_WATCH;
     request.watch = &watch;
     watch.range = &range;
