@@ -414,7 +414,7 @@ void sim_node_end(struct sim_node *node, enum sim_end how)
     node->is_closing = true;
     node->is_up = false;
     node->incarnation++;
-    if (node->incarnation % LOOK_EVERY == 0) {
+    if (node->incarnation % LOOK_EVERY == 0 && node->hash_error == 0) {
         kv_machine_check_invariants(node->node->machine);
     }
     sim_net_node_ended(sim, node->id, how == SIM_END_POWER);
