@@ -427,7 +427,9 @@ static enum kv_step step_splice(struct kv_values *values,
     if (argument.size == 0 && (!is_append || state->presence == KV_PRESENCE_PRESENT)) {
         return KV_STEP_SAME;
     }
-    if (argument.size == 0 && state->presence == KV_PRESENCE_UNKNOWN) {
+    /* One that nobody knows the end of may have made the key; that it left it alone is allowed for
+     * by leaving it out. */
+    if (argument.size == 0 && state->presence == KV_PRESENCE_UNKNOWN && touch->answered) {
         state->presence = KV_PRESENCE_PRESENT;
         return KV_STEP_SAME;
     }
