@@ -48,6 +48,7 @@ const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "di
 /* An entry of a largest batch, and what stands beside it. */
 #define LARGE_SEGMENT_BYTES (3 * KV_MIB)
 #define LARGE_LOG_BYTES (512 * KV_KIB) /* between two snapshots */
+enum { SEGMENT_WISHED_BYTES = 256 * KV_KIB };
 enum { MANY_BYTES = 5000 };            /* of a transaction of many keys */
 
 static uint64_t pick(struct sim *sim, uint64_t first, uint64_t last)
@@ -106,7 +107,7 @@ static void choose_faults(struct sim *sim)
 static void choose_world(struct sim *sim)
 {
     static const uint64_t nodes[] = {3, 3, 3, 3, 3, 3, 5, 5, 7, 1};
-    static const uint64_t segments[] = {16, 16, 32, 64, 256, 1024};
+    static const uint64_t segments[] = {16, 16, 32, 64, 256, 512};
     struct sim_profile *profile = &sim->profile;
 
     profile->n_nodes = (unsigned)one_of(sim, nodes, sizeof nodes / sizeof nodes[0]);
@@ -399,8 +400,12 @@ void sim_profile_choose(struct sim *sim)
                     (64 + 2 * profile->element_bytes) * profile->elements +
                     (profile->leases_are_full ? 12000 : 0) + (profile->crowds ? 8000 : 0) +
                     (profile->lives_percent && profile->many_percent ? MANY_BYTES : 0);
-    while (profile->segment_bytes <
-           4ULL * profile->n_clients * profile->pipeline * request_bytes + 8192) {
+    request_bytes *= 4ULL * profile->n_clients;
+    /* Each start of a node fills a segment with zeros: large ones cost more than they show. */
+    while (profile->pipeline > 1 && request_bytes * profile->pipeline > SEGMENT_WISHED_BYTES) {
+        profile->pipeline--;
+    }
+    while (profile->segment_bytes < profile->pipeline * request_bytes + 8192) {
         profile->segment_bytes *= 2;
     }
     if (profile->n_nodes == 1) {
