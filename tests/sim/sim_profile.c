@@ -49,7 +49,7 @@ const char *const sim_profile_names[] = {"calm", "busy", "crash", "network", "di
 #define LARGE_SEGMENT_BYTES (3 * KV_MIB)
 #define LARGE_LOG_BYTES (512 * KV_KIB) /* between two snapshots */
 enum { SEGMENT_WISHED_BYTES = 256 * KV_KIB };
-enum { MANY_BYTES = 5000 };            /* of a transaction of many keys */
+enum { MANY_BYTES = 5000 }; /* of a transaction of many keys */
 
 static uint64_t pick(struct sim *sim, uint64_t first, uint64_t last)
 {
