@@ -2,7 +2,7 @@
  * many. Who is beyond them reads by itself, and misses nothing. */
 #include "tests/support/watch_rig.h"
 
-enum { PATTERNS = KV_NODE_PATTERNS_MAX, MESSAGES = 5 };
+enum { PATTERNS = KV_NODE_PATTERNS_MAX, MESSAGES = 5, AT_ONCE = 1000 };
 
 static struct cluster_request *
 subscribe(struct cluster *cluster, const char *pattern, int64_t start_revision)
@@ -132,11 +132,98 @@ static void a_large_message_for_many_patterns_is_read(void **state)
     cluster_free(cluster);
 }
 
+/* One message of each topic, in transactions. Returns the revision of the last one. */
+static int64_t publish_to_all(struct cluster *cluster, unsigned n_topics)
+{
+    static char names[AT_ONCE][16];
+    static Kv__Publish publishes[AT_ONCE];
+    static Kv__Request requests[AT_ONCE];
+    static Kv__Request *then[AT_ONCE];
+    int64_t revision = 0;
+
+    for (unsigned first = 0; first < n_topics; first += AT_ONCE) {
+        Kv__Request request = KV__REQUEST__INIT;
+        Kv__Txn txn = KV__TXN__INIT;
+        struct cluster_request *sent;
+
+        for (unsigned i = 0; i < AT_ONCE; i++) {
+            int size = snprintf(names[i], sizeof names[i], "t/%u", first + i);
+
+            kv__publish__init(&publishes[i]);
+            publishes[i].topic = (ProtobufCBinaryData){(size_t)size, (uint8_t *)names[i]};
+            kv__request__init(&requests[i]);
+            requests[i].command_case = KV__REQUEST__COMMAND_PUBLISH;
+            requests[i].publish = &publishes[i];
+            then[i] = &requests[i];
+        }
+        txn.n_then = AT_ONCE;
+        txn.then = then;
+        request.command_case = KV__REQUEST__COMMAND_TXN;
+        request.txn = &txn;
+        sent = cluster_submit(cluster, 1, &request);
+        assert_int_equal(cluster_await(cluster, sent, 6000), KV__CODE__OK);
+        revision = sent->reply->revision;
+        cluster_request_free(sent);
+    }
+    return revision;
+}
+
+static void keep_one_message(struct cluster *cluster)
+{
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__ConfigSet set = KV__CONFIG_SET__INIT;
+    struct cluster_request *sent;
+
+    set.name = (char *)(uintptr_t) "topic-messages";
+    set.value = 1;
+    request.command_case = KV__REQUEST__COMMAND_CONFIG_SET;
+    request.config_set = &set;
+    sent = cluster_submit(cluster, 1, &request);
+    assert_int_equal(cluster_await(cluster, sent, 6000), KV__CODE__OK);
+    cluster_request_free(sent);
+}
+
+/* More topics have lost something than a turn looks at: the gap is told all the same, once, before
+ * the messages behind it. */
+static void a_gap_of_many_topics_is_looked_for_in_pieces(void **state)
+{
+    enum { TOPICS = 5000 };
+    struct cluster *cluster = new_cluster(1, 42);
+    struct cluster_request *request;
+    int64_t first, lost_to, last;
+    size_t n_gaps = 0, n_messages = 0;
+
+    (void)state;
+    assert_true(TOPICS > KV_TOPIC_LOOKS_MAX);
+    keep_one_message(cluster);
+    lost_to = publish_to_all(cluster, TOPICS);
+    first = lost_to + 1 - TOPICS / AT_ONCE;
+    last = publish_to_all(cluster, TOPICS);
+    request = subscribe(cluster, "t/*", first);
+    await_told(cluster, request, last);
+    for (size_t i = 0; i < request->n_items; i++) {
+        const Kv__TopicMessages *messages = request->items[i]->topic;
+
+        if (messages->gap_to != 0) {
+            assert_int_equal(messages->gap_from, first);
+            assert_int_equal(messages->gap_to, lost_to);
+            assert_int_equal(n_messages, 0);
+            n_gaps++;
+        }
+        n_messages += messages->n_messages;
+    }
+    assert_int_equal(n_gaps, 1);
+    assert_int_equal(n_messages, TOPICS);
+    cancel(cluster, request);
+    cluster_free(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(costly_patterns_are_left_behind),
         cmocka_unit_test(a_large_message_for_many_patterns_is_read),
+        cmocka_unit_test(a_gap_of_many_topics_is_looked_for_in_pieces),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
