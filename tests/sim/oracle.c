@@ -267,6 +267,12 @@ static void look(struct oracle *oracle, bool by_time)
     }
 }
 
+/* Of this entry, before any of its commands? */
+static bool is_due(const struct oracle *oracle, const struct true_event *event)
+{
+    return event->index == oracle->index && (event->by_time || event->by_revocation);
+}
+
 /* It has ended about as much as an entry may: leases and fields of hashes count, too, and are no
  * events of their own. */
 static bool has_ended_enough(const struct oracle *oracle, size_t max_pieces)
@@ -277,7 +283,7 @@ static bool has_ended_enough(const struct oracle *oracle, size_t max_pieces)
     for (size_t i = truth->n_events; i > 0; i--) {
         const struct true_event *event = &truth->events[i - 1];
 
-        if (event->index != oracle->index || !event->by_time) {
+        if (!is_due(oracle, event)) {
             break;
         }
         n += event->before->type == KV__TYPE__TYPE_HASH ? max_pieces : 1;
@@ -303,10 +309,11 @@ static void check_time(struct oracle *oracle, size_t max_pieces)
     for (size_t i = truth ? truth->n_events : 0; i > 0; i--) {
         const struct true_event *event = &truth->events[i - 1];
 
-        if (event->index != oracle->index || !event->by_time) {
+        if (!is_due(oracle, event)) {
             break;
         }
-        if (!event->after && (event->deadline_ms == 0 || event->deadline_ms >= truth->time_ms) &&
+        if (event->by_time && !event->after &&
+            (event->deadline_ms == 0 || event->deadline_ms >= truth->time_ms) &&
             !(event->before->type == KV__TYPE__TYPE_HASH &&
               truth_fields_are_over(truth, event->was))) {
             checkers_fail(oracle->checkers,

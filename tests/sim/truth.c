@@ -369,7 +369,8 @@ static struct true_event *add_event(struct look *look, const struct true_key *be
         event->before = before->kv;
         event->was = before->content;
         event->deadline_ms = truth_deadline_ms(truth, before->kv);
-        event->by_time = look->by_time && !is_revoked(truth, before->kv);
+        event->by_revocation = look->by_time && is_revoked(truth, before->kv);
+        event->by_time = look->by_time && !event->by_revocation;
     }
     return event;
 }

@@ -29,7 +29,8 @@ struct true_event {
     const Kv__KeyValue *after;              /* NULL: it is gone */
     const struct true_content *was, *holds; /* of collections; NULL: not known */
     int64_t deadline_ms;                    /* of what ended by time */
-    bool by_time; /* its time, or its lease's, was over; not a command's doing */
+    bool by_time;       /* its time, or its lease's, was over; not a command's doing */
+    bool by_revocation; /* of its lease, by an earlier command: it had its turn now */
 };
 
 struct true_key {
