@@ -453,13 +453,14 @@ void sim_snapshots_on_install(void *arg, void *restore, uint64_t index);
 void sim_snapshots_check_end(struct sim *sim);
 
 /* sim_disk.c */
-/* A bit changes, of what was synced long ago. False: not now. */
 /* The members that were never damaged stay a majority. */
 bool sim_disk_may_damage(const struct sim *sim);
+/* A bit changes, of what was synced long ago. False: not now. */
 bool sim_disk_flip(struct sim_node *node);
 /* In some runs it is just that which the job reads, or there is no room for what it makes. */
 void sim_disk_before_job(struct sim_node *node, const struct kv_job *job);
 void sim_disk_fill(struct sim_node *node);
+/* Some calls fail: of files of snapshots, or reads of the log. False: not now. */
 bool sim_disk_go_bad(struct sim_node *node, enum sim_fault fault);
 void sim_disk_be_well(struct sim_node *node);
 
@@ -541,6 +542,8 @@ bool sim_load_snapshot(struct sim_client *client);
 
 /* sim_types.c */
 /* A command on keys of all types, or a transaction of them; in the arena. */
+void sim_types_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request);
+
 /* sim_settings.c */
 enum sim_setting {
     SIM_SETTING_ANY,
@@ -556,8 +559,6 @@ void sim_settings_draft(struct sim *sim,
 /* sim_spoil.c */
 /* Spoils one field of the command. */
 void sim_spoil(struct sim *sim, struct kv_arena *arena, Kv__Request *request);
-
-void sim_types_draft(struct sim *sim, struct kv_arena *arena, bool is_write, Kv__Request *request);
 
 /* sim_queue.c */
 /* A push or a pop, also one that waits or is ended while it does; in the arena. False: not now. */
