@@ -59,6 +59,9 @@
            */
 #define KV_GLOB_WORK_MAX \
     1000000u /* steps of matching between looks at the clock: about 1 ms (glob.h) */
+#define KV_NODE_MATCH_WORK_MAX                                                                  \
+    (8 * KV_GLOB_WORK_MAX) /* of publications in a turn: patterns beyond it read by themselves, \
+                              which costs more altogether */
 #define KV_TOPIC_ITEM_BYTES_MAX \
     (9 * KV_MIB)                /* of a stream: a piece, and a largest message with its name */
 #define KV_GLOB_BYTES_MAX 1024u /* a pattern with sets */
@@ -154,6 +157,9 @@
 #define KV_BATCH_COMMANDS_MAX 2048u      /* commands of one entry: about 2 ms of one core */
 #define KV_TIME_LOG_MS 1000 /* while there are deadlines: a failover loses no more of them */
 #define KV_RENEWAL_MS 500   /* between two entries for renewals of leases that wait alone */
+#define KV_RENEWAL_HOLD_MS                                                                    \
+    10 /* the time of an entry stands back by that for what the next one has, not by more: it \
+          is what a lease that the entry renews loses */
 #define KV_RENEWAL_BYTES_MAX \
     (8 * KV_MIB) /* of renewals in one entry, which go in together: 800,000 leases */
 #define KV_RENEWAL_REQUEST_BYTES_MAX \

@@ -299,12 +299,12 @@ static int write_head(struct kv_snapshot_writer *writer,
     return write_buf(writer, ret_error);
 }
 
-static int create_file(struct kv_snapshot_writer *writer, struct kv_error *ret_error)
+static int create_file(struct kv_snapshot_writer *writer, bool replaces, struct kv_error *ret_error)
 {
     const struct kv_disk *disk = writer->disk;
     int status = kv_snapshot_make_directory(disk, ret_error);
 
-    if (status == 0) {
+    if (status == 0 && !replaces) {
         status = kv_snapshot_check_absent(disk, writer->index, writer->term, ret_error);
     }
     if (status != 0) {
@@ -349,7 +349,7 @@ int kv_snapshot_writer_open(const struct kv_disk *disk,
         goto out;
     }
     XXH3_64bits_reset(writer->hash);
-    status = create_file(writer, ret_error);
+    status = create_file(writer, meta->replaces, ret_error);
     if (status == 0) {
         status = write_head(writer, meta, ret_error);
     }

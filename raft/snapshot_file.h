@@ -20,6 +20,7 @@ struct kv_snapshot_meta {
     uint64_t term;
     uint64_t configuration_index;
     struct kv_slice configuration; /* encoded, as in a CHANGE entry */
+    bool replaces; /* a file of its name, which was refused or could not be read, in one step */
 };
 
 /* What a peer is told of one before it fetches it. */

@@ -257,21 +257,6 @@ static uint64_t least_index(const struct kv_replica *r)
     return index > 0 && !is_kept ? index : index + 1;
 }
 
-static int open_writer(struct kv_snapshot_take *take)
-{
-    const struct kv_disk *disk = &take->replica->env.disk;
-    int status = kv_snapshot_writer_open(disk, &take->meta, &take->writer, &take->error);
-
-    /* One that was refused at the last start. What is sound here is older. */
-    if (status == KV_EXISTS) {
-        status = kv_snapshot_remove(disk, take->meta.index, take->meta.term, &take->error);
-        if (status == 0) {
-            status = kv_snapshot_writer_open(disk, &take->meta, &take->writer, &take->error);
-        }
-    }
-    return status == 0 ? 1 : status;
-}
-
 /* Writes a slice; the writer is closed when it returns anything but 1. */
 static void run_take(struct kv_job *job)
 {
@@ -284,7 +269,10 @@ static void run_take(struct kv_job *job)
     if (take->is_cancelled) {
         take->status = kv_error_set(&take->error, KV_CLOSED, "given up");
     } else if (!take->writer) {
-        take->status = open_writer(take);
+        const int status =
+            kv_snapshot_writer_open(&r->env.disk, &take->meta, &take->writer, &take->error);
+
+        take->status = status == 0 ? 1 : status;
     }
     while (take->status == 1 && bytes < slice) {
         int more;
@@ -407,6 +395,8 @@ static bool start_take(struct kv_replica *r)
         .term = kv_terms_of(&r->terms, r->applied_index),
         .configuration_index = r->applied_configuration_index,
         .configuration = kv_slice_of(take->configuration.data, take->configuration.size),
+        /* What is sound here is older. */
+        .replaces = true,
     };
     take->log_bytes = r->log_bytes;
     take->under_way = true;

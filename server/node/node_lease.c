@@ -12,14 +12,15 @@ bool kv_node_is_renewal(const struct kv_op *op)
 }
 
 /* The rest goes with the next entry, at once: until then the time stands where it ends none of
- * their leases. */
+ * their leases. When that is long ago (the node was paused, or its log stood still) they end: an
+ * entry of that time would end those early that it renews. */
 static int64_t hold_time(const struct kv_node *node, int64_t time_ms)
 {
     const int64_t before_ms = kv_machine_next_lease_due_ms(node->machine) - 1;
     const int64_t held_ms = before_ms > node->time_proposed_ms ? before_ms : node->time_proposed_ms;
 
     KV_REACHED("renewals-beyond-an-entry");
-    return held_ms < time_ms ? held_ms : time_ms;
+    return held_ms < time_ms && held_ms >= time_ms - KV_RENEWAL_HOLD_MS ? held_ms : time_ms;
 }
 
 uint32_t kv_node_renewals(const struct kv_node *node, int64_t *time_ms, size_t *ret_bytes)

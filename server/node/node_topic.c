@@ -221,7 +221,7 @@ void kv_topic_published(void *arg, const struct kv_topic_message *message, bool 
         if (!group->live) {
             continue;
         }
-        if (groups->match_work >= KV_GLOB_WORK_MAX) {
+        if (groups->match_work >= KV_NODE_MATCH_WORK_MAX) {
             leave_behind(node, group, message);
         } else if (kv_glob_match(group->glob, message->topic, &groups->match_work)) {
             add_pending(node, group, message);

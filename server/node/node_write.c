@@ -27,10 +27,13 @@ static uint32_t size_of_batch(const struct batch *batch)
 /* with_queued: not only what the time itself demands. */
 static void choose_batch(struct kv_node *node, bool with_queued, struct batch *ret_batch)
 {
-    struct batch batch = {.time_ms = kv_node_cluster_time_ms(node)};
+    const int64_t now_ms = kv_node_cluster_time_ms(node);
+    struct batch batch = {.time_ms = now_ms};
     size_t renewal_bytes;
 
     batch.n_renewals = kv_node_renewals(node, &batch.time_ms, &renewal_bytes);
+    /* Whatever else counts its time from the entry's waits for one of now. */
+    with_queued = with_queued && batch.time_ms == now_ms;
     for (struct kv_op *op = with_queued ? node->lists[KV_OP_QUEUED].first : NULL;
          op && batch.n_queued < KV_BATCH_COMMANDS_MAX;
          op = op->next) {
