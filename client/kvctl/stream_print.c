@@ -170,7 +170,8 @@ int kvctl_stream_wait_start(struct kvctl *kvctl,
                                            struct kv_error *ret_error),
                             void *stream)
 {
-    unsigned left_ms = kvctl_call_options(kvctl).deadline_ms;
+    const unsigned deadline_ms = kvctl_call_options(kvctl).deadline_ms;
+    unsigned left_ms = deadline_ms;
     struct kv_error error;
     int status;
 
@@ -183,5 +184,12 @@ int kvctl_stream_wait_start(struct kvctl *kvctl,
         }
         left_ms -= slice_ms;
     } while (status == KV_DEADLINE && left_ms > 0);
+    if (status == KV_DEADLINE) {
+        status = kv_error_set(&error,
+                              KV_DEADLINE,
+                              "no server has begun it within %u ms (--timeout): a majority of the "
+                              "nodes must be up",
+                              deadline_ms);
+    }
     return status < 0 ? kvctl_fail(kvctl, &error) : KVCTL_OK;
 }

@@ -219,6 +219,20 @@ def test_top_screen_is_left_as_it_was(endpoints):
     os.close(terminal)
 
 
+def subscriptions(endpoints):
+    return sum(node["subscriptions"] for node in json.loads(run(endpoints, "-o", "json", "status"))["nodes"])
+
+
+def test_a_start_without_a_majority_says_so(tmp_path):
+    with Cluster(tmp_path) as cluster:
+        for number in (1, 2):
+            cluster.nodes[number].kill()
+        for command in (["watch", "far"], ["subscribe", "far"]):
+            result = subprocess.run([KVCTL, "-e", cluster.endpoints(), "-t", "1s", *command], capture_output=True, text=True,
+                                    timeout=PATIENCE_S)
+            assert result.returncode == 3 and "within 1000 ms (--timeout)" in result.stderr, result
+
+
 def test_the_loss_of_the_majority_is_said(tmp_path):
     """What stays says that nothing can come, and goes on."""
     with Cluster(tmp_path) as cluster:
@@ -230,6 +244,7 @@ def test_the_loss_of_the_majority_is_said(tmp_path):
             observe.wait_lines(1)
             run(endpoints, "put", "far/a", "1")
             watch.wait_lines(1)
+            wait_until(lambda: subscriptions(endpoints) == 1, "it has begun")
             for number in (1, 2):
                 cluster.nodes[number].kill()
             for stays in (watch, subscribe, observe):
