@@ -37,8 +37,9 @@ struct kv_task {
     struct kv_task *next;
     void (*run)(struct kv_task *task, struct kv_async *async);
 };
-/* From any thread; in the order in which they are posted. */
-void kv_client_post(struct kv_client *client, struct kv_task *task);
+/* From any thread; in the order in which they are posted. False: the client is being closed, and
+ * does not run it. */
+bool kv_client_post(struct kv_client *client, struct kv_task *task);
 /* Posts it and waits until fn has returned; not from the client's own thread. */
 void kv_client_do(struct kv_client *client,
                   void (*fn)(void *arg, struct kv_async *async),
