@@ -115,6 +115,8 @@ struct kv_once {
     size_t n_internal;                         /* requests of our own */
     bool renewing;
     struct kv_error why; /* of the newest try to open one */
+    unsigned failures;   /* of such tries, in a row */
+    uint64_t open_at_ns; /* not before: a try is an entry of the log */
     struct kv_request_list unstamped;
 };
 
