@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from kvcluster import HOST, KVCTL, PATIENCE_S, wait_until
+from fakeserver import FakeServer
+from kvcluster import HOST, KVCTL, PATIENCE_S, kv, wait_until
 from kvctl_process import Staying, run
 from kvd_process import Kvd
 from player import Player
@@ -128,6 +129,20 @@ def test_timeout_while_the_cluster_is_away(tmp_path):
                                 capture_output=True, text=True, timeout=PATIENCE_S)
         assert result.returncode in (2, 3) and result.stderr, result
         assert time.monotonic() - from_s < 4
+
+
+@pytest.mark.parametrize("unclear", ["lease_grant", "put"])
+def test_timeout_while_the_lease_or_the_place_is_asked_for(unclear):
+    """It is the timeout that is told, not that the outcome of the request is unknown."""
+    def answer(request):
+        if request.WhichOneof("command") == unclear:
+            return kv.Reply(code=kv.OUTCOME_UNKNOWN, message="who knows")
+        return kv.Reply(lease_grant=kv.LeaseResult(lease_id=7, ttl_ms=10000))
+
+    with FakeServer(answer) as server:
+        result = subprocess.run([KVCTL, "-e", f"{HOST}:{server.port}", "lock", "n", "--timeout", "200ms", "--", "true"],
+                                capture_output=True, text=True, timeout=PATIENCE_S)
+    assert result.returncode == 2 and "not its turn in time: " in result.stderr and "who knows" in result.stderr, result
 
 
 def test_ctrl_c_while_the_cluster_is_away(tmp_path):
