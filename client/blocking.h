@@ -27,8 +27,8 @@ enum { KV_WAIT_LOOK_MS = 100 };
 /* Who is to stop gives up what it has, and waits no longer than this for a cluster that is away. */
 enum { KV_WAIT_STOPPED_MS = 500 };
 
-/* kv_lease_close that waits KV_WAIT_STOPPED_MS at most when `stop` (may be NULL) says true, and
- * ends when it says so later. 0: the lease is over; negative: it ends by itself. */
+/* kv_lease_close that waits only KV_WAIT_STOPPED_MS more once `stop` (may be NULL) says true. 0:
+ * the lease is over; negative: it ends by itself. */
 int kv_lease_end(struct kv_lease *lease, bool revoke, bool (*stop)(void *arg), void *arg);
 
 /* Something that the client's own thread is to do. Whoever waits for it may take its memory away as

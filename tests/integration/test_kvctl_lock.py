@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -170,6 +171,30 @@ def test_ctrl_c_while_the_cluster_is_away(tmp_path):
             holder.wait_lines(1)
             assert holder.end() == 130 and holder.errors() == ""
         wait_queue(endpoints, "m", "")
+
+
+def test_ctrl_c_while_it_is_given_up(tmp_path):
+    """Who is stopped leaves the cluster half a second: others would wait until the lease ends."""
+    revoked = threading.Event()
+    state = {}
+
+    def answer(request):
+        command = request.WhichOneof("command")
+        if command == "put":
+            state["key"] = request.put.key
+        if command == "lease_revoke":
+            revoked.set()
+            return None
+        return {"lease_grant": kv.Reply(lease_grant=kv.LeaseResult(lease_id=7, ttl_ms=10000)),
+                "put": kv.Reply(revision=5, put=kv.PutResult()),
+                "range": kv.Reply(revision=5, range=kv.RangeResult(revision=5, kvs=[
+                    kv.KeyValue(key=state.get("key", b""), create_revision=5)]))}.get(command)
+
+    with FakeServer(answer) as server, Staying(f"{HOST}:{server.port}", tmp_path, "lock", "n", "--", "true") as holder:
+        assert revoked.wait(PATIENCE_S)
+        from_s = time.monotonic()
+        holder.end()
+        assert 0.45 < time.monotonic() - from_s < 4
 
 
 def test_ctrl_c_of_an_observer_while_the_cluster_is_away(tmp_path):
