@@ -274,6 +274,7 @@ static int open_barrier(struct kv_client *client,
         status = kv_entry_open(client, options->name, 'b', &lease, &barrier->entry, ret_error);
     }
     if (status < 0) {
+        status = kv_wait_outcome(&barrier->wait, status, ret_error);
         free_barrier(barrier);
         return status;
     }
@@ -307,6 +308,7 @@ int kv_barrier_enter(struct kv_client *client,
         status = wait_for_all(barrier, ret_error);
     }
     if (status < 0) {
+        status = kv_wait_outcome(&barrier->wait, status, ret_error);
         close_barrier(barrier);
         return status;
     }
@@ -376,6 +378,7 @@ int kv_barrier_leave(struct kv_barrier *barrier, struct kv_error *ret_error)
             status = kv_wait_again(&barrier->wait, barrier->entry.lease, ret_error);
         }
     }
+    status = status < 0 ? kv_wait_outcome(&barrier->wait, status, ret_error) : 0;
     close_barrier(barrier);
-    return status < 0 ? status : 0;
+    return status;
 }

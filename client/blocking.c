@@ -14,25 +14,29 @@ struct kv_client {
     uv_thread_t thread;
     uv_async_t wakeup;
     struct kv_async *async;
-    uv_mutex_t mutex; /* guards what follows, and `ended` of the jobs */
-    uv_cond_t change; /* of that */
+    uv_mutex_t mutex; /* guards what follows; taken last */
     struct kv_task *first;
     struct kv_task *last;
     bool closing;
 };
 
-/* A call under way; on its caller's stack. */
+/* A call under way; on its caller's stack. What the caller waits for is the job's own: once it has
+ * ended, the client may be closed, and is not touched by the caller any more. */
 struct job {
     struct kv_task task;
+    struct kv_task cancel;
     struct kv_client *client;
     const Kv__Request *request; /* borrowed: the caller sleeps */
     const struct kv_call_options *options;
-    uint64_t id;   /* of the asynchronous call */
-    uv_sem_t done; /* the last that the client's thread does with the job */
-    bool ended;    /* as much, for a caller who may be stopped */
+    uint64_t id; /* of the asynchronous call */
     int status;
     struct kv_error error;
     Kv__Reply *reply; /* owned */
+
+    uv_mutex_t mutex; /* guards what follows */
+    uv_cond_t change; /* of that */
+    bool ended;
+    bool cancelling; /* `cancel` is posted, and has not run */
 };
 
 static bool may_stop(const struct job *job)
@@ -40,15 +44,18 @@ static bool may_stop(const struct job *job)
     return job->options && job->options->stop;
 }
 
+/* The last that the client's thread does with the job, or with its cancelling. */
+static void tell(struct job *job, bool *what, bool value)
+{
+    uv_mutex_lock(&job->mutex);
+    *what = value;
+    uv_cond_signal(&job->change);
+    uv_mutex_unlock(&job->mutex);
+}
+
 static void end_job(struct job *job)
 {
-    if (may_stop(job)) {
-        uv_mutex_lock(&job->client->mutex);
-        job->ended = true;
-        uv_cond_broadcast(&job->client->change);
-        uv_mutex_unlock(&job->client->mutex);
-    }
-    uv_sem_post(&job->done);
+    tell(job, &job->ended, true);
 }
 
 /* A reply that outlives the callback. */
@@ -164,10 +171,6 @@ int kv_client_open(const struct kv_client_options *options,
         status = kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
         goto close_async;
     }
-    if (uv_cond_init(&client->change) < 0) {
-        status = kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
-        goto destroy_mutex;
-    }
     status = uv_async_init(&client->loop, &client->wakeup, on_wakeup);
     client->wakeup.data = client;
     if (status == 0) {
@@ -181,8 +184,6 @@ int kv_client_open(const struct kv_client_options *options,
         return 0;
     }
     status = kv_error_set(ret_error, KV_IO, "no thread for the client: %s", uv_strerror(status));
-    uv_cond_destroy(&client->change);
-destroy_mutex:
     uv_mutex_destroy(&client->mutex);
 close_async:
     kv_async_close(client->async, NULL, NULL);
@@ -204,19 +205,26 @@ void kv_client_close(struct kv_client *client)
     uv_async_send(&client->wakeup);
     uv_thread_join(&client->thread);
     KV_ASSERT(uv_loop_close(&client->loop) == 0);
-    uv_cond_destroy(&client->change);
     uv_mutex_destroy(&client->mutex);
     free(client);
 }
 
-void kv_client_post(struct kv_client *client, struct kv_task *task)
+bool kv_client_post(struct kv_client *client, struct kv_task *task)
 {
+    bool closing;
+
     task->next = NULL;
     uv_mutex_lock(&client->mutex);
-    *(client->last ? &client->last->next : &client->first) = task;
-    client->last = task;
+    closing = client->closing;
+    if (!closing) {
+        *(client->last ? &client->last->next : &client->first) = task;
+        client->last = task;
+    }
     uv_mutex_unlock(&client->mutex);
-    uv_async_send(&client->wakeup);
+    if (!closing) {
+        uv_async_send(&client->wakeup);
+    }
+    return !closing;
 }
 
 struct visit {
@@ -242,40 +250,65 @@ void kv_client_do(struct kv_client *client,
 
     /* With 0 it cannot fail. */
     KV_ASSERT(uv_sem_init(&visit.done, 0) == 0);
-    kv_client_post(client, &visit.task);
+    /* What visits (leases, streams) ends before its client does. */
+    KV_ASSERT(kv_client_post(client, &visit.task));
     uv_sem_wait(&visit.done);
     uv_sem_destroy(&visit.done);
 }
 
-static void cancel_job(void *arg, struct kv_async *async)
+static void cancel_job(struct kv_task *task, struct kv_async *async)
 {
-    struct job *job = arg;
+    struct job *job = (struct job *)((char *)task - offsetof(struct job, cancel));
 
     /* One that has ended meanwhile is known no more. */
     kv_async_cancel(async, job->id);
+    tell(job, &job->cancelling, false);
 }
 
-/* Until the job has ended, or is told to. */
-static void wait_or_stop(struct job *job)
+/* Until the job has ended, which it does soon when it is told to. */
+static void wait_for_job(struct job *job)
 {
-    struct kv_client *client = job->client;
-    const struct kv_call_options *options = job->options;
     bool stopped = false;
 
-    uv_mutex_lock(&client->mutex);
-    while (!job->ended && !stopped) {
-        (void)uv_cond_timedwait(
-            &client->change, &client->mutex, KV_WAIT_LOOK_MS * UINT64_C(1000000));
-        if (!job->ended) {
-            uv_mutex_unlock(&client->mutex);
-            stopped = options->stop(options->stop_arg);
-            uv_mutex_lock(&client->mutex);
+    uv_mutex_lock(&job->mutex);
+    while (may_stop(job) && !job->ended && !stopped) {
+        int status =
+            uv_cond_timedwait(&job->change, &job->mutex, KV_WAIT_LOOK_MS * UINT64_C(1000000));
+
+        if (status == UV_ETIMEDOUT && !job->ended) {
+            uv_mutex_unlock(&job->mutex);
+            stopped = job->options->stop(job->options->stop_arg);
+            uv_mutex_lock(&job->mutex);
         }
     }
-    uv_mutex_unlock(&client->mutex);
-    if (stopped) {
-        kv_client_do(client, cancel_job, job);
+    if (!job->ended) {
+        /* The client is still there: it is closed only when its thread has ended the job, which
+         * waits for the mutex. One that is closing ends the job without being told. */
+        job->cancelling = stopped && kv_client_post(job->client, &job->cancel);
     }
+    while (!job->ended || job->cancelling) {
+        uv_cond_wait(&job->change, &job->mutex);
+    }
+    uv_mutex_unlock(&job->mutex);
+}
+
+static int run_job(struct job *job)
+{
+    if (uv_mutex_init(&job->mutex) < 0) {
+        return kv_error_set(&job->error, KV_NO_MEMORY, "out of memory");
+    }
+    if (uv_cond_init(&job->change) < 0) {
+        uv_mutex_destroy(&job->mutex);
+        return kv_error_set(&job->error, KV_NO_MEMORY, "out of memory");
+    }
+    if (kv_client_post(job->client, &job->task)) {
+        wait_for_job(job);
+    } else {
+        job->status = kv_error_set(&job->error, KV_CLOSED, "the client is being closed");
+    }
+    uv_cond_destroy(&job->change);
+    uv_mutex_destroy(&job->mutex);
+    return job->status;
 }
 
 int kv_call(struct kv_client *client,
@@ -284,8 +317,12 @@ int kv_call(struct kv_client *client,
             struct Kv__Reply **ret_reply,
             struct kv_error *ret_error)
 {
-    struct job job = {
-        .task.run = start_job, .client = client, .request = request, .options = options};
+    struct job job = {.task.run = start_job,
+                      .cancel.run = cancel_job,
+                      .client = client,
+                      .request = request,
+                      .options = options};
+    int status;
 
     if (ret_reply) {
         *ret_reply = NULL;
@@ -293,16 +330,8 @@ int kv_call(struct kv_client *client,
     if (may_stop(&job) && options->stop(options->stop_arg)) {
         return kv_error_set(ret_error, KV_CLOSED, "stopped by the caller: nothing was done");
     }
-    if (uv_sem_init(&job.done, 0) < 0) {
-        return kv_error_set(ret_error, KV_NO_MEMORY, "out of memory");
-    }
-    kv_client_post(client, &job.task);
-    if (may_stop(&job)) {
-        wait_or_stop(&job);
-    }
-    uv_sem_wait(&job.done);
-    uv_sem_destroy(&job.done);
-    if (job.status < 0 && ret_error) {
+    status = run_job(&job);
+    if (status < 0 && ret_error) {
         *ret_error = job.error;
     }
     if (ret_reply) {
@@ -310,7 +339,7 @@ int kv_call(struct kv_client *client,
     } else {
         kv_reply_free(job.reply);
     }
-    return job.status;
+    return status;
 }
 
 void kv_reply_free(struct Kv__Reply *reply)

@@ -27,8 +27,8 @@ enum { KV_WAIT_LOOK_MS = 100 };
 /* Who is to stop gives up what it has, and waits no longer than this for a cluster that is away. */
 enum { KV_WAIT_STOPPED_MS = 500 };
 
-/* kv_lease_close that waits KV_WAIT_STOPPED_MS at most when `stop` (may be NULL) says true, and
- * ends when it says so later. 0: the lease is over; negative: it ends by itself. */
+/* kv_lease_close that waits only KV_WAIT_STOPPED_MS more once `stop` (may be NULL) says true. 0:
+ * the lease is over; negative: it ends by itself. */
 int kv_lease_end(struct kv_lease *lease, bool revoke, bool (*stop)(void *arg), void *arg);
 
 /* Something that the client's own thread is to do. Whoever waits for it may take its memory away as
@@ -37,8 +37,9 @@ struct kv_task {
     struct kv_task *next;
     void (*run)(struct kv_task *task, struct kv_async *async);
 };
-/* From any thread; in the order in which they are posted. */
-void kv_client_post(struct kv_client *client, struct kv_task *task);
+/* From any thread; in the order in which they are posted. False: the client is being closed, and
+ * does not run it. */
+bool kv_client_post(struct kv_client *client, struct kv_task *task);
 /* Posts it and waits until fn has returned; not from the client's own thread. */
 void kv_client_do(struct kv_client *client,
                   void (*fn)(void *arg, struct kv_async *async),

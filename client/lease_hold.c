@@ -165,18 +165,35 @@ int kv_lease_hold(struct kv_client *client,
     return 0;
 }
 
+/* `stop` of who gives the lease up, with the time that this is worth to those who wait for it. */
+struct last_moment {
+    bool (*stop)(void *arg);
+    void *arg;
+    uint64_t since_ns; /* 0: it says no yet */
+};
+
+static bool is_over(void *arg)
+{
+    struct last_moment *last = arg;
+
+    if (last->since_ns == 0 && last->stop(last->arg)) {
+        last->since_ns = uv_hrtime();
+    }
+    return last->since_ns != 0 &&
+           uv_hrtime() - last->since_ns >= KV_WAIT_STOPPED_MS * UINT64_C(1000000);
+}
+
 int kv_lease_end(struct kv_lease *lease, bool revoke, bool (*stop)(void *arg), void *arg)
 {
     struct kv_call_options options = {
         .deadline_ms = lease->ttl_ms < KV_DEADLINE_DEFAULT_MS ? (unsigned)lease->ttl_ms : 0};
+    struct last_moment last = {.stop = stop, .arg = arg};
     int status = 0;
 
     kv_client_do(lease->client, close_on_thread, lease);
-    if (stop && stop(arg)) {
-        options.deadline_ms = KV_WAIT_STOPPED_MS;
-    } else {
-        options.stop = stop;
-        options.stop_arg = arg;
+    if (stop) {
+        options.stop = is_over;
+        options.stop_arg = &last;
     }
     if (revoke && !lease->lost) {
         status = kv_lease_revoke(lease->client, lease->lease_id, &options, NULL, NULL);

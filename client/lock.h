@@ -20,6 +20,10 @@ struct kv_wait {
 struct kv_wait kv_wait_begin(uint64_t timeout_ms, bool (*stop)(void *arg), void *arg);
 /* 0, KV_DEADLINE or KV_CLOSED. */
 int kv_wait_check(const struct kv_wait *wait, struct kv_error *ret_error);
+/* How a wait ends whose call failed: KV_CLOSED or KV_DEADLINE when that was because it was stopped
+ * or its time is over (the call may say less: that the outcome is unknown), else the call's status.
+ */
+int kv_wait_outcome(const struct kv_wait *wait, int status, struct kv_error *ret_error);
 /* At most KV_WAIT_LOOK_MS, less when the time is over before. */
 unsigned kv_wait_slice_ms(const struct kv_wait *wait);
 /* Of a call within it: the deadline is what is left, at most what calls have as a rule. */

@@ -34,6 +34,21 @@ int kv_wait_check(const struct kv_wait *wait, struct kv_error *ret_error)
     return 0;
 }
 
+int kv_wait_outcome(const struct kv_wait *wait, int status, struct kv_error *ret_error)
+{
+    struct kv_error end;
+    char why[sizeof end.message] = "no reason was asked for";
+
+    if ((status != KV_CLOSED && !kv_wait_is_passing(status)) || kv_wait_check(wait, &end) == 0 ||
+        end.status == status) {
+        return status;
+    }
+    if (ret_error) {
+        snprintf(why, sizeof why, "%s", ret_error->message);
+    }
+    return kv_error_set(ret_error, end.status, "%s: %s", end.message, why);
+}
+
 static unsigned left_ms(const struct kv_wait *wait, unsigned most_ms)
 {
     uint64_t now_ns = uv_hrtime();

@@ -222,13 +222,14 @@ int kv_lock_acquire(struct kv_client *client,
         client, options->name, kinds_of_mode[lock->mode], &lease, &lock->entry, ret_error);
     if (status < 0) {
         free(lock);
-        return status;
+        return kv_wait_outcome(&wait, status, ret_error);
     }
     status = join_queue(client, lock, options, &wait, ret_error);
     while (status == 0) {
         status = step(client, lock, options->no_wait, &wait, ret_error);
     }
     if (status < 0) {
+        status = kv_wait_outcome(&wait, status, ret_error);
         give_up(lock, lease.ttl_ms, ret_error);
         return status;
     }

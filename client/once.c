@@ -81,6 +81,41 @@ static void turn_off(struct kv_session *session)
     }
 }
 
+/* What waits for a session will not get one. What is submitted meanwhile asks for another. */
+static void end_unstamped(struct kv_session *session, const struct kv_error *why)
+{
+    for (size_t n = session->once.unstamped.count; n > 0 && session->once.unstamped.first; n--) {
+        kv_session_end_error(session,
+                             session->once.unstamped.first,
+                             why->status,
+                             "nothing was done, no session was opened for it: %s",
+                             why->message);
+    }
+}
+
+static void not_opened(struct kv_session *session, const struct kv_session_answer *answer)
+{
+    struct kv_once *once = &session->once;
+    struct kv_error why = *answer->error;
+
+    why.status = answer->status;
+    once->why = why;
+    if (answer->status == KV_UNSUPPORTED) {
+        turn_off(session);
+        return;
+    }
+    /* Without a reply its time was over: that of others is not. */
+    if (answer->reply && (kv_status_retry(answer->status) == KV_RETRY_NEVER ||
+                          kv_status_retry(answer->status) == KV_RETRY_FATAL)) {
+        end_unstamped(session, &why);
+        return;
+    }
+    once->failures++;
+    once->open_at_ns = session->now_ns +
+                       kv_session_backoff_ns(
+                           session, once->failures, KV_CLIENT_RETRY_MIN_MS, KV_CLIENT_RETRY_MAX_MS);
+}
+
 static void on_opened(void *arg, const struct kv_session_answer *answer)
 {
     struct kv_session *session = arg;
@@ -88,12 +123,7 @@ static void on_opened(void *arg, const struct kv_session_answer *answer)
 
     once->n_internal--;
     once->state = KV_ONCE_NONE;
-    once->why = *answer->error;
-    once->why.status = answer->status;
-    if (answer->status == KV_UNSUPPORTED) {
-        turn_off(session);
-    } else if (answer->status == 0 &&
-               answer->reply->result_case == KV__REPLY__RESULT_SESSION_OPEN) {
+    if (answer->status == 0 && answer->reply->result_case == KV__REPLY__RESULT_SESSION_OPEN) {
         once->state = KV_ONCE_OPEN;
         once->session_id = answer->reply->session_open->session_id;
         once->ttl_ns = answer->reply->session_open->ttl_ms * KV_NS_PER_MS;
@@ -101,6 +131,11 @@ static void on_opened(void *arg, const struct kv_session_answer *answer)
         once->next_sequence = 1;
         once->acknowledged_through = 0;
         memset(once->finished, 0, sizeof once->finished);
+        once->failures = 0;
+        once->open_at_ns = 0;
+        once->why.status = 0;
+    } else {
+        not_opened(session, answer);
     }
 }
 
@@ -234,9 +269,12 @@ void kv_once_pump(struct kv_session *session, uint64_t now_ns)
 
     session->now_ns = now_ns;
     sift(session);
-    if (once->unstamped.first && once->state == KV_ONCE_NONE &&
-        now_ns < once->unstamped.first->deadline_ns) {
-        open_session(session);
+    if (once->unstamped.first && once->state == KV_ONCE_NONE) {
+        if (now_ns < once->open_at_ns) {
+            kv_session_wake_at(session, once->open_at_ns);
+        } else if (now_ns < once->unstamped.first->deadline_ns) {
+            open_session(session);
+        }
     }
     if (once->state != KV_ONCE_OPEN) {
         return;

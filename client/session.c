@@ -305,14 +305,13 @@ static bool follow(struct kv_session *session,
 static bool leave_untrusted(struct kv_session *session,
                             uint64_t now_ns,
                             struct kv_request *request,
+                            bool others,
                             const char *text)
 {
     const struct kv_endpoint *endpoint = &session->endpoints[request->endpoint];
     bool is_unknown = request->maybe_done && !request->read;
 
-    kv_session_turn_away(session, endpoint);
-    if (session->n_endpoints > 1 && request->failures < TRIES_BEFORE_TURNING) {
-        session->hold_until_ns = now_ns + KV_CLIENT_TRY_NEXT_MS * KV_NS_PER_MS;
+    if (others) {
         kv_session_again(
             session, now_ns, request, false, is_unknown ? KV_OUTCOME_UNKNOWN : KV_CORRUPT, text);
         return true;
@@ -338,6 +337,7 @@ void kv_session_answered(struct kv_session *session,
     struct kv_endpoint *endpoint = &session->endpoints[request->endpoint];
     int status = -(int)reply->code;
     const char *text = reply->message[0] ? reply->message : kv_status_text(status);
+    bool others = reply->code == KV__CODE__CORRUPT && kv_endpoint_shun(session, now_ns, endpoint);
     bool at_once;
 
     switch (request->had_items ? KV_RETRY_NEVER : kv_status_retry(status)) {
@@ -379,7 +379,8 @@ void kv_session_answered(struct kv_session *session,
         }
         break;
     case KV_RETRY_FATAL:
-        if (reply->code == KV__CODE__CORRUPT && leave_untrusted(session, now_ns, request, text)) {
+        if (reply->code == KV__CODE__CORRUPT &&
+            leave_untrusted(session, now_ns, request, others, text)) {
             return;
         }
         kv_once_answered(session, request);

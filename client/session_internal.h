@@ -80,7 +80,8 @@ struct kv_endpoint {
     uint64_t
         asked_ns; /* of the first request that was sent since the last byte came; 0: none was */
     uint64_t retry_at_ns;
-    char error[160]; /* why it failed last; "" never */
+    uint64_t shunned_until_ns; /* it said that it is not to be trusted */
+    char error[160];           /* why it failed last; "" never */
     struct kv_buf in;
     struct kv_buf out;
     uint64_t out_bytes;   /* ever appended to out */
@@ -114,6 +115,8 @@ struct kv_once {
     size_t n_internal;                         /* requests of our own */
     bool renewing;
     struct kv_error why; /* of the newest try to open one */
+    unsigned failures;   /* of such tries, in a row */
+    uint64_t open_at_ns; /* not before: a try is an entry of the log */
     struct kv_request_list unstamped;
 };
 
@@ -238,6 +241,10 @@ void kv_endpoint_lose(struct kv_session *session,
 void kv_endpoint_drain(struct kv_session *session, uint64_t now_ns, struct kv_endpoint *endpoint);
 /* The leader is (or may be) there: want it. Learns a new address. */
 void kv_session_hint(struct kv_session *session, uint64_t leader_id, const char *address);
+/* It is not to be trusted: for a while nothing goes there as long as there are others, whatever
+ * they say of it as the leader. False: there are none; an impatient client wants one that was not
+ * tried in vain. */
+bool kv_endpoint_shun(struct kv_session *session, uint64_t now_ns, struct kv_endpoint *endpoint);
 /* Somebody else may know better than this endpoint: want the next one. */
 void kv_session_turn_away(struct kv_session *session, const struct kv_endpoint *endpoint);
 void kv_endpoint_on_timer(struct kv_session *session,

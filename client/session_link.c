@@ -10,10 +10,25 @@ static unsigned index_of(const struct kv_session *session, const struct kv_endpo
     return (unsigned)(endpoint - session->endpoints);
 }
 
+static bool is_shunned(const struct kv_session *session, unsigned i)
+{
+    return session->now_ns < session->endpoints[i].shunned_until_ns;
+}
+
+static bool are_all_shunned(const struct kv_session *session)
+{
+    unsigned i = 0;
+
+    while (i < session->n_endpoints && is_shunned(session, i)) {
+        i++;
+    }
+    return i == session->n_endpoints;
+}
+
 static bool is_usable(const struct kv_session *session, unsigned i)
 {
     return i != KV_SESSION_NONE && session->endpoints[i].state == KV_LINK_READY &&
-           !session->endpoints[i].stalled;
+           !session->endpoints[i].stalled && !is_shunned(session, i);
 }
 
 /* ---------------------------------------------------------------- going down */
@@ -145,6 +160,7 @@ static unsigned learn(struct kv_session *session, const char *text)
         endpoint->failures = 0;
         endpoint->node_id = 0;
         endpoint->retry_at_ns = 0;
+        endpoint->shunned_until_ns = 0;
         endpoint->error[0] = '\0';
     }
     return slot;
@@ -162,7 +178,8 @@ void kv_session_hint(struct kv_session *session, uint64_t leader_id, const char 
     if (found == KV_SESSION_NONE && address[0] != '\0') {
         found = learn(session, address);
     }
-    if (found != KV_SESSION_NONE && session->endpoints[found].state != KV_LINK_DRAINING) {
+    if (found != KV_SESSION_NONE && session->endpoints[found].state != KV_LINK_DRAINING &&
+        !is_shunned(session, found)) {
         session->want = found == session->current ? KV_SESSION_NONE : found;
     }
 }
@@ -172,11 +189,34 @@ void kv_session_turn_away(struct kv_session *session, const struct kv_endpoint *
     unsigned i = index_of(session, endpoint);
     unsigned next = (i + 1) % session->n_endpoints;
 
+    while (next != i && is_shunned(session, next)) {
+        next = (next + 1) % session->n_endpoints;
+    }
     /* Many requests may say the same: only the first turns. */
     if (next != i && session->current == i &&
         (session->want == KV_SESSION_NONE || session->want == i)) {
         session->want = next;
     }
+}
+
+bool kv_endpoint_shun(struct kv_session *session, uint64_t now_ns, struct kv_endpoint *endpoint)
+{
+    unsigned shunned = index_of(session, endpoint);
+
+    endpoint->shunned_until_ns = now_ns + KV_CLIENT_SHUN_MS * KV_NS_PER_MS;
+    snprintf(endpoint->error, sizeof endpoint->error, "it is not to be trusted");
+    if (session->want == shunned) {
+        session->want = KV_SESSION_NONE;
+    }
+    for (unsigned i = 0; i < session->n_endpoints; i++) {
+        const struct kv_endpoint *other = &session->endpoints[i];
+        bool is_away = other->state == KV_LINK_IDLE && other->failures > 0;
+
+        if (!is_shunned(session, i) && !(session->impatient && is_away)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void start_connect(struct kv_session *session, uint64_t now_ns, struct kv_endpoint *endpoint)
@@ -187,6 +227,13 @@ static void start_connect(struct kv_session *session, uint64_t now_ns, struct kv
     endpoint->since_ns = now_ns;
     kv_session_wake_at(session, now_ns + KV_CLIENT_CONNECT_TIMEOUT_MS * KV_NS_PER_MS);
     session->next_try = (index_of(session, endpoint) + 1) % session->n_endpoints;
+}
+
+/* One that is silent is better than none; so is one that is shunned, when all are. */
+static bool is_better_than_none(const struct kv_session *session, unsigned i)
+{
+    return i != KV_SESSION_NONE && session->endpoints[i].state == KV_LINK_READY &&
+           (!is_shunned(session, i) || are_all_shunned(session));
 }
 
 static void choose_current(struct kv_session *session)
@@ -204,14 +251,12 @@ static void choose_current(struct kv_session *session)
             return;
         }
     }
-    /* A silent one is better than none. */
-    if (session->current != KV_SESSION_NONE &&
-        session->endpoints[session->current].state == KV_LINK_READY) {
+    if (is_better_than_none(session, session->current)) {
         return;
     }
     session->current = KV_SESSION_NONE;
     for (unsigned i = 0; i < session->n_endpoints; i++) {
-        if (session->endpoints[i].state == KV_LINK_READY) {
+        if (is_better_than_none(session, i)) {
             session->current = i;
         }
     }
@@ -234,6 +279,7 @@ static void connect_any(struct kv_session *session, uint64_t now_ns)
 {
     uint64_t overtake_ns = KV_CLIENT_TRY_NEXT_MS * KV_NS_PER_MS;
     unsigned chosen = KV_SESSION_NONE;
+    bool all = are_all_shunned(session);
 
     for (unsigned i = 0; i < session->n_endpoints; i++) {
         struct kv_endpoint *endpoint = &session->endpoints[i];
@@ -248,7 +294,8 @@ static void connect_any(struct kv_session *session, uint64_t now_ns)
         unsigned i = (session->next_try + k) % session->n_endpoints;
         struct kv_endpoint *endpoint = &session->endpoints[i];
 
-        if (endpoint->state != KV_LINK_IDLE) {
+        if (endpoint->state != KV_LINK_IDLE ||
+            (is_shunned(session, i) && !(session->current == KV_SESSION_NONE && all))) {
             continue;
         }
         if (endpoint->retry_at_ns <= now_ns) {
@@ -304,7 +351,7 @@ static void send_queue(struct kv_session *session, uint64_t now_ns)
         return;
     }
     endpoint = &session->endpoints[session->current];
-    if (endpoint->stalled && is_connecting(session)) {
+    if (!is_usable(session, session->current) && is_connecting(session)) {
         return;
     }
     if (session->want != KV_SESSION_NONE && now_ns < session->hold_until_ns) {
@@ -428,9 +475,13 @@ void kv_endpoint_on_timer(struct kv_session *session, uint64_t now_ns, struct kv
 static void give_up(struct kv_session *session)
 {
     char endpoints[KV_ERROR_MESSAGE_SIZE];
+    bool all = are_all_shunned(session);
 
     for (unsigned i = 0; i < session->n_endpoints; i++) {
-        if (session->endpoints[i].state != KV_LINK_IDLE || session->endpoints[i].failures == 0) {
+        bool is_away =
+            session->endpoints[i].state == KV_LINK_IDLE && session->endpoints[i].failures > 0;
+
+        if (!is_away && (!is_shunned(session, i) || all)) {
             return;
         }
     }

@@ -254,8 +254,11 @@
 #define KV_CLIENT_OUT_BYTES_MAX \
     (32 * KV_MIB) /* packed for one connection and not yet taken; the rest waits its turn */
 #define KV_CLIENT_CONNECT_TIMEOUT_MS 2000 /* connection and hello; then it counts as failed */
-#define KV_CLIENT_TRY_NEXT_MS 150  /* a connection that takes longer is overtaken by another */
-#define KV_CLIENT_STALL_MS 1000    /* requests and no byte for so long: try another endpoint */
+#define KV_CLIENT_TRY_NEXT_MS 150 /* a connection that takes longer is overtaken by another */
+#define KV_CLIENT_STALL_MS 1000   /* requests and no byte for so long: try another endpoint */
+/* A node that says that it is not to be trusted is left alone for so long, as the leader too: no
+ * request of the usual deadline comes back to it. */
+#define KV_CLIENT_SHUN_MS 5000
 #define KV_CLIENT_RETRY_MIN_MS 5   /* backoff of one request, with jitter */
 #define KV_CLIENT_RETRY_MAX_MS 100 /* an election takes a few hundred */
 #define KV_CLIENT_RECONNECT_MIN_MS 20

@@ -12,7 +12,9 @@ enum { KVCTL_CANNOT_RUN = 126, KVCTL_NO_COMMAND = 127, KVCTL_SIGNALED = 128 };
 
 /* Starts it in a process group of its own, which gets the terminal when this process has it; with
  * the signals that `blocked` names at their usual ways. When the thread that calls ends, kill -9
- * not excepted, it gets SIGTERM. 0, or KVCTL_NO_COMMAND or KVCTL_CANNOT_RUN with a message. */
+ * not excepted, it gets SIGTERM: it alone, not its children, and not when it is a program that
+ * gets other rights by its exec (setuid, setgid, capabilities), for which the kernel forgets that.
+ * 0, or KVCTL_NO_COMMAND or KVCTL_CANNOT_RUN with a message. */
 int kvctl_child_start(const char *const *argv,
                       char *const *environment,
                       const sigset_t *blocked,

@@ -23,6 +23,8 @@ _kvctl() {
         *) if [ -z "$first" ]; then first=$word; elif [ -z "$second" ]; then second=$word; fi ;;
         esac
     done
+    # To zrange and zrank it says "from the greatest".
+    [[ $first\ $prev != @(watch|subscribe)\ --rev ]] || return
     if [[ $cur == -* ]]; then
         # shellcheck disable=SC2086 # a command of two words is two words
         options=$("$kvctl" help $first 2>/dev/null | sed -n 's/^  \(-.,\|   \) \(--[a-z-]*\) .*/\2/p')

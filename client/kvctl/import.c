@@ -226,12 +226,17 @@ static int select_scope(struct kvctl *kvctl, struct kv_range_spec *ret_scope)
     return KVCTL_OK;
 }
 
-/* A key that had an end of its own comes back without one: that time is over. */
+/* A key or field that had an end of its own comes back without one: that time is over. */
 static void forget_expiry(struct kvctl_document *document)
 {
     for (size_t i = 0; i < document->n_entries; i++) {
-        document->entries[i].ttl_ms = 0;
-        document->entries[i].lease_id = 0;
+        struct kvctl_entry *entry = &document->entries[i];
+
+        entry->ttl_ms = 0;
+        entry->lease_id = 0;
+        for (size_t k = 0; k < entry->n_elements; k++) {
+            entry->elements[k].ttl_ms = 0;
+        }
     }
 }
 

@@ -181,6 +181,8 @@ def test_completion():
     assert set(complete("''")) == commands
     assert complete("config 's'") == ["set"]
     assert "--if-absent" in complete("put --if")
+    # A name of an option may have a value in one command and none in another.
+    assert complete("watch --rev --") == [] and "--scores" in complete("zrange --rev --sc")
     for command in sorted(commands - {"config", "member", "leader", "snapshot", "help", "version", "lease", "flag"}):
         text = subprocess.run([KVCTL, "help", command], capture_output=True, text=True, check=True).stdout
         options = set(re.findall(r"--[a-z-]+(?= )", text.split("Options:")[1]))

@@ -10,7 +10,7 @@ import pytest
 
 from configcase import ctl, run
 from fakeserver import FakeServer
-from kvcluster import HOST, KVCTL, ROOT, Cluster, kv
+from kvcluster import HOST, KVCTL, ROOT, Cluster, kv, wait_until
 from typecase import Types
 
 
@@ -359,6 +359,24 @@ def test_time_to_live_of_fields(types):
                                 "stays": "3"}}}
     assert run(types, "import", "-", stdin=json.dumps(document))[0] == 0
     assert times()["text"] > 300000 and 0 < times()["bytes"] <= 300000 and times()["stays"] == 0
+
+
+def test_rollback_of_fields_with_a_time(types):
+    """A field that had an end comes back without one, as a key does: what remained of it, if only a millisecond, is over."""
+    key = types.key("h")
+    name = key.encode()
+    types.call(hash_set=kv.HashSet(key=name, fields=[
+        kv.HashField(name=b"ended", value=b"1", ttl_ms=50), kv.HashField(name=b"deleted", value=b"2", ttl_ms=600000),
+        kv.HashField(name=b"there", value=b"3", ttl_ms=600000), kv.HashField(name=b"stays", value=b"4")]))
+    back_to = types.revision()
+    wait_until(lambda: types.call(hash_len=kv.HashLen(key=name)).count == 3, "the field has ended")
+    types.call(hash_delete=kv.HashDelete(key=name, fields=[b"deleted"]))
+    assert run(types, "rollback", key, "--to", back_to)[0] == 0
+    fields = {field.name: field for field in types.call(hash_get_all=kv.HashGetAll(key=name)).fields}
+    assert {field: fields[field].value for field in fields} == {b"ended": b"1", b"deleted": b"2", b"there": b"3",
+                                                                b"stays": b"4"}
+    assert {field: fields[field].ttl_ms > 0 for field in fields} == {b"ended": False, b"deleted": False, b"there": True,
+                                                                     b"stays": False}
 
 
 # ---------------------------------------------------------------- history and rollback

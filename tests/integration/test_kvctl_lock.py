@@ -3,11 +3,13 @@
 import json
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
 
-from kvcluster import HOST, KVCTL, PATIENCE_S, wait_until
+from fakeserver import FakeServer
+from kvcluster import HOST, KVCTL, PATIENCE_S, kv, wait_until
 from kvctl_process import Staying, run
 from kvd_process import Kvd
 from player import Player
@@ -130,6 +132,20 @@ def test_timeout_while_the_cluster_is_away(tmp_path):
         assert time.monotonic() - from_s < 4
 
 
+@pytest.mark.parametrize("unclear", ["lease_grant", "put"])
+def test_timeout_while_the_lease_or_the_place_is_asked_for(unclear):
+    """It is the timeout that is told, not that the outcome of the request is unknown."""
+    def answer(request):
+        if request.WhichOneof("command") == unclear:
+            return kv.Reply(code=kv.OUTCOME_UNKNOWN, message="who knows")
+        return kv.Reply(lease_grant=kv.LeaseResult(lease_id=7, ttl_ms=10000))
+
+    with FakeServer(answer) as server:
+        result = subprocess.run([KVCTL, "-e", f"{HOST}:{server.port}", "lock", "n", "--timeout", "200ms", "--", "true"],
+                                capture_output=True, text=True, timeout=PATIENCE_S)
+    assert result.returncode == 2 and "not its turn in time: " in result.stderr and "who knows" in result.stderr, result
+
+
 def test_ctrl_c_while_the_cluster_is_away(tmp_path):
     """Neither who holds it nor who waits stays for the five seconds of a call; both say what is left behind."""
     with Kvd(tmp_path) as server:
@@ -155,6 +171,30 @@ def test_ctrl_c_while_the_cluster_is_away(tmp_path):
             holder.wait_lines(1)
             assert holder.end() == 130 and holder.errors() == ""
         wait_queue(endpoints, "m", "")
+
+
+def test_ctrl_c_while_it_is_given_up(tmp_path):
+    """Who is stopped leaves the cluster half a second: others would wait until the lease ends."""
+    revoked = threading.Event()
+    state = {}
+
+    def answer(request):
+        command = request.WhichOneof("command")
+        if command == "put":
+            state["key"] = request.put.key
+        if command == "lease_revoke":
+            revoked.set()
+            return None
+        return {"lease_grant": kv.Reply(lease_grant=kv.LeaseResult(lease_id=7, ttl_ms=10000)),
+                "put": kv.Reply(revision=5, put=kv.PutResult()),
+                "range": kv.Reply(revision=5, range=kv.RangeResult(revision=5, kvs=[
+                    kv.KeyValue(key=state.get("key", b""), create_revision=5)]))}.get(command)
+
+    with FakeServer(answer) as server, Staying(f"{HOST}:{server.port}", tmp_path, "lock", "n", "--", "true") as holder:
+        assert revoked.wait(PATIENCE_S)
+        from_s = time.monotonic()
+        holder.end()
+        assert 0.45 < time.monotonic() - from_s < 4
 
 
 def test_ctrl_c_of_an_observer_while_the_cluster_is_away(tmp_path):

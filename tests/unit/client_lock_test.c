@@ -86,6 +86,32 @@ static void test_waits(void **state)
     assert_int_equal(kv_wait_slice_ms(&wait), 0);
 }
 
+static void test_how_a_wait_ends(void **state)
+{
+    bool stopped = false;
+    struct kv_wait wait = kv_wait_begin(0, stop, &stopped);
+    struct kv_error error;
+
+    (void)state;
+    /* Neither stopped nor over: what the call said. */
+    kv_error_set(&error, KV_OUTCOME_UNKNOWN, "unknown");
+    assert_int_equal(kv_wait_outcome(&wait, KV_OUTCOME_UNKNOWN, &error), KV_OUTCOME_UNKNOWN);
+    assert_string_equal(error.message, "unknown");
+    stopped = true;
+    assert_int_equal(kv_wait_outcome(&wait, KV_OUTCOME_UNKNOWN, &error), KV_CLOSED);
+    assert_int_equal(error.status, KV_CLOSED);
+    assert_string_equal(error.message, "stopped while it waited: unknown");
+    assert_int_equal(kv_wait_outcome(&wait, KV_CLOSED, &error), KV_CLOSED);
+    assert_string_equal(error.message, "stopped while it waited: unknown");
+    assert_int_equal(kv_wait_outcome(&wait, KV_DEADLINE, NULL), KV_CLOSED);
+    /* What no time changes. */
+    assert_int_equal(kv_wait_outcome(&wait, KV_CONDITION_FAILED, &error), KV_CONDITION_FAILED);
+    wait = (struct kv_wait){.until_ns = 1};
+    kv_error_set(&error, KV_CLOSED, "no endpoint");
+    assert_int_equal(kv_wait_outcome(&wait, KV_CLOSED, &error), KV_DEADLINE);
+    assert_string_equal(error.message, "it was not its turn in time: no endpoint");
+}
+
 static void test_what_passes(void **state)
 {
     (void)state;
@@ -105,6 +131,7 @@ int main(void)
         cmocka_unit_test(test_entries),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_waits),
+        cmocka_unit_test(test_how_a_wait_ends),
         cmocka_unit_test(test_what_passes),
     };
 

@@ -402,6 +402,111 @@ static void without_room_for_a_session_writes_say_so(void **state)
     play_close(play);
 }
 
+static void a_session_that_is_refused_is_not_asked_for_again(void **state)
+{
+    const Kv__Code codes[] = {KV__CODE__OUT_OF_BOUNDS, KV__CODE__CORRUPT};
+    struct play *play = once_open("a");
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct end first = {0}, second = {0};
+
+        put(play, &first);
+        put(play, &second);
+        if (i == 0) {
+            accept_at(play, A);
+        }
+        answer(play, A, take_command(play, A, KV__REQUEST__COMMAND_SESSION_OPEN).id, codes[i]);
+        assert_int_equal(first.status, -(int)codes[i]);
+        assert_non_null(strstr(first.message, "nothing was done, no session was opened for it: "));
+        assert_int_equal(second.status, -(int)codes[i]);
+        /* Before somebody writes again. */
+        pass(play, 1000);
+        nothing_sent(play, A);
+        assert_int_equal(kv_session_pending(play->session), 0);
+    }
+    play_close(play);
+}
+
+struct writer {
+    struct play *play;
+    unsigned writes;
+};
+
+static void write_again(void *arg, const struct kv_session_answer *answer)
+{
+    struct writer *writer = arg;
+    Kv__Request request = KV__REQUEST__INIT;
+    Kv__Put put = KV__PUT__INIT;
+
+    if (answer && answer->status == KV_CLOSED) {
+        return;
+    }
+    writer->writes++;
+    put.key = (ProtobufCBinaryData){3, (uint8_t *)"key"};
+    request.command_case = KV__REQUEST__COMMAND_PUT;
+    request.put = &put;
+    assert_int_equal(kv_session_submit(writer->play->session,
+                                       writer->play->now_ns,
+                                       &request,
+                                       NULL,
+                                       NULL,
+                                       write_again,
+                                       writer,
+                                       NULL),
+                     0);
+}
+
+/* From inside the end of the one before: it waits for the next answer. */
+static void who_writes_again_gets_another_try(void **state)
+{
+    struct play *play = once_open("a");
+    struct writer writer = {.play = play};
+
+    (void)state;
+    write_again(&writer, NULL);
+    drive(play);
+    accept_at(play, A);
+    for (unsigned i = 1; i < 4; i++) {
+        assert_int_equal(writer.writes, i);
+        answer(play,
+               A,
+               take_command(play, A, KV__REQUEST__COMMAND_SESSION_OPEN).id,
+               KV__CODE__OUT_OF_BOUNDS);
+    }
+    play_close(play);
+    assert_int_equal(writer.writes, 4);
+}
+
+/* Whatever is wrong: each try is an entry of the log. */
+static void a_session_is_asked_for_with_pauses(void **state)
+{
+    struct play *play = once_open("a");
+    struct end end = {0};
+    unsigned asked = 0;
+
+    (void)state;
+    submit_with(
+        play, KV__REQUEST__COMMAND_PUT, (struct kv_call_options){.deadline_ms = 1000}, &end);
+    accept_at(play, A);
+    while (end.calls == 0) {
+        struct seen seen = take(play, A);
+
+        if (seen.command != 0) {
+            assert_int_equal(seen.command, KV__REQUEST__COMMAND_SESSION_OPEN);
+            answer(play, A, seen.id, KV__CODE__DEADLINE);
+            nothing_sent(play, A);
+            asked++;
+        }
+        pass(play, 1);
+    }
+    assert_int_equal(end.status, KV_DEADLINE);
+    assert_non_null(strstr(end.message, "no session was opened"));
+    /* From 5 ms doubled up to 100, half of it with the greatest luck. */
+    assert_in_range(asked, 10, 30);
+    play_close(play);
+}
+
 static void a_client_that_is_closed_ends_all(void **state)
 {
     struct play *play = once_open("a");
@@ -515,6 +620,9 @@ int main(void)
         cmocka_unit_test(a_lost_write_of_an_ended_session_is_unknown),
         cmocka_unit_test(a_cluster_without_sessions_is_served_as_before),
         cmocka_unit_test(without_room_for_a_session_writes_say_so),
+        cmocka_unit_test(a_session_that_is_refused_is_not_asked_for_again),
+        cmocka_unit_test(who_writes_again_gets_another_try),
+        cmocka_unit_test(a_session_is_asked_for_with_pauses),
         cmocka_unit_test(a_client_that_is_closed_ends_all),
         cmocka_unit_test(who_leaves_says_so),
         cmocka_unit_test(test_waiting_pops_given_up),

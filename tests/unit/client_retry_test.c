@@ -79,7 +79,57 @@ static void test_not_leader_goes_to_the_hint_at_once(void **state)
     play_close(play);
 }
 
+/* Nothing has gone to A since. */
+static void is_left_alone(struct play *play, unsigned endpoint)
+{
+    assert_false(play->connect[endpoint]);
+    assert_int_equal(take_put(play, endpoint), 0);
+}
+
+/* The others take it for the leader yet. */
 static void test_a_node_that_is_not_to_be_trusted_is_left(void **state)
+{
+    struct play *play = play_open("a,b");
+    struct end end = {0}, second = {0}, third = {0};
+    uint64_t id;
+
+    (void)state;
+    put(play, &end);
+    accept_at(play, A);
+    answer(play, A, take_put(play, A), KV__CODE__CORRUPT);
+    assert_int_equal(end.calls, 0);
+    connect_only(play, B);
+    greet(play, B, 1, "a:4700");
+    id = take_put(play, B);
+    assert_int_not_equal(id, 0);
+    is_left_alone(play, A);
+    answer_hint(play, B, id, KV__CODE__NO_LEADER, "a:4700");
+    pass(play, KV_CLIENT_RETRY_MAX_MS);
+    is_left_alone(play, A);
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, 0);
+    /* A new connection to B tells the same. */
+    lose(play, B, "reset");
+    put(play, &second);
+    pass(play, KV_CLIENT_RECONNECT_MAX_MS);
+    connect_only(play, B);
+    greet(play, B, 1, "a:4700");
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(second.status, 0);
+    is_left_alone(play, A);
+    /* Not for ever: it may be another node at the same address. */
+    pass(play, KV_CLIENT_SHUN_MS);
+    put(play, &third);
+    answer_hint(play, B, take_put(play, B), KV__CODE__NOT_LEADER, "a:4700");
+    accept_at(play, A);
+    answer(play, A, take_put(play, A), KV__CODE__OK);
+    assert_int_equal(third.status, 0);
+    play_close(play);
+}
+
+/* What else went wrong before does not count. */
+static void test_a_node_is_left_after_other_failures(void **state)
 {
     struct play *play = play_open("a,b");
     struct end end = {0};
@@ -87,14 +137,75 @@ static void test_a_node_that_is_not_to_be_trusted_is_left(void **state)
     (void)state;
     put(play, &end);
     accept_at(play, A);
+    for (int i = 0; i < 5; i++) {
+        answer(play, A, take_put(play, A), KV__CODE__BUSY);
+        pass(play, KV_CLIENT_RETRY_MAX_MS);
+    }
     answer(play, A, take_put(play, A), KV__CODE__CORRUPT);
     assert_int_equal(end.calls, 0);
-    assert_true(play->connect[B]);
     accept_at(play, B);
     answer(play, B, take_put(play, B), KV__CODE__OK);
-    assert_int_equal(end.calls, 1);
     assert_int_equal(end.status, 0);
     play_close(play);
+}
+
+static void test_nobody_is_to_be_trusted(void **state)
+{
+    struct play *play = play_open("a,b,c");
+    struct end end = {0}, second = {0};
+
+    (void)state;
+    put(play, &end);
+    accept_at(play, A);
+    answer(play, A, take_put(play, A), KV__CODE__CORRUPT);
+    refuse(play, B, "connection refused");
+    accept_at(play, C);
+    answer(play, C, take_put(play, C), KV__CODE__CORRUPT);
+    /* B alone is left, and away: there is time for it. */
+    assert_int_equal(end.calls, 0);
+    is_left_alone(play, A);
+    is_left_alone(play, C);
+    pass(play, KV_CLIENT_RECONNECT_MIN_MS);
+    accept_at(play, B);
+    answer(play, B, take_put(play, B), KV__CODE__CORRUPT);
+    assert_int_equal(end.calls, 1);
+    assert_int_equal(end.status, KV_CORRUPT);
+    assert_non_null(strstr(end.message, "answered by b:4700"));
+    /* One that is shunned is better than none. */
+    put(play, &second);
+    answer(play, B, take_put(play, B), KV__CODE__OK);
+    assert_int_equal(second.status, 0);
+    play_close(play);
+}
+
+static void test_the_others_do_not_come_back(void **state)
+{
+    struct kv_client_options options = {.endpoints = "a,b", .no_session = true};
+
+    (void)state;
+    for (int impatient = 0; impatient < 2; impatient++) {
+        struct play *play;
+        struct end end = {0};
+
+        options.impatient = impatient;
+        play = play_open_with(options);
+        submit_with(
+            play, KV__REQUEST__COMMAND_PUT, (struct kv_call_options){.deadline_ms = 1000}, &end);
+        accept_at(play, A);
+        answer(play, A, take_put(play, A), KV__CODE__CORRUPT);
+        refuse(play, B, "connection refused");
+        if (impatient) {
+            assert_int_equal(end.status, KV_CLOSED);
+            assert_non_null(strstr(end.message, "a:4700: it is not to be trusted; b:4700: conn"));
+        } else {
+            assert_int_equal(end.calls, 0);
+            pass(play, 1000);
+            assert_int_equal(end.status, KV_CORRUPT);
+            assert_non_null(strstr(end.message, "deadline; last answer of a:4700: "));
+        }
+        assert_int_equal(end.calls, 1);
+        play_close(play);
+    }
 }
 
 /* It did nothing itself, but what is known of the try before? */
@@ -186,6 +297,9 @@ int main(void)
         cmocka_unit_test(test_a_refused_snapshot_is_not_asked_for_again),
         cmocka_unit_test(test_not_leader_goes_to_the_hint_at_once),
         cmocka_unit_test(test_a_node_that_is_not_to_be_trusted_is_left),
+        cmocka_unit_test(test_a_node_is_left_after_other_failures),
+        cmocka_unit_test(test_nobody_is_to_be_trusted),
+        cmocka_unit_test(test_the_others_do_not_come_back),
         cmocka_unit_test(test_an_untrusted_node_does_not_say_what_was_done_before),
         cmocka_unit_test(test_hello_names_the_leader),
         cmocka_unit_test(test_stay_ignores_the_leader),

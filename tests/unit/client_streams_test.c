@@ -1,10 +1,14 @@
 /* Blocking watches, subscriptions and held leases without any server: what they say, and how other
  * threads end them. What they do with servers: fault/libkv_follow. */
+#include "client/blocking.h"
 #include "tests/support/client_play.h"
 
 #include <kv/kv.h>
 #include <limits.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <uv.h>
 
 /* Nobody listens there. */
 #define NOWHERE "127.0.0.1:1"
@@ -87,6 +91,122 @@ static void test_calls_are_stopped(void **state)
     kv_client_close(client);
 }
 
+struct interruption {
+    struct kv_client *client;
+    int asked;
+    bool answer;     /* of `stop`, once the client is closed */
+    sem_t under_way; /* the call waits, and asks whether it is to stop */
+    sem_t closed;    /* the client is no more */
+    int status;
+    struct kv_error error;
+};
+
+static bool look_after_the_close(void *arg)
+{
+    struct interruption *interruption = arg;
+
+    if (interruption->asked++ == 0) {
+        return false;
+    }
+    assert_int_equal(sem_post(&interruption->under_way), 0);
+    assert_int_equal(sem_wait(&interruption->closed), 0);
+    return interruption->answer;
+}
+
+static void *get_interrupted(void *arg)
+{
+    struct interruption *interruption = arg;
+    struct kv_get_options get = {
+        .call = {LONG_MS, .stop = look_after_the_close, .stop_arg = interruption}};
+    struct kv_pair pair;
+
+    interruption->status =
+        kv_get(interruption->client, kv_bytes_str("k"), &get, &pair, &interruption->error);
+    return NULL;
+}
+
+/* The close ends the call while its thread is in `stop`: whatever that says, the thread has nothing
+ * left to do with the client. */
+static void test_closed_while_a_call_asks(void **state)
+{
+    (void)state;
+    for (int answer = 0; answer < 2; answer++) {
+        struct interruption interruption = {.client = open_client(false), .answer = answer};
+        pthread_t thread;
+
+        assert_int_equal(sem_init(&interruption.under_way, 0, 0), 0);
+        assert_int_equal(sem_init(&interruption.closed, 0, 0), 0);
+        assert_int_equal(pthread_create(&thread, NULL, get_interrupted, &interruption), 0);
+        assert_int_equal(sem_wait(&interruption.under_way), 0);
+        kv_client_close(interruption.client);
+        assert_int_equal(sem_post(&interruption.closed), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(interruption.status, KV_CLOSED);
+        assert_int_equal(interruption.asked, 2);
+        sem_destroy(&interruption.closed);
+        sem_destroy(&interruption.under_way);
+    }
+}
+
+struct asker {
+    struct kv_client *client;
+    int asked;
+    uint64_t asked_ns; /* the last time */
+    uint64_t
+        soonest_ns; /* from one time to the next, all but the first, which is before it waits */
+    int status;
+    atomic_bool over;
+};
+
+static bool ask_five_times(void *arg)
+{
+    struct asker *asker = arg;
+    uint64_t now_ns = uv_hrtime();
+
+    if (asker->asked > 1 && now_ns - asker->asked_ns < asker->soonest_ns) {
+        asker->soonest_ns = now_ns - asker->asked_ns;
+    }
+    asker->asked_ns = now_ns;
+    return ++asker->asked == 6;
+}
+
+static void *get_asking(void *arg)
+{
+    struct asker *asker = arg;
+    struct kv_get_options get = {.call = {LONG_MS, .stop = ask_five_times, .stop_arg = asker}};
+    struct kv_pair pair;
+
+    asker->status = kv_get(asker->client, kv_bytes_str("k"), &get, &pair, NULL);
+    atomic_store(&asker->over, true);
+    return NULL;
+}
+
+static bool never(void *arg)
+{
+    (void)arg;
+    return false;
+}
+
+/* Other calls that end do not make it ask more often than ten times a second. */
+static void test_others_do_not_make_it_ask(void **state)
+{
+    struct asker asker = {.client = open_client(false), .soonest_ns = UINT64_MAX};
+    struct kv_get_options get = {.call = {.deadline_ms = 1, .stop = never}};
+    pthread_t thread;
+    struct kv_pair pair;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, get_asking, &asker), 0);
+    while (!atomic_load(&asker.over)) {
+        assert_true(kv_get(asker.client, kv_bytes_str("k"), &get, &pair, NULL) < 0);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(asker.status, KV_CLOSED);
+    /* Less a tick of the kernel's clock. */
+    assert_true(asker.soonest_ns >= (KV_WAIT_LOOK_MS - 10) * MS);
+    kv_client_close(asker.client);
+}
+
 static void test_a_lock_is_not_waited_for_any_more(void **state)
 {
     struct patience patience = {.until = 2, .thread = pthread_self()};
@@ -98,7 +218,8 @@ static void test_a_lock_is_not_waited_for_any_more(void **state)
 
     (void)state;
     assert_int_equal(kv_lock_acquire(client, &options, &lock, &error), KV_CLOSED);
-    assert_int_equal(patience.asked, 3);
+    /* By the call, and whether that was why. */
+    assert_int_equal(patience.asked, 4);
     assert_null(lock);
     assert_int_equal(kv_lock_release(NULL), 0);
     kv_client_close(client);
@@ -202,6 +323,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls_are_stopped),
+        cmocka_unit_test(test_closed_while_a_call_asks),
+        cmocka_unit_test(test_others_do_not_make_it_ask),
         cmocka_unit_test(test_a_lock_is_not_waited_for_any_more),
         cmocka_unit_test(test_nothing_comes),
         cmocka_unit_test(test_stopped_by_another_thread),

@@ -61,7 +61,9 @@ struct kv_client_options {
 int kv_client_open(const struct kv_client_options *options,
                    struct kv_client **ret_client,
                    struct kv_error *ret_error) KV_MUST_CHECK;
-/* Ends what is under way with KV_CLOSED and waits for the client's thread. Takes NULL. */
+/* Ends what is under way with KV_CLOSED (a write that was sent: KV_OUTCOME_UNKNOWN), blocking calls
+ * of other threads too, and waits for the client's thread. What makes one request after the other
+ * (ranges by pieces, leases, locks, elections, barriers, watches) is ended before. Takes NULL. */
 void kv_client_close(struct kv_client *client);
 
 /* ---------------------------------------------------------------- common parts */

@@ -71,8 +71,10 @@ int kv_lock_acquire(struct kv_client *client,
                     struct kv_lock **ret_lock,
                     struct kv_error *ret_error) KV_MUST_CHECK;
 /* Gives it up, and frees it whatever comes of that. 0: others may have it. Negative: the cluster
- * has not said so in time (5 s; half a second once `stop` says true), and others have it when the
- * lease has ended by itself. Takes NULL. */
+ * has not said so in time (5 s, or the ttl when that is less; half a second more once `stop` says
+ * true), and others have it when the lease has ended by itself: KV_DEADLINE or KV_OUTCOME_UNKNOWN
+ * (it may have ended already), or what stood in the way of asking (KV_CLOSED, KV_NO_LEADER,
+ * KV_BUSY, KV_CORRUPT). Takes NULL. */
 int kv_lock_release(struct kv_lock *lock);
 
 /* The fencing token: the create revision of the entry's key. */
