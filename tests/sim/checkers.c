@@ -526,6 +526,15 @@ void checkers_synced_boundary(struct checkers *checkers,
 
 /* ---------------------------------------------------------------- disks */
 
+/* Is it committed, and in a term that the node is in, too? One of an earlier term may still be told
+ * by that term's leader to replace its copy of an entry that a later leader has committed without
+ * it. */
+static bool
+must_stay(const struct checked_disk *disk, const struct checked_entry *entry, uint64_t index)
+{
+    return entry && entry->commit_term == disk->terms[index - 1] && disk->term >= entry->known_in;
+}
+
 /* The log loses what it has from there on: none of it may be committed. */
 static void lose_entries(struct checkers *checkers, unsigned node, uint64_t from, const char *why)
 {
@@ -535,7 +544,7 @@ static void lose_entries(struct checkers *checkers, unsigned node, uint64_t from
          i++) {
         const struct checked_entry *entry = checkers_entry(checkers, i);
 
-        if (entry && entry->commit_term == disk->terms[i - 1]) {
+        if (must_stay(disk, entry, i)) {
             checkers_fail(checkers,
                           "node %u %s the committed entry %" PRIu64 " of term %" PRIu64,
                           node,
@@ -649,10 +658,9 @@ static void check_recovered(struct checkers *checkers,
         const struct checked_entry *entry = checkers_entry(checkers, i);
         bool is_same = !recovery->is_log_dropped && i <= recovery->last_index &&
                        term_of(arg, i) == disk->terms[i - 1];
-        bool is_committed = entry && entry->commit_term == disk->terms[i - 1];
         bool may_go = recovery->is_log_dropped || (disk->doubt_from != 0 && i >= disk->doubt_from);
 
-        if (!is_same && (is_committed || !may_go)) {
+        if (!is_same && (must_stay(disk, entry, i) || !may_go)) {
             checkers_fail(checkers,
                           "node %u recovers without entry %" PRIu64 " of term %" PRIu64
                           ", which was on its disk (now %" PRIu64 " entries)",

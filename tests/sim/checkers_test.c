@@ -237,11 +237,27 @@ static void recovery_may_find_a_truncation(void **state)
 static void truncation_of_a_committed_entry(void **state)
 {
     (void)state;
+    checkers_synced_vote(&checkers, 1, 1, 0);
     checkers_synced_entry(&checkers, 1, 1, 1);
     checkers_synced_entry(&checkers, 1, 2, 1);
     commits(2, 1, 1, false);
     checkers_synced_truncation(&checkers, 1, 2);
     is_content();
+    checkers_synced_truncation(&checkers, 1, 1);
+    complains("removes the committed entry 1");
+}
+
+/* A leader of term 3 commits it on other nodes; this one is in term 2 yet, whose leader lacks it. */
+static void truncation_in_an_earlier_term(void **state)
+{
+    (void)state;
+    checkers_synced_entry(&checkers, 1, 1, 1);
+    checkers_synced_vote(&checkers, 1, 2, 0);
+    checkers_commits(&checkers, 2, (struct checked_commit){1, 1, 3, false});
+    checkers_synced_truncation(&checkers, 1, 1);
+    is_content();
+    checkers_synced_entry(&checkers, 1, 1, 1);
+    checkers_synced_vote(&checkers, 1, 3, 0);
     checkers_synced_truncation(&checkers, 1, 1);
     complains("removes the committed entry 1");
 }
@@ -435,6 +451,7 @@ static void boundary_without_a_snapshot(void **state)
 static void boundary_loses_a_committed_entry(void **state)
 {
     (void)state;
+    checkers_synced_vote(&checkers, 1, 1, 0);
     two_entries();
     checkers_synced_entry(&checkers, 1, 3, 1);
     checkers_snapshots(&checkers, 1, &snapshot_of_2, 1);
@@ -533,6 +550,7 @@ int main(void)
         WITH(recovery_loses_an_entry),
         WITH(recovery_may_find_a_truncation),
         WITH(truncation_of_a_committed_entry),
+        WITH(truncation_in_an_earlier_term),
         WITH(vote_changes),
         WITH(term_runs_back),
         WITH(tells_too_early),
