@@ -125,7 +125,8 @@ static void run_request(struct fuzz *fuzz, const struct kv_decoded_request *deco
                       fuzz->machine, fuzz->index, KV_MACHINE_VERSION, (int64_t)fuzz->index) == 0);
         kv_machine_execute(fuzz->machine, decoded->request, on_reply, arg);
         kv_machine_end(fuzz->machine);
-        KV_ASSERT(kv_machine_revision(fuzz->machine) <= revision + 1);
+        /* What time ends, the command, and what it serves to those that wait. */
+        KV_ASSERT(kv_machine_revision(fuzz->machine) <= revision + 2 + KV_WAITERS_SERVED_MAX);
         return;
     case KV_COMMAND_READ:
         kv_machine_read(fuzz->machine, decoded->request, on_reply, arg);
