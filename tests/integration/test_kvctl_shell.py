@@ -81,6 +81,10 @@ class Terminal:
         while text not in self.output[self.seen:]:
             assert time.monotonic() < deadline, f"{text!r} is not in {self.output[self.seen:]!r}"
             self.type("\x03")
+            # A terminal throws away at ^C what nobody has read yet: the next one waits until nothing comes any more, which is
+            # longer than it takes the command to look (100 ms).
+            while self._read(0.3):
+                pass
             self._read_living()
 
     def end(self, key=""):
