@@ -247,7 +247,8 @@ static void truncation_of_a_committed_entry(void **state)
     complains("removes the committed entry 1");
 }
 
-/* A leader of term 3 commits it on other nodes; this one is in term 2 yet, whose leader lacks it. */
+/* A leader of term 3 commits it on other nodes; this one is in term 2 yet, whose leader lacks it.
+ */
 static void truncation_in_an_earlier_term(void **state)
 {
     (void)state;
