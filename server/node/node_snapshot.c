@@ -175,6 +175,10 @@ static void retire(struct kv_node *node, struct kv_machine *machine)
     }
     retired = calloc(1, sizeof *retired);
     if (!retired) {
+        /* One that a worker looks at stays until the process ends, which is now. */
+        if (node->n_views == 0) {
+            kv_machine_close(machine);
+        }
         kv_node_die(node, KV_NO_MEMORY, "no memory to install a snapshot");
         return;
     }
