@@ -260,71 +260,10 @@ static void note_id(struct oracle *oracle, uint64_t id)
     oracle->ids[oracle->n_ids++] = id;
 }
 
-static void look(struct oracle *oracle, bool by_time)
+static void look(struct oracle *oracle)
 {
     if (oracle->truth) {
-        truth_look(oracle->truth, oracle->machine, by_time);
-    }
-}
-
-/* Of this entry, before any of its commands? */
-static bool is_due(const struct oracle *oracle, const struct true_event *event)
-{
-    return event->index == oracle->index && (event->by_time || event->by_revocation);
-}
-
-/* It has ended about as much as an entry may: leases and fields of hashes count, too, and are no
- * events of their own. */
-static bool has_ended_enough(const struct oracle *oracle, size_t max_pieces)
-{
-    const struct truth *truth = oracle->truth;
-    size_t n = 0;
-
-    for (size_t i = truth->n_events; i > 0; i--) {
-        const struct true_event *event = &truth->events[i - 1];
-
-        if (!is_due(oracle, event)) {
-            break;
-        }
-        n += event->before->type == KV__TYPE__TYPE_HASH ? max_pieces : 1;
-    }
-    return n >= max_pieces / 2;
-}
-
-/* What is due has ended, or as much of it as one entry may, and nothing else by time. */
-static void check_time(struct oracle *oracle, size_t max_pieces)
-{
-    struct truth *truth = oracle->truth;
-    const struct true_key *key = truth ? truth_overdue(truth) : NULL;
-
-    if (key && !has_ended_enough(oracle, max_pieces)) {
-        checkers_fail(oracle->checkers,
-                      "the key \"%.*s\" lives on at entry %" PRIu64
-                      ", its time was over at %" PRId64 " ms",
-                      (int)key->key.size,
-                      (const char *)key->key.data,
-                      oracle->index,
-                      truth_deadline_ms(truth, key->kv));
-    }
-    for (size_t i = truth ? truth->n_events : 0; i > 0; i--) {
-        const struct true_event *event = &truth->events[i - 1];
-
-        if (!is_due(oracle, event)) {
-            break;
-        }
-        if (event->by_time && !event->after &&
-            (event->deadline_ms == 0 || event->deadline_ms >= truth->time_ms) &&
-            !(event->before->type == KV__TYPE__TYPE_HASH &&
-              truth_fields_are_over(truth, event->was))) {
-            checkers_fail(oracle->checkers,
-                          "the key \"%.*s\" is taken by time at entry %" PRIu64 " of %" PRId64
-                          " ms, it has until %" PRId64 " ms",
-                          (int)event->key.size,
-                          (const char *)event->key.data,
-                          oracle->index,
-                          truth->time_ms,
-                          event->deadline_ms);
-        }
+        truth_look(oracle->truth, oracle->machine, false);
     }
 }
 
@@ -336,8 +275,10 @@ static void let_time_pass(struct oracle *oracle, size_t max_pieces)
     }
     kv_machine_expire(oracle->machine, max_pieces);
     oracle->time_has_passed = true;
-    look(oracle, true);
-    check_time(oracle, max_pieces);
+    if (oracle->truth) {
+        truth_look(oracle->truth, oracle->machine, true);
+        truth_check_time(oracle->truth, max_pieces, oracle->checkers);
+    }
 }
 
 /* What the first leader of a new cluster is told by its flags, and asks for itself. */
@@ -384,7 +325,7 @@ static void run_request(struct oracle *oracle, struct kv_slice bytes)
             check_write(oracle, call, &expected);
         }
     }
-    look(oracle, false);
+    look(oracle);
     kv__request__free_unpacked(request, NULL);
 }
 
@@ -414,7 +355,7 @@ static void run_entry(struct oracle *oracle)
     }
     let_time_pass(oracle, KV_EXPIRE_PIECES);
     kv_machine_serve_rest(oracle->machine);
-    look(oracle, false);
+    look(oracle);
     kv_machine_end(oracle->machine);
     if (oracle->truth) {
         oracle->truth->oldest = kv_machine_oldest_revision(oracle->machine);

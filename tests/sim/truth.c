@@ -2,7 +2,9 @@
 
 #include "common/assert.h"
 #include "common/limits.h"
+#include "tests/sim/checkers.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -273,12 +275,12 @@ static size_t count_over(const struct truth *truth, const struct true_content *c
     return n;
 }
 
-bool truth_fields_are_over(const struct truth *truth, const struct true_content *content)
+static bool fields_are_over(const struct truth *truth, const struct true_content *content)
 {
     return !content || count_over(truth, content) == content->n;
 }
 
-const struct true_key *truth_overdue(const struct truth *truth)
+static const struct true_key *overdue(const struct truth *truth)
 {
     for (size_t i = 0; i < truth->n_keys; i++) {
         const struct true_key *key = &truth->keys[i];
@@ -290,6 +292,63 @@ const struct true_key *truth_overdue(const struct truth *truth)
         }
     }
     return NULL;
+}
+
+/* Of this entry, before any of its commands? */
+static bool is_due(const struct truth *truth, const struct true_event *event)
+{
+    return event->index == truth->index && (event->by_time || event->by_revocation);
+}
+
+/* It has ended about as much as an entry may: leases and fields of hashes count, too, and are no
+ * events of their own. */
+static bool has_ended_enough(const struct truth *truth, size_t max_pieces)
+{
+    size_t n = 0;
+
+    for (size_t i = truth->n_events; i > 0; i--) {
+        const struct true_event *event = &truth->events[i - 1];
+
+        if (!is_due(truth, event)) {
+            break;
+        }
+        n += event->before->type == KV__TYPE__TYPE_HASH ? max_pieces : 1;
+    }
+    return n >= max_pieces / 2;
+}
+
+void truth_check_time(const struct truth *truth, size_t max_pieces, struct checkers *checkers)
+{
+    const struct true_key *key = overdue(truth);
+
+    if (key && !has_ended_enough(truth, max_pieces)) {
+        checkers_fail(checkers,
+                      "the key \"%.*s\" lives on at entry %" PRIu64
+                      ", its time was over at %" PRId64 " ms",
+                      (int)key->key.size,
+                      (const char *)key->key.data,
+                      truth->index,
+                      truth_deadline_ms(truth, key->kv));
+    }
+    for (size_t i = truth->n_events; i > 0; i--) {
+        const struct true_event *event = &truth->events[i - 1];
+
+        if (!is_due(truth, event)) {
+            break;
+        }
+        if (event->by_time && !event->after &&
+            (event->deadline_ms == 0 || event->deadline_ms >= truth->time_ms) &&
+            !(event->before->type == KV__TYPE__TYPE_HASH && fields_are_over(truth, event->was))) {
+            checkers_fail(checkers,
+                          "the key \"%.*s\" is taken by time at entry %" PRIu64 " of %" PRId64
+                          " ms, it has until %" PRId64 " ms",
+                          (int)event->key.size,
+                          (const char *)event->key.data,
+                          truth->index,
+                          truth->time_ms,
+                          event->deadline_ms);
+        }
+    }
 }
 
 /* ---------------------------------------------------------------- topics */

@@ -6,6 +6,8 @@
 #include "common/arena.h"
 #include "server/machine/machine.h"
 
+struct checkers;
+
 /* An element of a collection: field and value, member and score, or a list's element as the name.
  */
 struct true_element {
@@ -86,10 +88,9 @@ void truth_setting(struct truth *truth, const Kv__ConfigSet *set);
 bool truth_may_drop(const struct truth *truth, const struct true_message *message);
 /* 0: the key does not end by itself. */
 int64_t truth_deadline_ms(const struct truth *truth, const Kv__KeyValue *kv);
-/* All of its fields have a time, and it is over. */
-bool truth_fields_are_over(const struct truth *truth, const struct true_content *content);
-/* A key whose time is over, or that of a field of it, and that is still there; NULL: none is. */
-const struct true_key *truth_overdue(const struct truth *truth);
+/* What is due has ended before the entry's commands, or as much of it as one entry may, and nothing
+ * else by time. */
+void truth_check_time(const struct truth *truth, size_t max_pieces, struct checkers *checkers);
 /* Adds what has happened since the last look; by_time: no command has run since then. */
 void truth_look(struct truth *truth, struct kv_machine *machine, bool by_time);
 
